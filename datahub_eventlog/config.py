@@ -1,0 +1,422 @@
+"""Every option of the block `datahub:`: its type, default, check and environment variable.
+
+An option comes from dagster.yaml, else from `DATAHUB_EVENTLOG_<OPTION>` (JSON where it is not a
+plain string), else it has its default. Only `DATAHUB_EVENTLOG_ENABLED` wins over the file.
+`{env: X}` stands for the value of an environment variable wherever a string may stand.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal, TypeAlias
+
+from dagster import Field, Map, Noneable, Permissive
+from dagster._config import EvaluationError, validate_config
+
+from datahub_eventlog.errors import ConfigurationError
+
+PREFIX = "DATAHUB_EVENTLOG_"
+
+Environ: TypeAlias = Mapping[str, str]
+Block: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RestTarget:
+    """DataHub's own service, GMS, over HTTP."""
+
+    server: str
+    token: str | None = field(default=None, repr=False)
+    timeout_sec: float = 30.0
+    extra_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ca_certificate_path: str | None = None
+    client_certificate_path: str | None = None
+    client_key_path: str | None = None
+    disable_ssl_verification: bool = False
+
+
+@dataclass(frozen=True)
+class KafkaTarget:
+    """DataHub's proposal topic on Kafka."""
+
+    bootstrap: str
+    schema_registry_url: str
+    producer_config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class FileTarget:
+    """A folder with one file a run, in the format that `datahub ingest mcps` reads."""
+
+    path: str
+
+
+Target: TypeAlias = RestTarget | KafkaTarget | FileTarget
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Regular expressions for names; a name passes if one of `allow` and none of `deny` fits.
+
+    They are matched at the start and ignore case, as in DataHub's recipes (`AllowDenyPattern`).
+    """
+
+    allow: tuple[str, ...] = (".*",)
+    deny: tuple[str, ...] = ()
+
+    def allows(self, name: str) -> bool:
+        """Whether a thing of that name is to be delivered."""
+        if any(re.match(each, name, re.IGNORECASE) for each in self.deny):
+            return False
+        return any(re.match(each, name, re.IGNORECASE) for each in self.allow)
+
+
+@dataclass(frozen=True)
+class Config:
+    """All options. Each field is named as its option; architecture and README have the table."""
+
+    enabled: bool = True
+    target: Target | None = None
+    dagster_url: str | None = None
+    env: str = "PROD"
+    platform_instance: str | None = None
+    capture_asset_materialization: bool = True
+    capture_input_output: bool = True
+    asset_lineage_extractor: str | None = None
+    asset_keys_to_dataset_urn_converter: str | None = None
+    capture_dataset_from_asset_key: bool = True
+    platform_instance_map: Mapping[str, str] = field(default_factory=dict)
+    convert_urns_to_lowercase: bool = False
+    connect_ops_to_ops: bool = False
+    enable_asset_query_metadata_parsing: bool = True
+    emit_queries: bool = False
+    emit_assets: bool = True
+    materialize_dependencies: bool = False
+    remove_wiped_assets: bool = False
+    job_pattern: Pattern = Pattern()
+    asset_pattern: Pattern = Pattern()
+    urn_prefix: str | None = None
+    is_cloud: bool | None = None
+    branch: str | None = None
+    emit_mode: str = "SYNC_PRIMARY"
+    dispatch: Literal["auto", "worker", "off"] = "auto"
+    poll_interval: timedelta = timedelta(seconds=1)
+    touch_interval: timedelta = timedelta(seconds=5)
+    exit_timeout: timedelta = timedelta(seconds=10)
+    max_attempts: int = 10
+    retention: timedelta = timedelta(days=30)
+    resend_after: timedelta = timedelta(days=1)
+    debug_mode: bool = False
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with one option."""
+
+    option: str
+    message: str
+    is_unset_variable: bool = False
+    """An `{env: X}` whose X this process does not have: normal where nothing is delivered."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A configuration as far as it could be read; an option with a fault has its default."""
+
+    config: Config
+    faults: tuple[Fault, ...]
+
+    def strict(self) -> Config:
+        """The configuration, for whoever delivers or checks.
+
+        Raises `ConfigurationError` with one line a fault, if there is any.
+        """
+        if self.faults:
+            raise ConfigurationError("\n".join(each.message for each in self.faults))
+        return self.config
+
+
+class Wrong(Exception):
+    """A value that is not one of its option's; the text says what is expected."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """How one key of the block is read."""
+
+    schema: Any
+    """A Dagster config type, checked first."""
+    convert: Callable[[Any], Any] = lambda value: value
+    """From the checked value to the field of `Config`; raises `Wrong`."""
+
+
+def read(block: Block | None, environ: Environ | None = None) -> Reading:
+    """Read the block as far as it goes; never raises for what somebody wrote into it.
+
+    `block` is what stands in dagster.yaml, with its `{env: X}` unresolved.
+    """
+    environ = os.environ if environ is None else environ
+    faults: list[Fault] = []
+    raw = _merge(block, environ, faults)
+    values: dict[str, Any] = {}
+    for name, value in raw.items():
+        try:
+            values[name] = _convert(name, value, environ)
+        except _Unset as unset:
+            faults.append(Fault(name, str(unset), is_unset_variable=True))
+        except Wrong as wrong:
+            faults.append(Fault(name, f"datahub: {name}: {wrong}"))
+    target = _target(values, raw, environ, faults)
+    return Reading(Config(**values, target=target), tuple(faults))
+
+
+def inline_token(block: Block | None) -> bool:
+    """Whether dagster.yaml holds the token itself instead of naming a variable."""
+    client = block.get("datahub_client_config") if isinstance(block, Mapping) else None
+    return isinstance(client, Mapping) and isinstance(client.get("token"), str)
+
+
+class _Unset(Exception):
+    """An environment variable that the block names is not set here."""
+
+
+def _merge(block: Block | None, environ: Environ, faults: list[Fault]) -> dict[str, Any]:
+    if block is not None and not isinstance(block, Mapping):
+        faults.append(Fault("datahub", "datahub: expected a block of options"))
+    given = dict(block) if isinstance(block, Mapping) else {}
+    for name in [each for each in given if each not in OPTIONS]:
+        del given[name]
+        faults.append(Fault(str(name), _unknown(str(name))))
+    merged = {name: value for name, value in given.items() if value is not None}
+    for name, option in OPTIONS.items():
+        variable = PREFIX + name.upper()
+        if variable in environ and (name == "enabled" or name not in merged):
+            try:
+                merged[name] = _from_variable(option, environ[variable])
+            except Wrong as wrong:
+                faults.append(Fault(name, f"{variable}: {wrong}"))
+    return merged
+
+
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, OPTIONS, n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    return f"datahub: {name}: there is no such option.{hint}"
+
+
+def _from_variable(option: Option, text: str) -> Any:
+    """The value that an environment variable's text stands for."""
+    if option.schema is str:
+        return text
+    try:
+        return json.loads(text.lower() if text.lower() in {"true", "false"} else text)
+    except ValueError:
+        raise Wrong("expected JSON, such as true, 5 or {...}") from None
+
+
+def _convert(name: str, value: Any, environ: Environ) -> Any:
+    option = OPTIONS[name]
+    if _is_variable(value) and option.schema is not str:
+        resolved = _from_variable(option, _resolve(value, environ))
+    else:
+        resolved = _resolve(value, environ)
+    result = validate_config({name: Field(option.schema)}, {name: resolved})
+    if not result.success:
+        raise Wrong(_explain((result.errors or [])[0]))
+    return option.convert(resolved)
+
+
+def _is_variable(value: Any) -> bool:
+    return isinstance(value, Mapping) and set(value) == {"env"} and isinstance(value["env"], str)
+
+
+def _resolve(value: Any, environ: Environ) -> Any:
+    if _is_variable(value):
+        variable = value["env"]
+        if variable not in environ:
+            raise _Unset(f"datahub: the environment variable {variable} is not set here")
+        return environ[variable]
+    if isinstance(value, Mapping):
+        return {key: _resolve(each, environ) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_resolve(each, environ) for each in value]
+    return value
+
+
+def _explain(error: EvaluationError) -> str:
+    """What is expected and where, without the value, which may be a secret."""
+    names = [getattr(each, "field_name", "") for each in error.stack.entries][1:]
+    where = ".".join(name for name in names if name)
+    expected = re.search(r"[Ee]xpected(?: type)?:? \"(.*)\"\.?$", error.message, re.DOTALL)
+    unexpected = re.search(r"unexpected config entr(?:y|ies) \"?([^ ]*?)\"? at", error.message)
+    parts = [f"{where}:" if where else "", f"there is no {unexpected[1]};" if unexpected else ""]
+    parts.append(f"expected {expected[1]}" if expected else "is not what this option takes")
+    return " ".join(part for part in parts if part)
+
+
+def _one_of(*names: str) -> Callable[[str], str]:
+    def convert(value: str) -> str:
+        if value not in names:
+            raise Wrong(f"expected one of {', '.join(names)}")
+        return value
+
+    return convert
+
+
+def _fabric(value: str) -> str:
+    return _one_of(*FABRICS)(value.upper())
+
+
+def _seconds(value: float) -> timedelta:
+    if value < 0:
+        raise Wrong("expected seconds, 0 or more")
+    return timedelta(seconds=value)
+
+
+def _positive(value: float) -> timedelta:
+    if value <= 0:
+        raise Wrong("expected seconds, more than 0")
+    return timedelta(seconds=value)
+
+
+def _attempts(value: int) -> int:
+    if value < 1:
+        raise Wrong("expected 1 or more")
+    return value
+
+
+def _address(value: str) -> str:
+    if not re.match(r"https?://[^/\s]+", value):
+        raise Wrong("expected an address such as http://localhost:3000")
+    return value.rstrip("/")
+
+
+def _function(value: str) -> str:
+    if not re.fullmatch(r"[\w.]+:[\w.]+", value):
+        raise Wrong("expected package.module:function")
+    return value
+
+
+def _pattern(value: Mapping[str, list[str]]) -> Pattern:
+    for each in (*value.get("allow", ()), *value.get("deny", ())):
+        try:
+            re.compile(each)
+        except re.error as error:
+            raise Wrong(f"{each!r} is not a regular expression: {error}") from None
+    return Pattern(tuple(value.get("allow", [".*"])), tuple(value.get("deny", [])))
+
+
+def _rest(value: Mapping[str, Any]) -> dict[str, Any]:
+    if "server" in value:
+        _address(value["server"])
+    return {key: each for key, each in value.items() if each is not None}
+
+
+def _target(
+    values: dict[str, Any], raw: Mapping[str, Any], environ: Environ, faults: list[Fault]
+) -> Target | None:
+    """The one target of the block, or GMS where only the environment names one."""
+    named = [each for each in TARGETS if each in raw]
+    rest, kafka, file = (values.pop(each, None) for each in TARGETS)
+    if len(named) > 1:
+        faults.append(Fault(named[1], f"datahub: {' and '.join(named)}: configure only one"))
+        return None
+    if kafka is not None:
+        return KafkaTarget(**kafka["connection"])
+    if file is not None:
+        return FileTarget(os.path.expanduser(file["path"]))
+    if named and named != [TARGETS[0]]:
+        return None
+    return _rest_target(rest, named, environ, faults)
+
+
+def _rest_target(
+    rest: Mapping[str, Any] | None, named: list[str], environ: Environ, faults: list[Fault]
+) -> RestTarget | None:
+    if named and rest is None:
+        return None
+    merged = dict(rest or {})
+    for key, variable in (("server", "DATAHUB_GMS_URL"), ("token", "DATAHUB_GMS_TOKEN")):
+        if environ.get(variable):
+            merged.setdefault(key, environ[variable])
+    if "server" in merged:
+        try:
+            return RestTarget(**{**merged, "server": _address(merged["server"])})
+        except Wrong as wrong:
+            faults.append(Fault(TARGETS[0], f"DATAHUB_GMS_URL: {wrong}"))
+    elif named:
+        text = "datahub: datahub_client_config: server: name it here or in DATAHUB_GMS_URL"
+        faults.append(Fault(TARGETS[0], text))
+    return None
+
+
+FABRICS = (
+    *("DEV", "TEST", "QA", "UAT", "EI", "PRE", "STG", "NON_PROD", "PROD", "CORP", "RVW"),
+    *("PRD", "TST", "SIT", "SBX", "SANDBOX", "CERT"),
+)
+"""DataHub's FabricType."""
+EMIT_MODES = ("SYNC_WAIT", "SYNC_PRIMARY", "ASYNC", "ASYNC_WAIT")
+"""DataHub's EmitMode."""
+TARGETS = ("datahub_client_config", "datahub_kafka_config", "datahub_file_config")
+
+_PATTERN = {"allow": Field([str], is_required=False), "deny": Field([str], is_required=False)}
+_CLIENT_CONFIG = {
+    "server": Field(Noneable(str), is_required=False),
+    "token": Field(Noneable(str), is_required=False),
+    "timeout_sec": Field(float, is_required=False),
+    "extra_headers": Field(Map(str, str), is_required=False),
+    "ca_certificate_path": Field(Noneable(str), is_required=False),
+    "client_certificate_path": Field(Noneable(str), is_required=False),
+    "client_key_path": Field(Noneable(str), is_required=False),
+    "disable_ssl_verification": Field(bool, is_required=False),
+}
+_KAFKA_CONFIG = {
+    "connection": {
+        "bootstrap": str,
+        "schema_registry_url": str,
+        "producer_config": Field(Permissive(), is_required=False),
+    }
+}
+
+OPTIONS: Mapping[str, Option] = {
+    "enabled": Option(bool),
+    "datahub_client_config": Option(_CLIENT_CONFIG, _rest),
+    "datahub_kafka_config": Option(_KAFKA_CONFIG),
+    "datahub_file_config": Option({"path": str}),
+    "dagster_url": Option(str, _address),
+    "env": Option(str, _fabric),
+    "platform_instance": Option(str),
+    "capture_asset_materialization": Option(bool),
+    "capture_input_output": Option(bool),
+    "asset_lineage_extractor": Option(str, _function),
+    "asset_keys_to_dataset_urn_converter": Option(str, _function),
+    "capture_dataset_from_asset_key": Option(bool),
+    "platform_instance_map": Option(Map(str, str)),
+    "convert_urns_to_lowercase": Option(bool),
+    "connect_ops_to_ops": Option(bool),
+    "enable_asset_query_metadata_parsing": Option(bool),
+    "emit_queries": Option(bool),
+    "emit_assets": Option(bool),
+    "materialize_dependencies": Option(bool),
+    "remove_wiped_assets": Option(bool),
+    "job_pattern": Option(_PATTERN, _pattern),
+    "asset_pattern": Option(_PATTERN, _pattern),
+    "urn_prefix": Option(str),
+    "is_cloud": Option(bool),
+    "branch": Option(str),
+    "emit_mode": Option(str, _one_of(*EMIT_MODES)),
+    "dispatch": Option(str, _one_of("auto", "worker", "off")),
+    "poll_interval": Option(float, _positive),
+    "touch_interval": Option(float, _seconds),
+    "exit_timeout": Option(float, _seconds),
+    "max_attempts": Option(int, _attempts),
+    "retention": Option(float, _positive),
+    "resend_after": Option(float, _seconds),
+    "debug_mode": Option(bool),
+}

@@ -1,0 +1,62 @@
+"""The exception tree, and what whoever runs into each one does about it.
+
+```
+DataHubEventLogError
+├── ConfigurationError    the dispatcher does not start; check, worker: exit 1 with the message
+├── LedgerUnavailable     capture: logged, repeated by the next event; dispatcher: tries again
+├── LeaseLost             the run belongs to another dispatcher now: logged, nothing is written
+├── Untranslatable        the run is deferred, and parked after `max_attempts`
+└── DeliveryError
+    ├── Unavailable       the dispatcher pauses as a whole; costs no run an attempt
+    │   └── Misconfigured the same pause; the message says what to correct
+    └── Rejected          recorded with urn, aspect and reason; everything else is delivered
+```
+"""
+
+
+class DataHubEventLogError(Exception):
+    """Something in datahub_eventlog went wrong; the base of every error it raises."""
+
+
+class ConfigurationError(DataHubEventLogError):
+    """The `datahub:` block of dagster.yaml, or what it names, is wrong."""
+
+
+class LedgerUnavailable(DataHubEventLogError):
+    """The ledger's database could not be reached or written in time."""
+
+
+class LeaseLost(DataHubEventLogError):
+    """The lease has expired and somebody else has taken the run."""
+
+
+class Untranslatable(DataHubEventLogError):
+    """The run could not be turned into proposals."""
+
+
+class DeliveryError(DataHubEventLogError):
+    """DataHub did not take a batch."""
+
+
+class Unavailable(DeliveryError):
+    """DataHub can't be reached, is overloaded, or answers with a passing fault."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        """Carry the seconds that the server asked to wait, if it did."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Misconfigured(Unavailable):
+    """DataHub is there, but address, token or rights are wrong: waiting alone won't help."""
+
+
+class Rejected(DeliveryError):
+    """DataHub refused one proposal for its content."""
+
+    def __init__(self, urn: str, aspect: str, reason: str) -> None:
+        """Name the proposal by its urn and aspect, with the server's own reason."""
+        super().__init__(f"{urn} {aspect}: {reason}")
+        self.urn = urn
+        self.aspect = aspect
+        self.reason = reason

@@ -1,0 +1,355 @@
+"""The frozen values that the parts hand each other: runs, steps, events, facts, proposals.
+
+Nothing here knows Dagster or DataHub, and nothing here has behaviour. Times are UTC epoch
+seconds. The JSON in `Metadatum.value` follows `metadata.py`, the only place that makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeAlias
+
+Json: TypeAlias = Any
+"""What `json.dumps` takes: None, bool, int, float, str, and lists and dicts of them."""
+
+AssetKey: TypeAlias = tuple[str, ...]
+"""The parts of an asset key, as in Dagster's `AssetKey.path`."""
+
+
+@dataclass(frozen=True)
+class Metadatum:
+    """One Dagster metadata value: its kind, and its value as JSON.
+
+    Kinds and values: text, md, url, path, notebook, python_artifact, pool: str · int: int ·
+    float: float · bool: bool · null: None · timestamp: float, epoch seconds · json: JSON ·
+    asset: list of key parts · job: str · run: str ·
+    table: {"records": [{column: value}], "columns": [as in table_schema]} ·
+    table_schema: {"columns": [{"name", "type", "description", "nullable", "unique",
+    "constraints": [str], "tags": {str: str}}], "constraints": [str]} ·
+    column_lineage: {column: [{"asset_key": [str], "column": str}]} ·
+    code_references: [{"file": str, "line": int | None, "label": str | None} |
+    {"url": str, "label": str | None}]
+    """
+
+    kind: str
+    value: Json
+
+
+Metadata: TypeAlias = Mapping[str, Metadatum]
+
+
+@dataclass(frozen=True)
+class CheckKey:
+    """An asset check: the asset it belongs to, and its name."""
+
+    asset_key: AssetKey
+    name: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its record says."""
+
+    run_id: str
+    job_name: str
+    status: str
+    """The value of Dagster's `DagsterRunStatus`, such as STARTED or SUCCESS. It can lag behind
+    the events: they decide whether a run has ended."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    run_config: Json = None
+    root_run_id: str | None = None
+    parent_run_id: str | None = None
+    location: str | None = None
+    repository: str | None = None
+    module: str | None = None
+    """The code pointer's module, if it is a module that was loaded and not a file."""
+    asset_selection: tuple[AssetKey, ...] | None = None
+    check_selection: tuple[CheckKey, ...] | None = None
+    op_selection: tuple[str, ...] | None = None
+    step_keys: tuple[str, ...] | None = None
+    """Only these steps were to run (a retry from failure, or a subset)."""
+    created: float | None = None
+    started: float | None = None
+    ended: float | None = None
+    job_snapshot_id: str | None = None
+    plan_snapshot_id: str | None = None
+    has_repository_load_data: bool = False
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of an op, with the metadata of its definition where known."""
+
+    name: str
+    type_name: str = "Any"
+    description: str | None = None
+    metadata: Metadata = field(default_factory=dict)
+    is_required: bool = True
+    is_dynamic: bool = False
+
+
+@dataclass(frozen=True)
+class Op:
+    """An op node of a job, anywhere in its graphs."""
+
+    handle: str
+    """The names of the nodes from the job inwards, joined by dots; aliases, where given."""
+    name: str
+    """The name of the op's definition."""
+    description: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    inputs: tuple[Port, ...] = ()
+    outputs: tuple[Port, ...] = ()
+    pool: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as its snapshot says, with all its op nodes in the order of their handles."""
+
+    name: str
+    description: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    metadata: Metadata = field(default_factory=dict)
+    owners: tuple[str, ...] = ()
+    ops: tuple[Op, ...] = ()
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """An output of a planned step."""
+
+    name: str
+    asset_key: AssetKey | None = None
+    check: CheckKey | None = None
+    is_partitioned: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of the execution plan."""
+
+    key: str
+    """As in the plan: of a mapped step it ends in `[?]`."""
+    handle: str
+    """The handle of its op node."""
+    kind: str = "COMPUTE"
+    """Dagster's StepKind: COMPUTE, UNRESOLVED_MAPPED or UNRESOLVED_COLLECT."""
+    upstream: tuple[str, ...] = ()
+    """The keys of the steps whose outputs it takes, sorted."""
+    outputs: tuple[StepOutput, ...] = ()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run or a step failed, will be retried, or was skipped."""
+
+    message: str
+    """The first line of the error, with its class; without a stack trace."""
+    reason: str | None = None
+    """Dagster's RunFailureReason or the like."""
+    metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Materialization:
+    """An asset was materialised or observed, or its materialisation failed (see `Event.type`)."""
+
+    asset_key: AssetKey
+    partition: str | None = None
+    description: str | None = None
+    metadata: Metadata = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Dagster's own among them: `dagster/data_version`, `dagster/input_data_version/<key>`..."""
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An asset or check that the run is to produce."""
+
+    asset_key: AssetKey
+    check_name: str | None = None
+    partition: str | None = None
+
+
+@dataclass(frozen=True)
+class Handled:
+    """An output that an I/O manager stored (HANDLED_OUTPUT)."""
+
+    output: str
+    mapping_key: str | None = None
+    manager: str | None = None
+    metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An input that an I/O manager loaded (LOADED_INPUT)."""
+
+    input: str
+    upstream_step: str | None = None
+    upstream_output: str | None = None
+    manager: str | None = None
+    metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An asset check's result."""
+
+    check: CheckKey
+    passed: bool
+    severity: str = "ERROR"
+    """Dagster's AssetCheckSeverity: WARN or ERROR."""
+    blocking: bool | None = None
+    description: str | None = None
+    partition: str | None = None
+    metadata: Metadata = field(default_factory=dict)
+    target_run_id: str | None = None
+    """The run of the materialisation that was judged."""
+    target_time: float | None = None
+
+
+@dataclass(frozen=True)
+class Wiped:
+    """An asset's events were wiped, wholly or for some partitions."""
+
+    asset_key: AssetKey
+    partitions: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Success:
+    """A step that succeeded."""
+
+    duration: float | None = None
+    """Seconds."""
+
+
+EventData: TypeAlias = (
+    Failure | Materialization | Planned | Handled | Loaded | Evaluation | Wiped | Success
+)
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event of the log that matters to DataHub."""
+
+    storage_id: int
+    type: str
+    """The *name* of Dagster's DagsterEventType, such as RUN_SUCCESS or STEP_UP_FOR_RETRY."""
+    time: float
+    step_key: str | None = None
+    data: EventData | None = None
+
+
+@dataclass(frozen=True)
+class AssetFacts:
+    """What only an asset's definition says. Everything has an empty value for «not said»."""
+
+    key: AssetKey
+    group: str | None = None
+    owners: tuple[str, ...] = ()
+    """E-mail addresses, and teams as `team:<name>`."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    kinds: tuple[str, ...] = ()
+    deps: tuple[AssetKey, ...] = ()
+    description: str | None = None
+    code_version: str | None = None
+    partitions: str | None = None
+    """The partitions definition in words, such as `Daily, starting 2024-01-01 UTC.`"""
+    automation: str | None = None
+    freshness: Json = None
+    backfill: str | None = None
+    metadata: Metadata = field(default_factory=dict)
+    checks: tuple[CheckFacts, ...] = ()
+    io_manager: str | None = None
+    is_external: bool = False
+
+
+@dataclass(frozen=True)
+class CheckFacts:
+    """What only a check's definition says."""
+
+    check: CheckKey
+    description: str | None = None
+    blocking: bool = False
+    metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PortFacts:
+    """Definition metadata of an op's inputs and outputs, by their names."""
+
+    inputs: Mapping[str, Metadata] = field(default_factory=dict)
+    outputs: Mapping[str, Metadata] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """The facts of a run that only its definitions hold, taken in the process that had them."""
+
+    assets: Mapping[AssetKey, AssetFacts] = field(default_factory=dict)
+    """The run's own assets, and those directly upstream of them."""
+    ports: Mapping[str, PortFacts] = field(default_factory=dict)
+    """By the handle of the op node; only those that have metadata."""
+    job_description: str | None = None
+    job_owners: tuple[str, ...] = ()
+    job_tags: Mapping[str, str] = field(default_factory=dict)
+    is_cut: bool = False
+    """Some facts were left out because there were too many."""
+
+
+@dataclass(frozen=True)
+class RunLog:
+    """Everything about a run that its translation needs, as one value.
+
+    `events` can be iterated more than once; they come in the order of their storage ids.
+    `definitions` is None where nobody could take them (an old run, a backfill of history).
+    """
+
+    run: Run
+    job: Job | None
+    steps: tuple[Step, ...]
+    events: Sequence[Event]
+    definitions: Definitions | None = None
+
+
+class Change(Enum):
+    """DataHub's change types that we use."""
+
+    UPSERT = "UPSERT"
+    PATCH = "PATCH"
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One MetadataChangeProposal, serialised once.
+
+    `body` is the aspect as DataHub's JSON (what `GenericAspect.value` carries), or for a PATCH
+    its JSON patch, with sorted keys and no spaces: equal bodies mean equal content.
+    """
+
+    urn: str
+    entity_type: str
+    aspect: str
+    body: str
+    change: Change = Change.UPSERT
+    time: float | None = None
+    """Of a state aspect: the time of the event it comes from; older never overwrites newer.
+    None for what is always sent: instances, run events, timeseries, patches."""
+    run_id: str = ""
+    """The run that it speaks of, for system metadata."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A fact that could not be translated and was left out; the rest of the run is delivered."""
+
+    urn: str
+    aspect: str
+    reason: str
+
