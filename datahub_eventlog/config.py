@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from dagster import Field, Map, Noneable, Permissive
@@ -24,7 +25,8 @@ from datahub_eventlog.errors import ConfigurationError
 PREFIX = "DATAHUB_EVENTLOG_"
 
 Environ: TypeAlias = Mapping[str, str]
-Block: TypeAlias = Mapping[str, Any]
+Block: TypeAlias = Any
+"""What YAML made of the block: a mapping, unless somebody wrote something else."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ class Option:
     """From the checked value to the field of `Config`; raises `Wrong`."""
 
 
-def read(block: Block | None, environ: Environ | None = None) -> Reading:
+def read(block: Block, environ: Environ | None = None) -> Reading:
     """Read the block as far as it goes; never raises for what somebody wrote into it.
 
     `block` is what stands in dagster.yaml, with its `{env: X}` unresolved.
@@ -176,7 +178,7 @@ def read(block: Block | None, environ: Environ | None = None) -> Reading:
     return Reading(Config(**values, target=target), tuple(faults))
 
 
-def inline_token(block: Block | None) -> bool:
+def inline_token(block: Block) -> bool:
     """Whether dagster.yaml holds the token itself instead of naming a variable."""
     client = block.get("datahub_client_config") if isinstance(block, Mapping) else None
     return isinstance(client, Mapping) and isinstance(client.get("token"), str)
@@ -186,7 +188,7 @@ class _Unset(Exception):
     """An environment variable that the block names is not set here."""
 
 
-def _merge(block: Block | None, environ: Environ, faults: list[Fault]) -> dict[str, Any]:
+def _merge(block: Block, environ: Environ, faults: list[Fault]) -> dict[str, Any]:
     if block is not None and not isinstance(block, Mapping):
         faults.append(Fault("datahub", "datahub: expected a block of options"))
     given = dict(block) if isinstance(block, Mapping) else {}
@@ -330,7 +332,7 @@ def _target(
     if kafka is not None:
         return KafkaTarget(**kafka["connection"])
     if file is not None:
-        return FileTarget(os.path.expanduser(file["path"]))
+        return FileTarget(str(Path(file["path"]).expanduser()))
     if named and named != [TARGETS[0]]:
         return None
     return _rest_target(rest, named, environ, faults)
