@@ -1,0 +1,45 @@
+"""Finding the functions that dagster.yaml names."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from datahub_eventlog.errors import ConfigurationError
+
+
+def load(path: str | None, option: str, arguments: int) -> Callable[..., Any] | None:
+    """The function of that path; raises `ConfigurationError` if it can't be called as agreed."""
+    if path is None:
+        return None
+    module, _, name = path.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except Exception as error:
+        raise ConfigurationError(
+            f"datahub: {option}: {path} can't be imported here: {type(error).__name__}: {error}."
+            " It must be importable where delivery happens: in the daemon's or a worker's image."
+        ) from error
+    if not callable(found):
+        raise ConfigurationError(f"datahub: {option}: {path} is not a function")
+    _check_signature(found, path, option, arguments)
+    function: Callable[..., Any] = found
+    return function
+
+
+def _check_signature(function: Callable[..., Any], path: str, option: str, arguments: int) -> None:
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        return  # some builtins don't tell
+    try:
+        signature.bind(*[None] * arguments)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"datahub: {option}: {path}{signature} can't be called with"
+            f" {arguments} argument{'s' if arguments > 1 else ''}: {error}"
+        ) from None

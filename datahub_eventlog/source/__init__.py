@@ -1,0 +1,170 @@
+"""A run's events and snapshots from the Dagster instance, as frozen values.
+
+The only reader of the instance. A cursor alone would lose events: on Postgres and MySQL ids are
+given at INSERT but commits land out of order. So a run is always read as a whole, in pages; the
+runless events, which never end, with an overlap of `OVERLAP`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
+
+from dagster import (
+    DagsterEventType,
+    DagsterInstance,
+    DagsterRunStatus,
+    RunsFilter,
+    RunStatusSensorContext,
+    build_run_status_sensor_context,
+)
+from dagster._core.storage.dagster_run import RunRecord
+from dagster._core.storage.event_log.base import EventLogCursor
+
+from datahub_eventlog.errors import Untranslatable
+from datahub_eventlog.source.events import event_of
+from datahub_eventlog.source.runs import job_of, run_of, seconds, steps_of
+from datahub_eventlog.values import Definitions, Event, Job, Run, RunLog, Step
+
+OVERLAP = timedelta(seconds=60)
+PAGE = 1000
+"""Events a query."""
+
+ENDS = frozenset({"RUN_SUCCESS", "RUN_FAILURE", "RUN_CANCELED"})
+"""The events that end a run. The event says so, not the record: that is updated after it."""
+
+ENDED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
+"""The statuses of a run record that has ended."""
+
+_READ = (
+    *("RUN_ENQUEUED", "RUN_DEQUEUED", "RUN_STARTING", "RUN_START", "RUN_CANCELING"),
+    *("RUN_SUCCESS", "RUN_FAILURE", "RUN_CANCELED", "RUN_SUSPENDED", "RUN_RESUMED"),
+    *("STEP_START", "STEP_SUCCESS", "STEP_FAILURE", "STEP_SKIPPED"),
+    *("STEP_UP_FOR_RETRY", "STEP_RESTARTED", "HANDLED_OUTPUT", "LOADED_INPUT"),
+    *("ASSET_MATERIALIZATION", "ASSET_OBSERVATION", "ASSET_MATERIALIZATION_PLANNED"),
+    *("ASSET_FAILED_TO_MATERIALIZE", "ASSET_WIPED"),
+    *("ASSET_CHECK_EVALUATION", "ASSET_CHECK_EVALUATION_PLANNED"),
+)
+_TYPES = {getattr(DagsterEventType, name) for name in _READ if hasattr(DagsterEventType, name)}
+
+
+@dataclass(frozen=True)
+class Updated:
+    """A run, when its record was last updated, and when the run ended, if it has."""
+
+    run_id: str
+    time: float
+    ended: float | None
+
+
+@dataclass(frozen=True)
+class Runless:
+    """Events without a run, and where to go on the next time."""
+
+    events: tuple[Event, ...]
+    cursor: str | None
+
+
+class Source:
+    """Reads one instance. Not for sharing between threads on SQLite: give each its own."""
+
+    def __init__(self, instance: DagsterInstance) -> None:
+        self._instance = instance
+        self._job = lru_cache(maxsize=64)(self._read_job)
+        self._steps = lru_cache(maxsize=64)(self._read_steps)
+
+    def run(self, run_id: str) -> Run | None:
+        """The run as its record says now, or None if it was deleted."""
+        record = self._instance.get_run_record_by_id(run_id)
+        return None if record is None else run_of(record)
+
+    def log(self, run: Run, definitions: Definitions | None = None) -> RunLog:
+        """Everything that is known of the run now, all its events included."""
+        return RunLog(
+            run=run,
+            job=self._job(run.job_snapshot_id) if run.job_snapshot_id else None,
+            steps=self._steps(run.plan_snapshot_id) if run.plan_snapshot_id else (),
+            events=tuple(self._events(run.run_id)),
+            definitions=definitions,
+        )
+
+    def runless(self, cursor: str | None, since: float, now: float) -> Runless:
+        """The events that belong to no run, after the cursor (or since that time, without one).
+
+        The cursor moves only past what is older than `OVERLAP`: what it leaves out for now is
+        read again the next time, with whatever became visible between.
+        """
+        settled = now - OVERLAP.total_seconds()
+        events = tuple(each for each in self._events("", cursor) if each.time >= since)
+        passed = [each.storage_id for each in events if each.time < settled]
+        if not passed:
+            return Runless(events, cursor)
+        return Runless(events, EventLogCursor.from_storage_id(max(passed)).to_string())
+
+    def updated(self, since: float, limit: int) -> list[Updated]:
+        """The runs whose records were updated since then, oldest update first."""
+        moment = datetime.fromtimestamp(since, tz=timezone.utc)
+        records = self._instance.get_run_records(
+            RunsFilter(updated_after=moment),
+            limit=limit,
+            order_by="update_timestamp",
+            ascending=True,
+        )
+        return [
+            Updated(each.dagster_run.run_id, seconds(each.update_timestamp), each.end_time)
+            for each in records
+        ]
+
+    def history(self, filters: RunsFilter, page: int = 500) -> Iterator[RunRecord]:
+        """The runs that fit, the newest first."""
+        cursor: str | None = None
+        while records := self._instance.get_run_records(filters, limit=page, cursor=cursor):
+            yield from records
+            cursor = records[-1].dagster_run.run_id
+
+    def sensor_context(self, run_id: str) -> RunStatusSensorContext:
+        """The context that a run status sensor would get for the run's end."""
+        ends = {getattr(DagsterEventType, name) for name in ENDS}
+        records = self._instance.get_records_for_run(run_id, of_type=ends).records
+        run = self._instance.get_run_by_id(run_id)
+        if run is None or not records:
+            raise Untranslatable(f"run {run_id} has no terminal event")
+        event = records[-1].event_log_entry.get_dagster_event()
+        return build_run_status_sensor_context("datahub_eventlog", event, self._instance, run)
+
+    def count(self, filters: RunsFilter) -> int:
+        """How many runs fit."""
+        return self._instance.get_runs_count(filters)
+
+    def scratch(self) -> tuple[str, ...]:
+        """The directories in which Dagster keeps what passes between steps."""
+        return (self._instance.storage_directory(),)
+
+    def _events(self, run_id: str, cursor: str | None = None) -> Iterator[Event]:
+        more = True
+        while more:
+            page = self._instance.get_records_for_run(run_id, cursor, _TYPES, PAGE)
+            yield from filter(None, map(event_of, page.records))
+            cursor, more = page.cursor, page.has_more
+
+    def _read_job(self, snapshot_id: str) -> Job | None:
+        if not self._instance.has_job_snapshot(snapshot_id):
+            return None
+        return job_of(self._instance.get_job_snapshot(snapshot_id))
+
+    def _read_steps(self, snapshot_id: str) -> tuple[Step, ...]:
+        if not self._instance.run_storage.has_execution_plan_snapshot(snapshot_id):
+            return ()
+        return steps_of(self._instance.get_execution_plan_snapshot(snapshot_id))
+
+
+def has_ended(log: RunLog) -> bool:
+    """Whether the run's terminal event, or failing that its record, says that it is over."""
+    return log.run.status in ENDED or any(each.type in ENDS for each in log.events)
+
+
+def statuses() -> tuple[str, ...]:
+    """The names of all run statuses of the installed Dagster."""
+    return tuple(each.value for each in DagsterRunStatus)

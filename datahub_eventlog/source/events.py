@@ -1,0 +1,187 @@
+"""Stored events as values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dagster import AssetCheckEvaluation, EventLogRecord
+
+from datahub_eventlog.metadata import metadata_of
+from datahub_eventlog.values import (
+    AssetKey,
+    CheckKey,
+    Evaluation,
+    Event,
+    EventData,
+    Failure,
+    Handled,
+    Loaded,
+    Materialization,
+    Planned,
+    Success,
+    Wiped,
+)
+
+
+def event_of(record: EventLogRecord) -> Event | None:
+    """The event of a record, or None if it is a message of the user's log."""
+    entry = record.event_log_entry
+    event = entry.dagster_event
+    if event is None:
+        return None
+    read = _DATA.get(event.event_type.name)
+    return Event(
+        storage_id=record.storage_id,
+        type=event.event_type.name,
+        time=entry.timestamp,
+        step_key=event.step_key or entry.step_key,
+        data=read(event) if read else None,
+    )
+
+
+def failure_of(error: Any, **more: Any) -> Failure | None:
+    """The innermost cause in one line: Dagster wraps what the user's code raised.
+
+    `error` is Dagster's SerializableErrorInfo (its module differs between versions) or None.
+    """
+    if error is None:
+        return None
+    while error.cause is not None:
+        error = error.cause
+    line = next(iter(error.message.strip().splitlines()), error.cls_name or "")
+    return Failure(message=line, **more)
+
+
+def _path(key: Any) -> AssetKey:
+    return tuple(key.path)
+
+
+def _run_failure(event: Any) -> EventData:
+    data = event.event_specific_data
+    first = getattr(data, "first_step_failure_event", None)
+    error = getattr(data, "error", None)
+    if error is None and first is not None:
+        error = first.event_specific_data.error
+    reason = getattr(data, "failure_reason", None)
+    found = failure_of(error, reason=reason.value if reason else None)
+    return found or Failure(event.message or "", reason.value if reason else None)
+
+
+def _step_failure(event: Any) -> EventData:
+    data = event.event_specific_data
+    user = getattr(data, "user_failure_data", None)
+    metadata = metadata_of(user.metadata) if user else {}
+    found = failure_of(data.error, metadata=metadata)
+    label = (user.description or user.label) if user else event.message
+    return found or Failure(label or "", metadata=metadata)
+
+
+def _retry(event: Any) -> EventData:
+    return failure_of(event.event_specific_data.error) or Failure(event.message or "")
+
+
+def _materialization(event: Any) -> EventData:
+    return _asset_event(event.event_specific_data.materialization)
+
+
+def _observation(event: Any) -> EventData:
+    return _asset_event(event.event_specific_data.asset_observation)
+
+
+def _asset_event(said: Any) -> Materialization:
+    return Materialization(
+        asset_key=_path(said.asset_key),
+        partition=said.partition,
+        description=said.description,
+        metadata=metadata_of(said.metadata),
+        tags=dict(said.tags or {}),
+    )
+
+
+def _failed_materialization(event: Any) -> EventData:
+    data = event.event_specific_data
+    said = data.asset_materialization_failure
+    found = failure_of(data.error, reason=data.reason.value)
+    return Materialization(
+        asset_key=_path(said.asset_key),
+        partition=said.partition,
+        metadata=metadata_of(getattr(said, "metadata", None)),
+        failure=found or Failure(event.message or "", data.reason.value),
+    )
+
+
+def _planned(event: Any) -> EventData:
+    data = event.event_specific_data
+    return Planned(
+        asset_key=_path(data.asset_key),
+        check_name=getattr(data, "check_name", None),
+        partition=getattr(data, "partition", None),
+    )
+
+
+def _handled(event: Any) -> EventData:
+    data = event.event_specific_data
+    handle = event.step_handle
+    return Handled(
+        output=data.output_name,
+        mapping_key=getattr(handle, "mapping_key", None),
+        manager=data.manager_key,
+        metadata=metadata_of(data.metadata),
+    )
+
+
+def _loaded(event: Any) -> EventData:
+    data = event.event_specific_data
+    return Loaded(
+        input=data.input_name,
+        upstream_step=data.upstream_step_key,
+        upstream_output=data.upstream_output_name,
+        manager=data.manager_key,
+        metadata=metadata_of(data.metadata),
+    )
+
+
+def _evaluation(event: Any) -> EventData:
+    said: AssetCheckEvaluation = event.event_specific_data
+    target = said.target_materialization_data
+    return Evaluation(
+        check=CheckKey(_path(said.asset_key), said.check_name),
+        passed=said.passed,
+        severity=said.severity.value,
+        blocking=getattr(said, "blocking", None),
+        description=said.description,
+        partition=getattr(said, "partition", None),
+        metadata=metadata_of(said.metadata),
+        target_run_id=target.run_id if target else None,
+        target_time=target.timestamp if target else None,
+    )
+
+
+def _wiped(event: Any) -> EventData:
+    data = event.event_specific_data
+    partitions = data.partition_keys
+    return Wiped(_path(data.asset_key), tuple(partitions) if partitions else None)
+
+
+def _success(event: Any) -> EventData:
+    milliseconds = getattr(event.event_specific_data, "duration_ms", None)
+    return Success(None if milliseconds is None else milliseconds / 1000)
+
+
+_DATA: Mapping[str, Callable[[Any], EventData]] = {
+    "RUN_FAILURE": _run_failure,
+    "RUN_CANCELED": _run_failure,
+    "STEP_FAILURE": _step_failure,
+    "STEP_UP_FOR_RETRY": _retry,
+    "STEP_SUCCESS": _success,
+    "ASSET_MATERIALIZATION": _materialization,
+    "ASSET_OBSERVATION": _observation,
+    "ASSET_FAILED_TO_MATERIALIZE": _failed_materialization,
+    "ASSET_MATERIALIZATION_PLANNED": _planned,
+    "ASSET_CHECK_EVALUATION_PLANNED": _planned,
+    "ASSET_CHECK_EVALUATION": _evaluation,
+    "ASSET_WIPED": _wiped,
+    "HANDLED_OUTPUT": _handled,
+    "LOADED_INPUT": _loaded,
+}
