@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datahub_eventlog.config import (
+    OPTIONS,
+    TARGETS,
+    Config,
+    FileTarget,
+    KafkaTarget,
+    Pattern,
+    RestTarget,
+    inline_token,
+    read,
+)
+from datahub_eventlog.errors import ConfigurationError
+
+EXAMPLES: dict[str, tuple[Any, Any]] = {
+    "enabled": (False, False),
+    "dagster_url": ("https://d.example.com/", "https://d.example.com"),
+    "env": ("dev", "DEV"),
+    "platform_instance": ("eu", "eu"),
+    "capture_asset_materialization": (False, False),
+    "capture_input_output": (False, False),
+    "asset_lineage_extractor": ("a.b:c", "a.b:c"),
+    "asset_keys_to_dataset_urn_converter": ("a:b", "a:b"),
+    "capture_dataset_from_asset_key": (False, False),
+    "platform_instance_map": ({"snowflake": "eu"}, {"snowflake": "eu"}),
+    "convert_urns_to_lowercase": (True, True),
+    "connect_ops_to_ops": (True, True),
+    "enable_asset_query_metadata_parsing": (False, False),
+    "emit_queries": (True, True),
+    "emit_assets": (False, False),
+    "materialize_dependencies": (True, True),
+    "remove_wiped_assets": (True, True),
+    "job_pattern": ({"deny": ["x"]}, Pattern(deny=("x",))),
+    "asset_pattern": ({"allow": ["y"]}, Pattern(allow=("y",))),
+    "urn_prefix": ("prod", "prod"),
+    "is_cloud": (True, True),
+    "branch": ("main", "main"),
+    "emit_mode": ("ASYNC", "ASYNC"),
+    "dispatch": ("worker", "worker"),
+    "poll_interval": (0.5, timedelta(seconds=0.5)),
+    "touch_interval": (2, timedelta(seconds=2)),
+    "exit_timeout": (0, timedelta(0)),
+    "max_attempts": (3, 3),
+    "retention": (86400, timedelta(days=1)),
+    "resend_after": (0, timedelta(0)),
+    "debug_mode": (True, True),
+}
+
+
+def test_every_option_of_the_configuration_can_be_set_and_has_an_example() -> None:
+    assert {each.name for each in fields(Config)} - {"target"} == set(OPTIONS) - set(TARGETS)
+    assert set(EXAMPLES) == set(OPTIONS) - set(TARGETS)
+
+
+@pytest.mark.parametrize("option", EXAMPLES)
+def test_an_option_comes_from_the_file(option: str) -> None:
+    written, expected = EXAMPLES[option]
+    assert getattr(read({option: written}, {}).strict(), option) == expected
+    assert getattr(Config(), option) != expected
+
+
+@pytest.mark.parametrize("option", EXAMPLES)
+def test_an_option_comes_from_its_variable_where_the_file_says_nothing(option: str) -> None:
+    written, expected = EXAMPLES[option]
+    text = written if isinstance(written, str) else json.dumps(written)
+    environ = {f"DATAHUB_EVENTLOG_{option.upper()}": text}
+    assert getattr(read({}, environ).strict(), option) == expected
+
+
+def test_the_file_wins_over_a_variable() -> None:
+    environ = {"DATAHUB_EVENTLOG_ENV": "DEV"}
+    assert read({"env": "QA"}, environ).strict().env == "QA"
+
+
+@pytest.mark.parametrize("text", ["false", "False", "FALSE"])
+def test_only_the_kill_switch_wins_over_the_file(text: str) -> None:
+    environ = {"DATAHUB_EVENTLOG_ENABLED": text}
+    assert read({"enabled": True}, environ).strict().enabled is False
+
+
+def test_the_gms_variables_fill_the_client_config() -> None:
+    environ = {"DATAHUB_GMS_URL": "http://gms:8080/", "DATAHUB_GMS_TOKEN": "secret"}
+    assert read(None, environ).strict().target == RestTarget("http://gms:8080", "secret")
+    named = read({"datahub_client_config": {"server": "http://other", "timeout_sec": 5}}, environ)
+    assert named.strict().target == RestTarget("http://other", "secret", 5)
+
+
+def test_kafka_and_file_targets_are_not_disturbed_by_the_gms_variables(tmp_path: Path) -> None:
+    environ = {"DATAHUB_GMS_URL": "http://gms:8080"}
+    connection = {"bootstrap": "b:1", "schema_registry_url": "http://r", "producer_config": {}}
+    kafka = read({"datahub_kafka_config": {"connection": connection}}, environ).strict()
+    assert kafka.target == KafkaTarget("b:1", "http://r")
+    file = read({"datahub_file_config": {"path": str(tmp_path)}}, environ).strict()
+    assert file.target == FileTarget(str(tmp_path))
+
+
+def test_a_variable_stands_for_a_string_anywhere() -> None:
+    block = {
+        "datahub_client_config": {"server": {"env": "S"}, "extra_headers": {"x": {"env": "H"}}}
+    }
+    target = read(block, {"S": "http://s", "H": "v"}).strict().target
+    assert target == RestTarget("http://s", extra_headers={"x": "v"})
+
+
+def test_an_unset_variable_is_a_fault_of_its_own_kind() -> None:
+    reading = read({"datahub_client_config": {"server": {"env": "NOT_HERE"}}}, {})
+    (fault,) = reading.faults
+    assert fault.is_unset_variable
+    assert "NOT_HERE" in fault.message
+    with pytest.raises(ConfigurationError, match="NOT_HERE"):
+        reading.strict()
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"evn": "PROD"}, "evn: there is no such option. Did you mean env?"),
+        ({"enabled": "yes"}, "enabled: expected Bool"),
+        ({"max_attempts": 0}, "max_attempts: expected 1 or more"),
+        ({"poll_interval": -1}, "poll_interval: expected seconds, more than 0"),
+        ({"env": "NARNIA"}, "env: expected one of DEV"),
+        ({"dispatch": "sometimes"}, "dispatch: expected one of auto, worker, off"),
+        ({"dagster_url": "dagster.example.com"}, "dagster_url: expected an address"),
+        ({"asset_lineage_extractor": "a.b.c"}, "expected package.module:function"),
+        ({"job_pattern": {"allow": ["("]}}, "is not a regular expression"),
+        ({"datahub_client_config": {"sever": "http://x"}}, "there is no sever"),
+        ({"datahub_client_config": {}}, "server: name it here or in DATAHUB_GMS_URL"),
+        (
+            {
+                "datahub_client_config": {"server": "http://x"},
+                "datahub_file_config": {"path": "/x"},
+            },
+            "configure only one",
+        ),
+        ("a string", "expected a block of options"),
+    ],
+)
+def test_what_is_wrong_is_named(block: Any, message: str) -> None:
+    reading = read(block, {})
+    assert message in "\n".join(each.message for each in reading.faults)
+    assert isinstance(reading.config, Config)
+    with pytest.raises(ConfigurationError):
+        reading.strict()
+
+
+def test_a_wrong_option_costs_only_itself() -> None:
+    config = read({"env": "NARNIA", "platform_instance": "eu"}, {}).config
+    assert (config.env, config.platform_instance) == ("PROD", "eu")
+
+
+def test_no_secret_is_printed() -> None:
+    block = {
+        "datahub_client_config": {"server": "http://x", "token": "hush", "timeout_sec": "hush"}
+    }
+    reading = read(block, {})
+    assert "hush" not in repr(reading)
+    good = read({"datahub_client_config": {"server": "http://x", "token": "hush"}}, {})
+    assert good.faults == ()
+    assert "hush" not in repr(good)
+
+
+def test_an_inline_token_is_noticed() -> None:
+    assert inline_token({"datahub_client_config": {"token": "hush"}})
+    assert not inline_token({"datahub_client_config": {"token": {"env": "T"}}})
+    assert not inline_token(None)
+
+
+def test_patterns_match_at_the_start_and_ignore_case() -> None:
+    pattern = Pattern(allow=("daily_",), deny=("daily_test",))
+    assert pattern.allows("Daily_sales")
+    assert not pattern.allows("daily_TEST_1")
+    assert not pattern.allows("my_daily_sales")
