@@ -4,6 +4,7 @@
 DataHubEventLogError
 ├── ConfigurationError    the dispatcher does not start; check, worker: exit 1 with the message
 ├── LedgerUnavailable     capture: logged, repeated by the next event; dispatcher: tries again
+│   └── LedgerMissing     capture and dispatcher: a local file serves as the ledger instead
 ├── LeaseLost             the run belongs to another dispatcher now: logged, nothing is written
 ├── Untranslatable        the run is deferred, and parked after `max_attempts`
 └── DeliveryError
@@ -24,6 +25,10 @@ class ConfigurationError(DataHubEventLogError):
 
 class LedgerUnavailable(DataHubEventLogError):
     """The ledger's database could not be reached or written in time."""
+
+
+class LedgerMissing(LedgerUnavailable):
+    """The ledger's tables don't exist, and may not be made there."""
 
 
 class LeaseLost(DataHubEventLogError):

@@ -1,0 +1,12 @@
+import pytest
+
+pytest_plugins = ("postgres", "ledgers")
+
+POSTGRES = {"postgres_url", "postgres_server_url", "own_postgres"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that asks for Postgres, so that `-m "not postgres"` leaves them out."""
+    for item in items:
+        if POSTGRES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.postgres)

@@ -101,7 +101,7 @@ class Extractor:
         `time` is the run's end: what the extractor emits is the state of that moment.
         """
         name = "asset_lineage_extractor"
-        if self._extract is None or name in self._off:
+        if self._extract is None:
             return Extraction()
         collected: list[MetadataChangeProposalClass] = []
         generator = DagsterGenerator(
@@ -122,12 +122,14 @@ class Extractor:
 
     def _converter_says(self, key: AssetKey) -> str | None:
         name = "asset_keys_to_dataset_urn_converter"
-        if name in self._off or self._convert is None:
+        if self._convert is None:
             return None
         said = self._within_deadline(name, functools.partial(self._convert, list(key)))
         return None if said is None else str(said)
 
     def _within_deadline(self, name: str, call: Callable[[], Result]) -> Result:
+        if name in self._off:
+            raise TookTooLong("took too long before")
         try:
             return Call(call).result(self._deadline)
         except TookTooLong:
@@ -138,7 +140,7 @@ class Extractor:
         function = getattr(self._config, name)
         reason = f"{function} failed: {type(error).__name__}: {error}"
         if name in self._off:
-            reason += "; it is off in this process from now on"
+            reason += "; it is off in this process from now on, `retry` delivers the run again"
         logger.warning("%s %s: %s", name, about, reason)
         return Problem(about, name, reason)
 

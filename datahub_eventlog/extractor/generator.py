@@ -27,8 +27,8 @@ class Translation(Protocol):
         """The urn of the dataset at that path or URL, if it is one."""
         ...
 
-    def schema_aspect(self, urn: str, schema: TableSchemaMetadataValue) -> _Aspect:
-        """The schemaMetadata of that dataset."""
+    def schema_aspect(self, name: str, schema: TableSchemaMetadataValue) -> _Aspect:
+        """The schemaMetadata of the asset of that name."""
         ...
 
 
@@ -141,7 +141,7 @@ class DagsterGenerator:
         if self.config.platform_instance:
             yield _instance(self.config.platform_instance)
         if schema is not None:
-            yield self._translation.schema_aspect(str(urn), schema)
+            yield self._translation.schema_aspect(urn.name, schema)
 
     def _upsert(self, urn: str, aspect: _Aspect) -> None:
         from datahub.emitter.mcp import MetadataChangeProposalWrapper

@@ -1,0 +1,104 @@
+"""One side of the comparison: pytest in a process of its own, and what it noted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from comparison import Outcome
+
+HERE = Path(__file__).parent
+PATHS = (HERE, HERE / "unpublished", HERE.parent / "tests")
+"""Where either side imports from, beside the tests."""
+TIMEOUT = 300
+"""Seconds in which each test must end."""
+
+Side: TypeAlias = Literal["plain", "wrapped"]
+
+
+class DidNotRun(Exception):
+    """pytest ended for another reason than its tests; the message is its output."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """What is known of one test."""
+
+    outcome: Outcome
+    instances: int
+    """How many instances it made on a wrapped event log."""
+    touched: int
+    """How many runs were in the ledger at its end."""
+    complaints: int
+    """How often capture went wrong."""
+
+
+Notes: TypeAlias = Mapping[str, Note]
+"""By the test's id."""
+
+
+class Run:
+    """Runs tests on one side, from its construction on."""
+
+    def __init__(self, side: Side, root: Path, paths: Sequence[Path], tests: Iterable[str]) -> None:
+        """Start; `root` is the folder of the tests, `paths` are for their imports."""
+        self._folder = tempfile.TemporaryDirectory(prefix=f"conformance-{side}-")
+        folder = Path(self._folder.name)
+        self._notes = folder / "notes.jsonl"
+        self._output = folder / "output.txt"
+        (folder / "work").mkdir()
+        (folder / "pytest.ini").write_text("[pytest]\n")
+        command = [sys.executable, "-m", "pytest", "-p", "adoption", "-p", "pytest_timeout"]
+        command += ["-p", "no:cacheprovider", "-q", f"--timeout={TIMEOUT}", "--side", side]
+        command += ["-c", str(folder / "pytest.ini"), "--rootdir", str(root)]
+        command += ["--notes", str(self._notes), *(str(root / each) for each in tests)]
+        with self._output.open("w") as output:
+            self._process = subprocess.Popen(
+                command, cwd=folder / "work", env=_environment(paths), stdout=output, stderr=output
+            )
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._folder.cleanup()
+
+    def notes(self) -> Notes:
+        """Wait for the end, and return what was noted.
+
+        Raises `DidNotRun`, with pytest's own words.
+        """
+        code = self._process.wait()
+        if code not in {0, 1} or not self._notes.exists():
+            raise DidNotRun(self._output.read_text()[-10_000:])
+        lines = self._notes.read_text().splitlines()
+        return dict(_note(json.loads(each)) for each in lines)
+
+
+def _note(line: Mapping[str, Any]) -> tuple[str, Note]:
+    outcome = Outcome(line["result"], line["reason"])
+    numbers = {each: line.get(each, 0) for each in ("instances", "touched", "complaints")}
+    return line["test"], Note(outcome, **numbers)
+
+
+def _environment(paths: Sequence[Path]) -> Mapping[str, str]:
+    """This process's, without what would configure Dagster or us."""
+    foreign = ("DATAHUB_", "DAGSTER_", "PYTEST_", "PYTHON")
+    kept = {name: each for name, each in os.environ.items() if not name.startswith(foreign)}
+    own = {
+        "PYTHONPATH": os.pathsep.join(map(str, (*paths, *PATHS))),
+        # Alembic loads its scripts again for each instance: their compiled form saves half the time.
+        "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir(), "conformance-pycache")),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
+    return {**kept, **own}

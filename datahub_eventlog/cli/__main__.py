@@ -1,0 +1,3 @@
+from datahub_eventlog.cli import main
+
+main(prog_name="datahub-eventlog")

@@ -1,0 +1,27 @@
+"""Bringing what the ledger holds to DataHub; see `core` for the order of things."""
+
+from datahub_eventlog.dispatcher.core import Dispatcher, Parts, run_items
+from datahub_eventlog.dispatcher.starting import (
+    DaemonThread,
+    Open,
+    Opened,
+    Worker,
+    assemble,
+    deliver_runs,
+    require_delivery,
+    start_in_daemon,
+)
+
+__all__ = [
+    "DaemonThread",
+    "Dispatcher",
+    "Open",
+    "Opened",
+    "Parts",
+    "Worker",
+    "assemble",
+    "deliver_runs",
+    "require_delivery",
+    "run_items",
+    "start_in_daemon",
+]

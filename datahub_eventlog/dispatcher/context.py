@@ -1,0 +1,83 @@
+"""What a translation needs to know beside the run: found here, since translation is pure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from datahub_eventlog.config import Config
+from datahub_eventlog.extractor import Extraction
+from datahub_eventlog.source import ENDS, has_ended
+from datahub_eventlog.translate.context import Context
+from datahub_eventlog.values import (
+    AssetKey,
+    Evaluation,
+    Materialization,
+    Planned,
+    RunLog,
+    Wiped,
+)
+
+if TYPE_CHECKING:
+    from datahub_eventlog.dispatcher.core import Parts
+
+INPUT_TAG = "dagster/input_data_version/"
+
+
+def context_of(log: RunLog, config: Config, parts: Parts) -> tuple[Context, Extraction]:
+    """The context of that run, and what the user's functions said of it."""
+    converted = parts.extractor.platform_urns(asset_keys(log))
+    extracted = Extraction()
+    if log.run.run_id and has_ended(log):
+        extracted = parts.extractor.lineages(
+            lambda: parts.source.sensor_context(log.run.run_id),
+            parts.graph,
+            _end(log),
+            log.run.run_id,
+        )
+    context = Context(
+        config=config,
+        is_cloud="DAGSTER_CLOUD_IS_BRANCH_DEPLOYMENT" in os.environ,
+        deployment=os.environ.get("DAGSTER_CLOUD_DEPLOYMENT_NAME"),
+        platform_urns=converted.platform_urns,
+        lineages=extracted.lineages,
+        scratch=parts.source.scratch(),
+    )
+    problems = converted.problems + extracted.problems
+    return context, Extraction(proposals=extracted.proposals, problems=problems)
+
+
+def asset_keys(log: RunLog) -> set[AssetKey]:
+    """Every asset that the run's events, plan or definitions speak of."""
+    return set(_asset_keys(log))
+
+
+def _asset_keys(log: RunLog) -> Iterator[AssetKey]:
+    for step in log.steps:
+        yield from (each.asset_key for each in step.outputs if each.asset_key)
+    for facts in (log.definitions.assets if log.definitions else {}).values():
+        yield facts.key
+        yield from facts.deps
+    for event in log.events:
+        match event.data:
+            case Materialization(asset_key=key, tags=tags):
+                yield key
+                yield from _upstream_of(tags)
+            case Planned(asset_key=key) | Wiped(asset_key=key):
+                yield key
+            case Evaluation(check=check):
+                yield check.asset_key
+            case _:
+                pass
+
+
+def _upstream_of(tags: object) -> Iterator[AssetKey]:
+    for tag in tags if isinstance(tags, dict) else ():
+        if tag.startswith(INPUT_TAG):
+            yield tuple(tag.removeprefix(INPUT_TAG).split("/"))
+
+
+def _end(log: RunLog) -> float:
+    ends = [each.time for each in log.events if each.type in ENDS]
+    return max(ends, default=log.run.ended or 0.0)

@@ -1,0 +1,247 @@
+"""Delivering what is due: the only place that knows the order of things."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from datahub_eventlog import definitions
+from datahub_eventlog.config import Config
+from datahub_eventlog.dispatcher.context import context_of
+from datahub_eventlog.dispatcher.delivery import Delivery, Report, Rules, Sent
+from datahub_eventlog.dispatcher.pause import Pause
+from datahub_eventlog.errors import LeaseLost, LedgerUnavailable, Unavailable
+from datahub_eventlog.extractor import Extraction, Extractor
+from datahub_eventlog.ledger import Lease, Ledger, Outcome
+from datahub_eventlog.sinks import Sink
+from datahub_eventlog.source import Source, has_ended
+from datahub_eventlog.translate import translate, translate_runless
+from datahub_eventlog.values import Definitions, Event, Problem, Proposal, Run, RunLog
+
+TTL = timedelta(seconds=120)
+"""How long a run belongs to a dispatcher that says nothing more."""
+AT_ONCE = 10
+"""Runs a round."""
+FIRST_DELAY = 5.0
+LONGEST_DELAY = 6 * 3600.0
+"""Seconds until a run that failed is tried again; three times as long after each attempt."""
+LOOK = timedelta(seconds=10)
+"""On top of `touch_interval`: when a delivered run is looked at once more."""
+SHORTEST_POLL = 30.0
+LONGEST_POLL = 600.0
+"""Seconds until a run that goes on without a touch is looked at."""
+IGNORE_TAG = "datahub/ignore"
+REMEMBERED = 1000
+"""Live runs of which we know what was sent."""
+
+if TYPE_CHECKING:
+    from datahub.ingestion.graph.client import DataHubGraph
+
+logger = logging.getLogger("dagster.datahub_eventlog")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a dispatcher works with; it owns none of it."""
+
+    ledger: Ledger
+    source: Source
+    sink: Sink
+    extractor: Extractor
+    graph: DataHubGraph | None
+    """For the user's extractor; None where the target offers none."""
+    owner: str
+    """Who leases, such as `host:pid`."""
+
+
+class Dispatcher:
+    """Takes runs from the ledger and brings them to DataHub, one after the other."""
+
+    def __init__(
+        self, config: Config, parts: Parts, on_request: Callable[[], None] = lambda: None
+    ) -> None:
+        self._config = config
+        self._parts = parts
+        self._on_request = on_request
+        self._sent: OrderedDict[str, Sent] = OrderedDict()
+        self._is_stopping = False
+        self.pause = Pause()
+
+    def run_once(self) -> int:
+        """Deliver what is due and return how many runs that was."""
+        if self.pause.is_on:
+            return 0
+        limit = 1 if self.pause.is_probing else AT_ONCE
+        leases = self._parts.ledger.lease(self._parts.owner, limit, TTL)
+        for lease in leases:
+            if self._is_stopping or self.pause.is_on:
+                self._parts.ledger.release(lease)
+            else:
+                self._deliver(lease)
+        return len(leases)
+
+    def deliver(self, run_ids: Sequence[str]) -> None:
+        """Deliver those runs if they are due and nobody else is at it."""
+        for lease in self._parts.ledger.lease(
+            self._parts.owner, len(run_ids), TTL, run_ids=run_ids
+        ):
+            self._deliver(lease)
+
+    def stop(self) -> None:
+        """Finish the run at hand and give the others back."""
+        self._is_stopping = True
+
+    def _deliver(self, lease: Lease) -> None:
+        try:
+            self._look_at(lease)
+        except LeaseLost:
+            logger.info("Run %s belongs to another dispatcher now.", lease.run_id)
+        except Unavailable as error:
+            self.pause.begin(error)
+            self._parts.ledger.release(lease)
+        except LedgerUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - one bad run must not hold up the others
+            self._put_off(lease, error)
+
+    def _put_off(self, lease: Lease, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"
+        if lease.attempts + 1 >= self._config.max_attempts:
+            logger.error("Run %s is parked: %s", lease.run_id, reason, exc_info=error)
+            self._parts.ledger.park(lease, reason)
+            return
+        delay = timedelta(seconds=min(FIRST_DELAY * 3**lease.attempts, LONGEST_DELAY))
+        logger.warning("Run %s failed, again in %s: %s", lease.run_id, delay, reason)
+        self._parts.ledger.defer(lease, delay, reason, counts=True)
+
+    def _look_at(self, lease: Lease) -> None:
+        """Decide what a leased run needs, and do it."""
+        if not lease.run_id:
+            self._deliver_runless(lease)
+            return
+        run = self._parts.source.run(lease.run_id)
+        if run is None:
+            self._settle(lease, "gone")
+        elif not self._is_wanted(run):
+            self._settle(lease, "filtered")
+        else:
+            self._deliver_run(lease, run)
+
+    def _is_wanted(self, run: Run) -> bool:
+        ignored = run.tags.get(IGNORE_TAG, "").lower() == "true"
+        return not ignored and self._config.job_pattern.allows(run.job_name)
+
+    def _deliver_run(self, lease: Lease, run: Run) -> None:
+        log = self._parts.source.log(run, self._definitions(lease))
+        mark = _mark(log)
+        is_over = has_ended(log) or self._is_abandoned(log)
+        # Over, but not delivered: somebody asks for it again, such as an older run that came late.
+        is_asked_for = lease.again or (is_over and lease.was != "delivered")
+        is_seen = lease.cursor == mark and not is_asked_for
+        if not is_seen:
+            self._emit(lease, log)
+        if not is_over:
+            self._parts.ledger.wait(lease, _patience(log), mark)
+        else:
+            self._settle(lease, "delivered", None if is_seen else self._look_again, mark)
+
+    def _emit(self, lease: Lease, log: RunLog) -> None:
+        if has_ended(log):
+            logger.info("Emitting metadata... job %s, run %s", log.run.job_name, log.run.run_id)
+        report = self._send(lease, run_items(log, self._config, self._parts))
+        self._parts.ledger.rejected(lease.run_id, report.rejected)
+
+    def _deliver_runless(self, lease: Lease) -> None:
+        since = self._parts.ledger.created()
+        found = self._parts.source.runless(lease.cursor, since, time.time())
+        report = self._send(lease, runless_items(found.events, self._config, self._parts))
+        self._parts.ledger.rejected(lease.run_id, report.rejected, is_whole=False)
+        self._settle(lease, "delivered", cursor=found.cursor)
+
+    def _send(self, lease: Lease, items: Iterator[Proposal | Problem]) -> Report:
+        rules = Rules(TTL, self._config.resend_after, self._on_request)
+        sent = self._remembered(lease.run_id)
+        report = Delivery(self._parts.ledger, self._parts.sink, lease, rules, sent).send(items)
+        if report.sent:
+            self.pause.end()
+        return report
+
+    def _settle(
+        self,
+        lease: Lease,
+        outcome: Outcome,
+        look_again: timedelta | None = None,
+        cursor: str | None = None,
+    ) -> None:
+        if self._parts.ledger.settle(lease, outcome, look_again=look_again, cursor=cursor):
+            self._sent.pop(lease.run_id, None)
+
+    @property
+    def _look_again(self) -> timedelta:
+        return self._config.touch_interval + LOOK
+
+    def _is_abandoned(self, log: RunLog) -> bool:
+        """Whether nothing was heard of the run for so long that nothing will be."""
+        return _silence(log) > self._config.retention.total_seconds()
+
+    def _definitions(self, lease: Lease) -> Definitions | None:
+        if lease.definitions is None:
+            return None
+        stored = self._parts.ledger.facts(lease.definitions)
+        return None if stored is None else definitions.decode(stored)
+
+    def _remembered(self, run_id: str) -> Sent:
+        sent = self._sent.setdefault(run_id, Sent())
+        self._sent.move_to_end(run_id)
+        if len(self._sent) > REMEMBERED:
+            self._sent.popitem(last=False)
+        return sent
+
+
+def run_items(log: RunLog, config: Config, parts: Parts) -> Iterator[Proposal | Problem]:
+    """Everything that a run becomes, the user's functions included."""
+    context, extraction = context_of(log, config, parts)
+    return _items(translate(log, context), extraction)
+
+
+def runless_items(
+    events: Sequence[Event], config: Config, parts: Parts
+) -> Iterator[Proposal | Problem]:
+    """Everything that events without a run become."""
+    log = RunLog(Run("", "", ""), None, (), events)
+    context, extraction = context_of(log, config, parts)
+    return _items(translate_runless(events, None, context), extraction)
+
+
+def _items(
+    translated: Iterator[Proposal | Problem], extraction: Extraction
+) -> Iterator[Proposal | Problem]:
+    """The run's own proposals, then the extractor's, which replace ours about the same thing."""
+    replaced = {(each.urn, each.aspect, each.change) for each in extraction.proposals}
+    for item in translated:
+        if isinstance(item, Problem) or (item.urn, item.aspect, item.change) not in replaced:
+            yield item
+    yield from extraction.proposals
+    yield from extraction.problems
+
+
+def _mark(log: RunLog) -> str:
+    """What tells whether there is anything new in a run's log."""
+    ids = [each.storage_id for each in log.events]
+    return f"{len(ids)}:{max(ids, default=0)}:{'ended' if has_ended(log) else 'going on'}"
+
+
+def _silence(log: RunLog) -> float:
+    """Seconds since the run was last heard of."""
+    last = max((each.time for each in log.events), default=log.run.created or 0.0)
+    return time.time() - last
+
+
+def _patience(log: RunLog) -> timedelta:
+    """The longer a run is silent, the less often it is looked at."""
+    return timedelta(seconds=min(max(_silence(log), SHORTEST_POLL), LONGEST_POLL))

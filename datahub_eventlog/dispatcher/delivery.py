@@ -1,0 +1,142 @@
+"""Sending one run: in order, in batches, each state only if it is the newest, nothing twice."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from datahub_eventlog.ledger import Claim, Lease, Ledger
+from datahub_eventlog.sinks import Sink
+from datahub_eventlog.values import Change, Problem, Proposal
+
+BATCH = 200
+"""Proposals a request, as many as the client sends at once (see datahub's rest_emitter)."""
+
+
+def digest(proposal: Proposal) -> str:
+    """The hash of everything that is sent."""
+    text = f"{proposal.change.value}\0{proposal.body}"
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def claim_of(proposal: Proposal) -> Claim | None:
+    """The claim under which a state is sent, or None for what is always sent.
+
+    A patch adds to what is there, whoever sent it: it has a slot of its own, so that it is
+    not repeated for nothing, but never gives way to another patch.
+    """
+    content = digest(proposal)
+    if proposal.change is Change.PATCH:
+        slot = f"{proposal.aspect}#{content}"
+        return Claim(proposal.urn, slot, proposal.time or 0.0, content)
+    if proposal.time is None:
+        return None
+    return Claim(proposal.urn, proposal.aspect, proposal.time, content)
+
+
+@dataclass
+class Sent:
+    """What of a run this process has sent already; a live run is shown again and again."""
+
+    hashes: set[tuple[str, str]] = field(default_factory=set)
+
+    def has(self, proposal: Proposal) -> bool:
+        """Whether exactly this was sent."""
+        return (proposal.urn, digest(proposal)) in self.hashes
+
+    def add(self, proposals: Iterable[Proposal]) -> None:
+        """Remember them, but for states: the ledger remembers those."""
+        self.hashes.update((each.urn, digest(each)) for each in proposals)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a run is to be sent."""
+
+    ttl: timedelta
+    """How long each request extends the run's lease."""
+    resend_after: timedelta
+    on_request: Callable[[], None] = lambda: None
+
+
+@dataclass
+class Report:
+    """What became of a run's proposals."""
+
+    sent: int = 0
+    unchanged: int = 0
+    rejected: list[tuple[str, str, str]] = field(default_factory=list)
+    is_contested: bool = False
+    """Another dispatcher was sending the same state at the same time."""
+
+
+class Delivery:
+    """Sends what it is given for one lease; `LeaseLost` and `Unavailable` pass through."""
+
+    def __init__(self, ledger: Ledger, sink: Sink, lease: Lease, rules: Rules, sent: Sent) -> None:
+        self._ledger = ledger
+        self._sink = sink
+        self._lease = lease
+        self._rules = rules
+        self._sent = sent
+        self._claims: list[Claim] = []
+        self._ready: list[Proposal] = []
+        self._extended = time.monotonic()
+        self.report = Report()
+
+    def send(self, items: Iterable[Proposal | Problem]) -> Report:
+        """Send the proposals in their order; record what could not be sent."""
+        waiting: list[Proposal] = []
+        for item in items:
+            if isinstance(item, Problem):
+                self.report.rejected.append((item.urn, item.aspect, item.reason))
+                continue
+            waiting.append(item)
+            if len(waiting) >= BATCH:
+                self._sift(waiting)
+                waiting = []
+        self._sift(waiting)
+        while self._ready:
+            self._emit()
+        return self.report
+
+    def _sift(self, waiting: list[Proposal]) -> None:
+        """Keep what is to be sent, and send when there is a batch of it."""
+        pairs = [(each, claim_of(each)) for each in waiting]
+        claims = [claim for _, claim in pairs if claim is not None]
+        granted = iter(
+            self._ledger.claim(
+                self._lease, self._rules.ttl, claims, resend_after=self._rules.resend_after
+            )
+            if claims
+            else ()
+        )
+        for proposal, claim in pairs:
+            if next(granted) if claim is not None else not self._sent.has(proposal):
+                self._ready.append(proposal)
+            else:
+                self.report.unchanged += 1
+        while len(self._ready) >= BATCH:
+            self._emit()
+
+    def _emit(self) -> None:
+        batch, self._ready = self._ready[:BATCH], self._ready[BATCH:]
+        rejected = self._sink.emit(batch, self._proceed)
+        refused = {(each.urn, each.aspect) for each in rejected}
+        taken = [each for each in batch if (each.urn, each.aspect) not in refused]
+        self.report.rejected += [(each.urn, each.aspect, each.reason) for each in rejected]
+        self.report.sent += len(taken)
+        self._ledger.confirm(
+            self._lease, [claim for each in taken if (claim := claim_of(each)) is not None]
+        )
+        self._sent.add(each for each in taken if claim_of(each) is None)
+
+    def _proceed(self) -> None:
+        """Before each request: is the run still ours? A slow server must not cost us the lease."""
+        self._rules.on_request()
+        if time.monotonic() - self._extended > self._rules.ttl.total_seconds() / 4:
+            self._ledger.extend(self._lease, self._rules.ttl)
+            self._extended = time.monotonic()

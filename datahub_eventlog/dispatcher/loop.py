@@ -1,0 +1,106 @@
+"""The thin loop around `run_once`, its heartbeat and its end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from datahub_eventlog.config import Config
+from datahub_eventlog.dispatcher.core import Dispatcher
+from datahub_eventlog.dispatcher.reconciler import Reconciler
+from datahub_eventlog.errors import LedgerUnavailable
+
+BEAT = 10.0
+"""Seconds between two heartbeats."""
+LEDGER_PAUSE = 5.0
+"""Seconds to wait for the ledger's database to come back."""
+
+logger = logging.getLogger("dagster.datahub_eventlog")
+
+
+class Heartbeat:
+    """Tells the ledger that this process can deliver, also while it waits for a slow server."""
+
+    def __init__(self, beat: Callable[[], None]) -> None:
+        self._beat = beat
+        self._last = 0.0
+        self._lock = threading.Lock()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last one was `BEAT` seconds ago."""
+        return time.monotonic() - self._last >= BEAT
+
+    def beat(self) -> None:
+        """Beat, if it is due; raises nothing, since the next one will tell."""
+        with self._lock:
+            if not self.is_due:
+                return
+            try:
+                self._beat()
+            except LedgerUnavailable as error:
+                logger.debug("No heartbeat: %s", error)
+            self._last = time.monotonic()
+
+
+class Loop:
+    """Runs a dispatcher until it is told to stop."""
+
+    def __init__(
+        self, config: Config, dispatcher: Dispatcher, reconciler: Reconciler, beat: Heartbeat
+    ) -> None:
+        self._config = config
+        self._dispatcher = dispatcher
+        self._reconciler = reconciler
+        self._beat = beat
+        self._stop = threading.Event()
+
+    def run(self, *, is_done: Callable[[], bool] = lambda: False) -> None:
+        """Deliver until `stop` is called or `is_done` says so after a round with nothing due."""
+        watch = threading.Thread(
+            target=self._keep_beating, name="datahub-eventlog-beat", daemon=True
+        )
+        watch.start()
+        try:
+            while not self._stop.is_set():
+                if not self._round() and is_done():
+                    return
+        finally:
+            self._stop.set()
+            watch.join(timeout=BEAT)
+
+    def stop(self) -> None:
+        """Finish the run at hand, give the others back, and end."""
+        self._stop.set()
+        self._dispatcher.stop()
+
+    def _round(self) -> bool:
+        """Do one round; whether there was something to do."""
+        try:
+            if self._beat.is_due:
+                self._beat.beat()
+                busy = True
+            elif self._reconciler.is_due:
+                self._reconciler.run_once()
+                busy = True
+            else:
+                busy = self._dispatcher.run_once() > 0
+        except LedgerUnavailable as error:
+            logger.error("The ledger can't be reached, trying again: %s", error)  # noqa: TRY400 - the chain says no more
+            self._wait(timedelta(seconds=LEDGER_PAUSE))
+            return True
+        if not busy:
+            self._wait(self._config.poll_interval)
+        return busy
+
+    def _wait(self, interval: timedelta) -> None:
+        self._stop.wait(max(interval.total_seconds(), self._dispatcher.pause.remaining))
+
+    def _keep_beating(self) -> None:
+        """Beat where the loop itself doesn't get to it."""
+        while not self._stop.wait(BEAT / 2):
+            if self._beat.is_due:
+                self._beat.beat()

@@ -1,0 +1,58 @@
+"""What the dispatcher does while DataHub is away: one pause for everything it delivers."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+
+from datahub_eventlog.errors import Unavailable
+
+FIRST = 1.0
+LONGEST = 60.0
+"""Seconds."""
+
+logger = logging.getLogger("dagster.datahub_eventlog")
+
+
+class Pause:
+    """Growing from 1 s to 60 s with jitter; one line in the log when it begins, one at its end."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._failures = 0
+        self._until = 0.0
+        self._message = ""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it is too early to try again."""
+        return self._failures > 0 and self._clock() < self._until
+
+    @property
+    def is_probing(self) -> bool:
+        """Whether DataHub was away the last time: one run is enough to find out."""
+        return self._failures > 0
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the next attempt."""
+        return max(0.0, self._until - self._clock())
+
+    def begin(self, error: Unavailable) -> None:
+        """Wait longer than the last time, and at least as long as the server asked for."""
+        longest = min(LONGEST, FIRST * 2**self._failures)
+        wait = longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
+        self._until = self._clock() + max(wait, error.retry_after or 0.0)
+        self._failures += 1
+        if str(error) != self._message:
+            logger.error("%s Runs wait in the ledger until it is back.", error)
+        self._message = str(error)
+
+    def end(self) -> None:
+        """DataHub has taken something."""
+        if self._failures:
+            logger.info("DataHub is back; delivering what has waited.")
+        self._failures = 0
+        self._message = ""

@@ -1,0 +1,64 @@
+"""What looks after the ledger: runs that a crash between store and touch left out, and old rows."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from datahub_eventlog.ledger import Ledger
+from datahub_eventlog.source import OVERLAP, Source
+
+EVERY = timedelta(minutes=3)
+PAGE = 500
+
+logger = logging.getLogger("dagster.datahub_eventlog")
+
+
+class Reconciler:
+    """Compares the instance's runs with the ledger every few minutes."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        source: Source,
+        retention: timedelta,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._ledger = ledger
+        self._source = source
+        self._retention = retention
+        self._clock = clock
+        self._next = 0.0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to look again; at the start it is."""
+        return self._clock() >= self._next
+
+    def run_once(self) -> int:
+        """Add the runs that are missing, drop what is old, and return how many were added."""
+        self._next = self._clock() + EVERY.total_seconds()
+        added = self._add_missing()
+        self._ledger.add([""], backfilled=False)
+        self._ledger.sweep(self._retention)
+        if added:
+            logger.info("Found %d runs whose events had not been noticed.", added)
+        return added
+
+    def _add_missing(self) -> int:
+        """Follow the runs' updates from the watermark on, page by page."""
+        oldest = self._clock() - self._retention.total_seconds()
+        mark = max(self._ledger.watermark() - OVERLAP.total_seconds(), oldest)
+        added = 0
+        while updated := self._source.updated(mark, PAGE):
+            # A tag on an old run counts as an update: its row was removed for good.
+            recent = [each.run_id for each in updated if (each.ended or mark) >= oldest]
+            added += len(self._ledger.add(recent, backfilled=False))
+            reached = updated[-1].time
+            self._ledger.set_watermark(reached)
+            if len(updated) < PAGE or reached <= mark:
+                break
+            mark = reached
+        return added

@@ -1,0 +1,216 @@
+"""Putting a dispatcher together: in a daemon, in a worker, or at the end of a run's own process."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeAlias
+
+from dagster import DagsterInstance
+
+from datahub_eventlog import sinks
+from datahub_eventlog._version import __version__
+from datahub_eventlog.config import Block, Config, RestTarget, read
+from datahub_eventlog.dispatcher.core import Dispatcher, Parts
+from datahub_eventlog.dispatcher.loop import Heartbeat, Loop
+from datahub_eventlog.dispatcher.reconciler import Reconciler
+from datahub_eventlog.dispatcher.translation import ForExtractor
+from datahub_eventlog.errors import ConfigurationError, DataHubEventLogError, Unavailable
+from datahub_eventlog.extractor import Extractor
+from datahub_eventlog.ledger import Ledger
+from datahub_eventlog.source import Source
+
+if TYPE_CHECKING:
+    from datahub.ingestion.graph.client import DataHubGraph
+
+STATEMENT_TIMEOUT = timedelta(seconds=60)
+NEEDED = ("datahub", "tenacity")
+"""The packages of the extra `datahub` without which nothing can be sent."""
+
+logger = logging.getLogger("dagster.datahub_eventlog")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An instance of the dispatcher's own, and the ledger beside its event log."""
+
+    instance: DagsterInstance
+    ledger: Ledger
+
+
+Open: TypeAlias = Callable[[], AbstractContextManager[Opened]]
+
+
+def require_delivery(config: Config) -> None:
+    """Raise `ConfigurationError` if nothing can be delivered from this process, and say why."""
+    if not config.enabled:
+        raise ConfigurationError("datahub: enabled is false: nothing is captured or delivered")
+    if config.target is None:
+        raise ConfigurationError(
+            "datahub: no target is configured: set datahub_client_config (or DATAHUB_GMS_URL),"
+            " datahub_kafka_config or datahub_file_config"
+        )
+    missing = [each for each in NEEDED if importlib.util.find_spec(each) is None]
+    if missing:
+        raise ConfigurationError(
+            f"{' and '.join(missing)} can't be imported in this process, so it delivers nothing:"
+            ' pip install "datahub-eventlog[datahub]"'
+        )
+
+
+@contextmanager
+def assemble(opened: Opened, config: Config) -> Iterator[Parts]:
+    """What a dispatcher works with, closed at the end.
+
+    Raises `ConfigurationError` if the target or the user's functions can't be used.
+    """
+    require_delivery(config)
+    assert config.target is not None  # noqa: S101 - require_delivery has seen to it
+    extractor = Extractor(config, ForExtractor(config))
+    sink = sinks.connect(config.target, config.emit_mode)
+    try:
+        yield Parts(
+            ledger=opened.ledger,
+            source=Source(opened.instance),
+            sink=sink,
+            extractor=extractor,
+            graph=_graph(config) if extractor.has_extractor else None,
+            owner=f"{socket.gethostname()}:{os.getpid()}",
+        )
+    finally:
+        sink.close()
+
+
+def _graph(config: Config) -> DataHubGraph | None:
+    if not isinstance(config.target, RestTarget):
+        return None
+    from datahub_eventlog.sinks.rest import graph
+
+    return graph(config.target)
+
+
+class Worker:
+    """A dispatcher with its loop, in the calling thread; `stop` may come from another."""
+
+    def __init__(self, config: Config, open_instance: Open) -> None:
+        self._config = config
+        self._open = open_instance
+        self._loop: Loop | None = None
+        self._is_stopped = False
+
+    def run(self, *, until_empty: bool = False) -> None:
+        """Deliver until `stop`, or with `until_empty` until nothing is due.
+
+        Raises `ConfigurationError` at once if nothing can be delivered from here.
+        """
+        require_delivery(self._config)
+        with self._open() as opened, assemble(opened, self._config) as parts:
+            opened.ledger.migrate()
+            self._pool(opened.instance)
+            heartbeat = Heartbeat(lambda: self._beat(opened.ledger))
+            dispatcher = Dispatcher(self._config, parts)
+            reconciler = Reconciler(opened.ledger, parts.source, self._config.retention)
+            self._loop = Loop(self._config, dispatcher, reconciler, heartbeat)
+            if self._is_stopped:
+                return
+            logger.info("Delivering to DataHub: %s", self._config.target)
+            try:
+                self._loop.run(is_done=opened.ledger.is_drained if until_empty else lambda: False)
+            finally:
+                opened.ledger.retire(socket.gethostname(), os.getpid())
+
+    def stop(self) -> None:
+        """Finish the run at hand, give the others back, and let `run` return."""
+        self._is_stopped = True
+        if self._loop is not None:
+            self._loop.stop()
+
+    @staticmethod
+    def _beat(ledger: Ledger) -> None:
+        ledger.heartbeat(socket.gethostname(), os.getpid(), __version__)
+
+    @staticmethod
+    def _pool(instance: DagsterInstance) -> None:
+        """Keep one connection open, as the webserver does, instead of one for each query."""
+        instance.optimize_for_webserver(
+            statement_timeout=int(STATEMENT_TIMEOUT.total_seconds() * 1000),
+            pool_recycle=3600,
+            max_overflow=2,
+        )
+
+
+class DaemonThread:
+    """The worker of a daemon: whatever is wrong, the daemon goes on."""
+
+    def __init__(self, block: Block, open_instance: Open) -> None:
+        self._block = block
+        self._open = open_instance
+        self._worker: Worker | None = None
+        self._thread = threading.Thread(target=self._run, name="datahub-eventlog", daemon=True)
+
+    def start(self) -> None:
+        """Begin to deliver, or log why not."""
+        self._thread.start()
+
+    def stop(self, timeout: timedelta) -> None:
+        """Ask it to end, and wait for that."""
+        if self._worker is not None:
+            self._worker.stop()
+        self._thread.join(timeout.total_seconds())
+
+    def _run(self) -> None:
+        try:
+            config = read(self._block).strict()
+            self._worker = Worker(config, self._open)
+            self._worker.run()
+        except ConfigurationError as error:
+            logger.error("Nothing is delivered to DataHub from this process. %s", error)  # noqa: TRY400 - the message says it all
+        except Exception:
+            logger.exception("The DataHub dispatcher ended; runs wait in the ledger.")
+
+
+def start_in_daemon(block: Block, open_instance: Open) -> DaemonThread:
+    """Deliver from a thread of this process; errors are logged, never raised."""
+    thread = DaemonThread(block, open_instance)
+    thread.start()
+    return thread
+
+
+def deliver_runs(
+    config: Config, open_instance: Open, run_ids: Sequence[str], timeout: timedelta
+) -> None:
+    """Deliver these runs from the process that executed them, for at most that long.
+
+    What isn't delivered by then stays in the ledger for the next dispatcher. Raises
+    `ConfigurationError` if nothing can be delivered from here.
+    """
+    end = time.monotonic() + timeout.total_seconds()
+    hurried = _hurry(config, timeout)
+    require_delivery(hurried)
+    with open_instance() as opened, assemble(opened, hurried) as parts:
+        dispatcher = Dispatcher(hurried, parts, on_request=lambda: _check_time(end))
+        try:
+            dispatcher.deliver(run_ids)
+        except DataHubEventLogError as error:
+            logger.warning("Left for the next dispatcher: %s", error)
+
+
+def _hurry(config: Config, timeout: timedelta) -> Config:
+    """The configuration with a client that doesn't wait longer than we may."""
+    if not isinstance(config.target, RestTarget):
+        return config
+    seconds = max(1.0, min(config.target.timeout_sec, timeout.total_seconds()))
+    return replace(config, target=replace(config.target, timeout_sec=seconds))
+
+
+def _check_time(end: float) -> None:
+    if time.monotonic() >= end:
+        raise Unavailable("exit_timeout is over")

@@ -1,0 +1,196 @@
+"""Where SQLite, Postgres and MySQL differ: the clock, the upsert, and waiting for locks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    ColumnElement,
+    Table,
+    TextClause,
+    bindparam,
+    case,
+    func,
+    literal,
+    select,
+    text,
+)
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql import Insert
+
+from datahub_eventlog.ledger.tables import Moment, dialect_of
+
+Clock: TypeAlias = Callable[[], float]
+Instant: TypeAlias = ColumnElement[float]
+Values: TypeAlias = Mapping[str, Any]
+Changes: TypeAlias = Callable[[Any], Sequence[tuple[str, Any]]]
+"""From the values that could not be inserted to what the row that is there becomes instead.
+
+In an order in which no change reads a column that an earlier one sets: MySQL sees the new value.
+"""
+Condition: TypeAlias = Callable[[Any], ColumnElement[bool]]
+
+TOUCH_PATIENCE = 1.0
+"""Seconds that a touch waits for a lock, so that no run waits longer for our sake."""
+
+
+class Now(ColumnElement[float]):
+    """The database's clock, in epoch seconds with fractions; one value in a whole statement."""
+
+    inherit_cache = True
+    type = Moment
+
+
+@compiles(Now)
+def _now_of_sqlite(_element: Now, _compiler: Any, **_options: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(Now, "postgresql")
+def _now_of_postgres(_element: Now, _compiler: Any, **_options: Any) -> str:
+    # Unlike clock_timestamp() it is stable, so that an index can be searched for it.
+    return "CAST(EXTRACT(EPOCH FROM statement_timestamp()) AS DOUBLE PRECISION)"
+
+
+@compiles(Now, "mysql", "mariadb")
+def _now_of_mysql(_element: Now, _compiler: Any, **_options: Any) -> str:
+    # UNIX_TIMESTAMP() would read the session's time zone, with its two o'clocks in autumn.
+    return "(TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(6)) / 1e6)"
+
+
+def instant(clock: Clock | None) -> Instant:
+    """The current time as an expression: the database's, or that of a test's own clock."""
+    return Now() if clock is None else bindparam("now", clock(), Moment)
+
+
+def instant_parameters(now: Instant) -> dict[str, Any]:
+    """What a statement that was built with another `now` needs as parameters for this one."""
+    return {"now": now.value} if isinstance(now, BindParameter) else {}
+
+
+def prepared(statement: Insert, dialect: str) -> TextClause:
+    """The statement as text, whose parameters are given when it is executed.
+
+    SQLAlchemy would compile an upsert anew each time, at the price of a millisecond.
+    """
+    compiled = statement.compile(dialect=dialect_of(dialect, paramstyle="named"))
+    constants = {name: value for name, value in compiled.params.items() if value is not None}
+    return text(str(compiled)).bindparams(**constants)
+
+
+def later(one: Instant, other: Instant) -> Instant:
+    """The later of two moments; `one` if the other is NULL."""
+    return case((other > one, other), else_=one)
+
+
+def upsert(
+    dialect: str,
+    table: Table,
+    values: Values,
+    changes: Changes,
+    only_if: Condition | None = None,
+    *,
+    is_patient: bool = True,
+) -> Insert:
+    """Insert a row, or change the one with its primary key, if `only_if` holds for that one.
+
+    An impatient one gives up after `TOUCH_PATIENCE` where Postgres has the row locked; SQLite
+    and MySQL have other means, see `impatient`.
+    """
+    if is_mysql(dialect):
+        return _mysql_upsert(table, values, changes, only_if)
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    is_postgres = dialect == "postgresql"
+    insert = postgresql.insert(table) if is_postgres else sqlite.insert(table)
+    filled = insert.values(values)
+    if is_postgres and not is_patient:
+        filled = insert.from_select(list(values), _impatiently(values))
+    return filled.on_conflict_do_update(
+        index_elements=list(table.primary_key.columns),
+        set_=dict(changes(insert.excluded)),
+        where=None if only_if is None else only_if(insert.excluded),
+    )
+
+
+def insert_absent(dialect: str, table: Table, values: Values) -> Insert:
+    """Insert a row unless there is one with its primary key."""
+    if is_mysql(dialect):
+        key = next(iter(table.primary_key.columns)).name
+        return _mysql_upsert(table, values, lambda _: [(key, table.c[key])], None)
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    if dialect == "postgresql":
+        return postgresql.insert(table).values(values).on_conflict_do_nothing()
+    return sqlite.insert(table).values(values).on_conflict_do_nothing()
+
+
+@contextmanager
+def impatient(connection: Connection) -> Iterator[None]:
+    """On MySQL, let statements wait for locks no longer than a touch may."""
+    if not is_mysql(connection.dialect.name):
+        yield
+        return
+    connection.execute(text(f"SET SESSION innodb_lock_wait_timeout = {int(TOUCH_PATIENCE)}"))
+    try:
+        yield
+    finally:
+        # The connection may come from a pool that others use too.
+        connection.execute(text("SET SESSION innodb_lock_wait_timeout = DEFAULT"))
+
+
+def returns(connection: Connection) -> bool:
+    """Whether an insert can say what it wrote; SQLite learned it with 3.35."""
+    dialect = connection.dialect
+    return dialect.insert_returning and not is_mysql(dialect.name)
+
+
+def written(
+    connection: Connection, insert: Insert, key: Column[str], rows: Sequence[Values]
+) -> set[str] | None:
+    """Execute an insert for many rows, and return the keys of those that were written.
+
+    None if the database can't say; where it can, SQLAlchemy sends many rows in one statement.
+    """
+    if returns(connection):
+        return set(connection.execute(insert.returning(key), rows).scalars())
+    connection.execute(insert, rows)
+    return None
+
+
+def is_mysql(dialect: str) -> bool:
+    """Whether it is MySQL or MariaDB."""
+    return dialect in {"mysql", "mariadb"}
+
+
+def _impatiently(values: Values) -> Any:
+    """Select the values; before the first of them is there, the transaction's patience is set.
+
+    A volatile function in a CTE runs once, and before what reads from it, so this needs no
+    statement of its own and leaves nothing behind on the connection.
+    """
+    milliseconds = str(int(TOUCH_PATIENCE * 1000))
+    setting = func.set_config("lock_timeout", milliseconds, True).label("setting")  # noqa: FBT003
+    patience = select(setting).cte("patience")
+    columns = [
+        each if isinstance(each, ColumnElement) else literal(each) for each in values.values()
+    ]
+    return select(*columns).select_from(patience)
+
+
+def _mysql_upsert(
+    table: Table, values: Values, changes: Changes, only_if: Condition | None
+) -> Insert:
+    from sqlalchemy.dialects import mysql
+
+    insert = mysql.insert(table).values(values)
+    updates = list(changes(insert.inserted))
+    if only_if is not None:
+        holds = only_if(insert.inserted)
+        updates = [(name, case((holds, each), else_=table.c[name])) for name, each in updates]
+    return insert.on_duplicate_key_update(updates)

@@ -1,0 +1,108 @@
+"""What the ledger takes and gives: frozen values, times in UTC epoch seconds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, TypeAlias
+
+Outcome: TypeAlias = Literal["delivered", "filtered", "gone"]
+"""How a run's delivery can end: delivered; left out on purpose; no longer in the event log."""
+
+State: TypeAlias = Literal["pending", "leased", "delivered", "filtered", "gone", "parked"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts of a run's definitions, kept once however many runs have the same."""
+
+    hash: str
+    """Of the content; at most 64 characters."""
+    blob: bytes
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to deliver one run, and what was known of it when it was given."""
+
+    run_id: str
+    token: str
+    touches: int
+    """The counter that every touch bumps: `settle` sees by it whether there is news."""
+    attempts: int
+    definitions: str | None
+    """The hash under which `Ledger.facts` has the facts of the run's definitions."""
+    cursor: str | None
+    again: bool
+    """State that DataHub already has is sent too."""
+    backfilled: bool
+    first_touch: float
+    last_touch: float
+    was: State
+    """The state before; `delivered` means that this is the one more look."""
+    is_unfinished: bool
+    """An earlier delivery did not come to its end, and may have sent a part of what it had."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """State that a run wants to send: what `slot` of `urn` was at a moment."""
+
+    urn: str
+    slot: str
+    """The aspect, or whatever part of it is replaced on its own."""
+    time: float
+    """Of the event that it comes from: older never overwrites newer."""
+    hash: str
+    """Of the content; at most 64 characters."""
+
+    @cached_property
+    def digest(self) -> str:
+        """The key of its row: a urn can be too long for an index."""
+        text = f"{self.urn}\n{self.slot}"
+        return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A proposal that DataHub refused, or a fact that could not be translated."""
+
+    run_id: str
+    urn: str
+    aspect: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Parked:
+    """A run that needs somebody to look at it, and why."""
+
+    run_id: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Dispatcher:
+    """A process that can deliver and has said so lately."""
+
+    host: str
+    pid: int
+    version: str
+    last_seen_seconds: float
+
+
+@dataclass(frozen=True)
+class Status:
+    """What `datahub-eventlog status` shows."""
+
+    runs: Mapping[str, int]
+    """By state, all seven present; `expired` are settled ones that retention has removed."""
+    oldest_pending_seconds: float | None
+    """For how long the longest waiting run has been due; None if none is."""
+    delivered_last_minute: int
+    rejected: tuple[Rejection, ...]
+    parked: tuple[Parked, ...]
+    """The newest ones; `runs` has their number."""
+    dispatchers: tuple[Dispatcher, ...]

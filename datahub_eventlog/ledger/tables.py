@@ -1,0 +1,172 @@
+"""The tables, and the statements that make them.
+
+Changes are additive, with a server default: an older package works on a newer table, since it
+names its columns. Capture runs before the dispatcher has migrated, so a touch must get along
+with the columns of version 1 for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from datahub_eventlog.errors import ConfigurationError
+
+SCHEMA = 1
+"""The version of the tables below."""
+
+Moment = Float(53)
+"""UTC epoch seconds, as a double everywhere."""
+
+
+class LongText(Text):
+    """Text of any length; MySQL's TEXT ends at 64 KiB."""
+
+
+class LongBlob(LargeBinary):
+    """Bytes of any length; MySQL's BLOB ends at 64 KiB."""
+
+
+@compiles(LongText, "mysql", "mariadb")
+def _long_text(_element: LongText, _compiler: Any, **_options: Any) -> str:
+    return "LONGTEXT"
+
+
+@compiles(LongBlob, "mysql", "mariadb")
+def _long_blob(_element: LongBlob, _compiler: Any, **_options: Any) -> str:
+    return "LONGBLOB"
+
+
+metadata = MetaData()
+
+runs = Table(
+    "datahub_eventlog_runs",
+    metadata,
+    Column("run_id", String(255), primary_key=True),
+    Column("state", String(16), nullable=False, server_default="pending"),
+    # The moment from which anybody may take the row: of a leased one, the lease's expiry.
+    Column("due", Moment),
+    Column("backfilled", SmallInteger, nullable=False, server_default="0"),
+    Column("touches", BigInteger, nullable=False, server_default="0"),
+    # Since the last lease somebody touched it who wants no throttle.
+    Column("urgent", SmallInteger, nullable=False, server_default="0"),
+    # Of the lease, whatever the state: a delivered run is looked at once more.
+    Column("token", String(255)),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("first_touch", Moment, nullable=False),
+    Column("last_touch", Moment, nullable=False),
+    # When it was last leased.
+    Column("looked", Moment),
+    Column("settled", Moment),
+    Column("error", LongText),
+    Column("definitions", String(64)),
+    Column("cursor", LongText),
+    Column("again", SmallInteger, nullable=False, server_default="0"),
+    # A delivery began to claim states, and has not come to its end yet.
+    Column("unfinished", SmallInteger, nullable=False, server_default="0"),
+    Index("datahub_eventlog_runs_due", "backfilled", "due"),
+)
+
+definitions = Table(
+    "datahub_eventlog_definitions",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("blob", LongBlob, nullable=False),
+    # About when a run last brought them: a sweep leaves alone what a run may be about to name.
+    Column("seen", Moment, nullable=False),
+)
+
+states = Table(
+    "datahub_eventlog_states",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("urn", Text, nullable=False),
+    Column("slot", String(255), nullable=False),
+    Column("time", Moment, nullable=False),
+    Column("run_id", String(255), nullable=False),
+    Column("hash", String(64), nullable=False),
+    # When DataHub took it; NULL while it is on its way, or must be sent once more.
+    Column("sent", Moment),
+    # Of the lease that claimed it; only its own confirmation counts.
+    Column("token", String(255)),
+    Column("claimed", Moment, nullable=False),
+)
+
+rejections = Table(
+    "datahub_eventlog_rejections",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("run_id", String(255), nullable=False),
+    Column("urn", Text, nullable=False),
+    Column("aspect", String(255), nullable=False),
+    Column("reason", LongText, nullable=False),
+    Column("noted", Moment, nullable=False),
+)
+
+dispatchers = Table(
+    "datahub_eventlog_dispatchers",
+    metadata,
+    Column("host", String(255), primary_key=True),
+    Column("pid", Integer, primary_key=True, autoincrement=False),
+    Column("version", String(64), nullable=False),
+    Column("seen", Moment, nullable=False),
+)
+
+meta = Table(
+    "datahub_eventlog_meta",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Moment, nullable=False),
+)
+
+
+def ddl(dialect_name: str) -> str:
+    """The statements that make the tables, for an administrator to run.
+
+    Raises `ConfigurationError` for a database that is not one of those Dagster runs on.
+    """
+    dialect = dialect_of(dialect_name)
+    # MySQL knows no CREATE INDEX IF NOT EXISTS.
+    is_tolerant = dialect.name in {"postgresql", "sqlite"}
+    elements: list[CreateTable | CreateIndex] = []
+    for table in metadata.sorted_tables:
+        elements.append(CreateTable(table, if_not_exists=True))
+        elements.extend(CreateIndex(each, if_not_exists=is_tolerant) for each in table.indexes)
+    statements = [str(each.compile(dialect=dialect)).strip() for each in elements]
+    hint = "-- Dagster's user needs SELECT, INSERT, UPDATE and DELETE on these tables.\n"
+    return hint + "".join(f"{each};\n" for each in statements)
+
+
+def dialect_of(name: str, **options: Any) -> Dialect:
+    """SQLAlchemy's dialect of that name.
+
+    Raises `ConfigurationError` for a database that is not one of those Dagster runs on.
+    """
+    from sqlalchemy.dialects import mysql, postgresql, sqlite
+
+    known: dict[str, Callable[..., Dialect]] = {
+        "sqlite": sqlite.dialect,
+        "postgresql": postgresql.dialect,
+        "mysql": mysql.dialect,
+        "mariadb": mysql.dialect,
+    }
+    if name not in known:
+        raise ConfigurationError(f"{name}: expected one of {', '.join(known)}")
+    return known[name](**options)

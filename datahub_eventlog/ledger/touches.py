@@ -1,0 +1,236 @@
+"""How a run's row becomes pending: by an event, or because somebody asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    TextClause,
+    and_,
+    bindparam,
+    case,
+    func,
+    null,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.engine import Connection
+
+from datahub_eventlog.ledger.dialects import (
+    Instant,
+    Now,
+    impatient,
+    insert_absent,
+    instant_parameters,
+    later,
+    prepared,
+    returns,
+    upsert,
+    written,
+)
+from datahub_eventlog.ledger.records import Facts
+from datahub_eventlog.ledger.tables import (
+    Moment,
+    definitions,
+    dispatchers,
+    rejections,
+    runs,
+    states,
+)
+
+LIVE_THROTTLE = 5.0
+"""Seconds from one look at a live run to the next, unless something urgent happens to it."""
+SEEN_PRECISION = 3600.0
+"""Seconds for which `definitions.seen` may stay behind: it is not worth a write a run."""
+CHUNK = 500
+"""Ids in one statement."""
+
+c = runs.c
+_is_leased = c.token.is_not(None)
+
+
+def store(connection: Connection, now: Instant, facts: Facts) -> None:
+    """Keep the facts, unless they are there."""
+    values = {"hash": facts.hash, "blob": facts.blob, "seen": now}
+    statement = upsert(
+        connection.dialect.name,
+        definitions,
+        values,
+        lambda _: [("seen", now)],
+        lambda _: definitions.c.seen < now - SEEN_PRECISION,
+        is_patient=False,
+    )
+    with impatient(connection):
+        connection.execute(statement)
+
+
+def touch(
+    connection: Connection, now: Instant, run_id: str, *, is_urgent: bool, definitions: str | None
+) -> float | None:
+    """Note that the run has something new; the age of the newest dispatcher's heartbeat."""
+    kind = _Kind.of(connection, now, is_urgent=is_urgent, is_named=definitions is not None)
+    named = {"definitions": definitions} if kind.is_named else {}
+    parameters = {"run_id": run_id, **named, **instant_parameters(now)}
+    with impatient(connection):
+        result = connection.execute(_touch(kind), parameters)
+        age = result.scalar_one() if kind.returns else connection.execute(_age(now)).scalar()
+    return None if age is None else float(age)
+
+
+def add(
+    connection: Connection, now: Instant, run_ids: Sequence[str], *, backfilled: bool
+) -> list[str]:
+    """Add rows where there are none, to be delivered in the order given; which ones."""
+    absent = missing(connection, run_ids)
+    if not absent:
+        return []
+    values = {
+        "run_id": bindparam("id"),
+        "due": now - bindparam("head_start"),
+        "backfilled": int(backfilled),
+        "first_touch": now,
+        "last_touch": now,
+    }
+    statement = insert_absent(connection.dialect.name, runs, values)
+    places = range(len(absent), 0, -1)
+    rows = [
+        {"id": run_id, "head_start": place * 1e-6}
+        for run_id, place in zip(absent, places, strict=True)
+    ]
+    added = written(connection, statement, c.run_id, rows)
+    return absent if added is None else [each for each in absent if each in added]
+
+
+def missing(connection: Connection, run_ids: Sequence[str]) -> list[str]:
+    """Those of the ids that have no row, in their order."""
+    present: set[str] = set()
+    for chunk in _chunks(run_ids):
+        present.update(connection.execute(select(c.run_id).where(c.run_id.in_(chunk))).scalars())
+    return [each for each in dict.fromkeys(run_ids) if each not in present]
+
+
+def redeliver(
+    connection: Connection, now: Instant, run_ids: Sequence[str], *, backfilled: bool
+) -> int:
+    """Make settled runs pending, with what did not change; how many that were."""
+    is_settled = c.state.in_(("delivered", "filtered", "gone", "parked"))
+    values = {**_once_more(now), "backfilled": int(backfilled)}
+    return sum(
+        connection.execute(
+            update(runs).where(c.run_id.in_(chunk), is_settled).ordered_values(*values.items())
+        ).rowcount
+        for chunk in _chunks(run_ids)
+    )
+
+
+def revive(connection: Connection, now: Instant, run_ids: Sequence[str] | None) -> int:
+    """Make parked runs, and those with rejections, pending; how many that were."""
+    has_rejections = c.run_id.in_(select(rejections.c.run_id))
+    needs_it = or_(c.state == "parked", has_rejections)
+    found = connection.execute(select(c.run_id).where(needs_it)).scalars().all()
+    wanted = found if run_ids is None else sorted(set(found).intersection(run_ids))
+    values = _once_more(now)
+    for chunk in _chunks(wanted):
+        connection.execute(update(runs).where(c.run_id.in_(chunk)).ordered_values(*values.items()))
+        unsent = update(states).where(states.c.run_id.in_(chunk))
+        connection.execute(unsent.values(sent=None, token=None))
+    return len(wanted)
+
+
+def soon(now: Instant) -> Instant:
+    """When a run is due that was touched while it was leased."""
+    return case((c.urgent == 1, now), else_=_throttled(now))
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What distinguishes the statements of two touches."""
+
+    dialect: str
+    returns: bool
+    is_urgent: bool
+    is_named: bool
+    """It names the facts of the run's definitions."""
+    is_clocked: bool
+
+    @classmethod
+    def of(cls, connection: Connection, now: Instant, *, is_urgent: bool, is_named: bool) -> _Kind:
+        is_clocked = not isinstance(now, Now)
+        return cls(connection.dialect.name, returns(connection), is_urgent, is_named, is_clocked)
+
+
+@cache
+def _touch(kind: _Kind) -> TextClause:
+    now = bindparam("now", type_=Moment) if kind.is_clocked else Now()
+    named: dict[str, Any] = {"definitions": bindparam("definitions")} if kind.is_named else {}
+    values = {
+        "run_id": bindparam("run_id"),
+        "state": "pending",
+        "due": now,
+        "touches": 1,
+        "urgent": int(kind.is_urgent),
+        "first_touch": now,
+        "last_touch": now,
+        **named,
+    }
+    changes = [*_news(now, is_urgent=kind.is_urgent), *named.items()]
+    statement = upsert(kind.dialect, runs, values, lambda _: changes, is_patient=False)
+    if kind.returns:
+        statement = statement.returning(_age(now).scalar_subquery())
+    return prepared(statement, kind.dialect)
+
+
+def _age(now: Instant) -> Select[tuple[float]]:
+    return select(now - func.max(dispatchers.c.seen))
+
+
+def _throttled(now: Instant) -> Instant:
+    return later(now, c.looked + LIVE_THROTTLE)
+
+
+def _news(now: Instant, *, is_urgent: bool) -> list[tuple[str, Any]]:
+    """What becomes of a row that is touched.
+
+    A leased run stays so: the one who has it sees the counter when it is done. One that failed
+    keeps its time: an event does not make it succeed.
+    """
+    due = now if is_urgent else _throttled(now)
+    keeps: ColumnElement[bool] = or_(
+        _is_leased, and_(c.state == "pending", or_(c.attempts > 0, c.due < due))
+    )
+    return [
+        ("due", case((keeps, c.due), else_=due)),
+        ("attempts", case((c.state == "parked", 0), else_=c.attempts)),
+        ("error", case((c.state == "parked", null()), else_=c.error)),
+        ("settled", null()),
+        ("backfilled", 0),
+        ("state", case((_is_leased, "leased"), else_="pending")),
+        ("touches", c.touches + 1),
+        ("last_touch", now),
+        *([("urgent", 1)] if is_urgent else []),
+    ]
+
+
+def _once_more(now: Instant) -> dict[str, Any]:
+    """What becomes of a row that somebody wants delivered again, all of it."""
+    return {
+        "due": case((_is_leased, c.due), else_=now),
+        "attempts": 0,
+        "error": None,
+        "settled": None,
+        "cursor": None,
+        "state": case((_is_leased, "leased"), else_="pending"),
+        "touches": c.touches + 1,
+        "urgent": 1,
+        "again": 1,
+    }
+
+
+def _chunks(ids: Sequence[str]) -> list[Sequence[str]]:
+    return [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]

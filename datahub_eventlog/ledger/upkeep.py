@@ -1,0 +1,90 @@
+"""The ledger's own numbers, and the removal of what is old."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import delete, select
+from sqlalchemy.engine import Connection
+
+from datahub_eventlog.ledger.dialects import Changes, Instant, insert_absent, upsert
+from datahub_eventlog.ledger.reports import EXPIRED
+from datahub_eventlog.ledger.tables import (
+    SCHEMA,
+    definitions,
+    dispatchers,
+    meta,
+    rejections,
+    runs,
+    states,
+)
+
+CREATED = "created"
+WATERMARK = "watermark"
+VERSION = "schema"
+
+SWEPT = 500
+"""Rows removed in one transaction, so that nobody waits long for it."""
+GRACE = 24 * 3600.0
+"""Seconds: younger definitions may be named by a run at any moment."""
+STATES_KEPT = timedelta(days=365)
+"""What was not claimed for so long is forgotten, or for `retention` if that is longer."""
+
+
+def seed(connection: Connection, now: Instant) -> None:
+    """Write the numbers that a new ledger has, and the version of its tables."""
+    dialect = connection.dialect.name
+    for name, value in ((CREATED, now), (WATERMARK, now), (EXPIRED, 0.0)):
+        connection.execute(insert_absent(dialect, meta, {"name": name, "value": value}))
+    version = {"name": VERSION, "value": float(SCHEMA)}
+    statement = upsert(
+        dialect,
+        meta,
+        version,
+        lambda new: [("value", new["value"])],
+        lambda new: meta.c.value < new["value"],
+    )
+    connection.execute(statement)
+
+
+def number(connection: Connection, name: str) -> float | None:
+    """One of the numbers, or None if nobody has written it."""
+    found = connection.execute(select(meta.c.value).where(meta.c.name == name)).scalar()
+    return None if found is None else float(found)
+
+
+def set_number(connection: Connection, name: str, value: float) -> None:
+    """Write one of the numbers."""
+    values = {"name": name, "value": value}
+    statement = upsert(connection.dialect.name, meta, values, lambda new: [("value", new["value"])])
+    connection.execute(statement)
+
+
+def expire(connection: Connection, now: Instant, retention: timedelta) -> int:
+    """Remove and count some runs that were settled long ago; needs a transaction."""
+    is_settled = runs.c.state.in_(("delivered", "filtered", "gone")) & runs.c.due.is_(None)
+    is_old = runs.c.settled < now - retention.total_seconds()
+    # The row of the runless events has their cursor.
+    is_run = runs.c.run_id != ""
+    found = select(runs.c.run_id).where(is_run, is_settled, is_old).limit(SWEPT)
+    run_ids = connection.execute(found).scalars().all()
+    if not run_ids:
+        return 0
+    statement = delete(runs).where(runs.c.run_id.in_(run_ids), is_settled, is_old)
+    removed = connection.execute(statement).rowcount
+    values = {"name": EXPIRED, "value": float(removed)}
+    sum_up: Changes = lambda new: [("value", meta.c.value + new["value"])]  # noqa: E731
+    connection.execute(upsert(connection.dialect.name, meta, values, sum_up))
+    return removed
+
+
+def tidy(connection: Connection, now: Instant, retention: timedelta) -> None:
+    """Remove what no run needs any more."""
+    known = select(runs.c.run_id)
+    connection.execute(delete(rejections).where(rejections.c.run_id.not_in(known)))
+    used = select(runs.c.definitions).where(runs.c.definitions.is_not(None))
+    is_orphan = definitions.c.hash.not_in(used) & (definitions.c.seen < now - GRACE)
+    connection.execute(delete(definitions).where(is_orphan))
+    connection.execute(delete(dispatchers).where(dispatchers.c.seen < now - GRACE))
+    kept = max(STATES_KEPT, retention).total_seconds()
+    connection.execute(delete(states).where(states.c.claimed < now - kept))

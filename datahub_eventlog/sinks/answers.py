@@ -1,0 +1,189 @@
+"""What an answer of DataHub's GMS, or its absence, means for what was sent.
+
+| answer | meaning |
+|---|---|
+| 200 with JSON | applied |
+| 400, 409, 412, 413, 422 | `Refused`: the content of at least one proposal |
+| 500 | `Broken`: the server, or a proposal that it stumbles over |
+| read timeout, 408, 504 | `TimedOut`: too much for one request, or the server is stuck |
+| 401, 403, 404 and other 4xx; a web page; a redirect; an untrusted certificate | `Misconfigured` |
+| no connection, 425, 429, 502, 503 and the rest | `Unavailable` |
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import ssl
+import time
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    NewConnectionError,
+    ProtocolError,
+    ProxyError,
+    ReadTimeoutError,
+)
+
+from datahub_eventlog.errors import DeliveryError, Misconfigured, Unavailable
+
+LONGEST_REASON = 500
+CONTENT = frozenset({400, 409, 412, 413, 422})
+TOO_LARGE = 413
+BROKEN = 500
+TOO_SLOW = frozenset({408, 504})
+PASSING = frozenset({425, 429})
+LOSING_REDIRECTS = frozenset({301, 302, 303})
+"""They make a GET of a POST, so that nothing is written."""
+
+UNTRUSTED = ("CERTIFICATE", "WRONG_VERSION", "RECORD_LAYER")
+
+ADVICE: Mapping[int, str] = {
+    401: "it does not accept the token: put a valid one into DATAHUB_GMS_TOKEN, or into "
+    "datahub_client_config: token",
+    403: "the token may not write: give its owner the privilege to edit entities",
+    404: "there is no such path: `server` must be the address of GMS (usually "
+    "http://<gms host>:8080) or of the frontend's proxy to it (usually "
+    "http://<frontend host>:9002/api/gms)",
+    407: "a proxy on the way wants to know who asks: name it in HTTP_PROXY with its credentials",
+}
+
+
+class Refused(DeliveryError):
+    """DataHub refused a request for the content of at least one of its proposals."""
+
+    def __init__(self, reason: str, *, is_too_large: bool = False) -> None:
+        """Carry the server's reason, and whether a smaller request may do."""
+        super().__init__(reason)
+        self.is_too_large = is_too_large
+
+
+class Broken(DeliveryError):
+    """DataHub stumbled over a request."""
+
+
+class TimedOut(DeliveryError):
+    """DataHub was still busy with a request when we stopped waiting; it may get applied."""
+
+
+def public(url: str) -> str:
+    """An address as it may be shown: without user, password and query."""
+    split = urllib.parse.urlsplit(url)
+    host = split.netloc.rpartition("@")[2]
+    return urllib.parse.urlunsplit((split.scheme, host, split.path, "", ""))
+
+
+def judge(response: requests.Response, url: str) -> Mapping[str, Any]:
+    """The content of an answer that says yes; raises what any other one means.
+
+    A redirect that keeps what was sent is an empty yes: the client follows it.
+    """
+    if response.is_redirect:
+        return _redirected(response, url)
+    said = content(response)
+    status = response.status_code
+    if said is not None and response.ok:
+        return said
+    if status in CONTENT and (said is not None or status == TOO_LARGE):
+        raise Refused(f"{status}: {_reason(response)}", is_too_large=status == TOO_LARGE)
+    raise _trouble(response, url)
+
+
+def _redirected(response: requests.Response, url: str) -> Mapping[str, Any]:
+    if response.status_code in LOSING_REDIRECTS and response.request.method != "GET":
+        there = public(urllib.parse.urljoin(url, response.headers["Location"]))
+        raise Misconfigured(f"{url} redirects to {there}: make `server` the final address")
+    return {}
+
+
+def _trouble(response: requests.Response, url: str) -> DeliveryError:
+    status = response.status_code
+    said = f"DataHub's GMS at {url} answers {status}"
+    if status == BROKEN:
+        return Broken(f"{said}: {_reason(response)}")
+    if status in TOO_SLOW:
+        return TimedOut(f"{said}: it took too long")
+    if status in PASSING or status > BROKEN:
+        return Unavailable(f"{said}: {_reason(response)}", retry_after=_retry_after(response))
+    if status in ADVICE:
+        return Misconfigured(f"{url} answers {status}: {ADVICE[status]}")
+    return Misconfigured(f"what answers at {url} is not DataHub's GMS ({status}): {ADVICE[404]}")
+
+
+def content(response: requests.Response) -> Mapping[str, Any] | None:
+    """The JSON object of an answer; None for a web page or the like."""
+    if not response.content and "X-RestLi-Protocol-Version" in response.headers:
+        return {}
+    with contextlib.suppress(ValueError):
+        said = response.json()
+        return said if isinstance(said, dict) else None
+    return None
+
+
+def _reason(response: requests.Response) -> str:
+    """The server's message on one line, without its stack trace."""
+    said = content(response) or {}
+    message = said.get("message") or said.get("error") or response.reason or "no reason"
+    reason = " ".join(str(message).split())
+    return reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}…"
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    """The seconds that the server asks to wait; it names them, or the time to come back."""
+    value = response.headers.get("Retry-After", "").strip()
+    with contextlib.suppress(ValueError):
+        if value.isdigit():
+            return float(value)
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    return None
+
+
+def absence(error: BaseException | None, url: str, seconds: float) -> DeliveryError:
+    """What it means that a request got no answer; `seconds` is how long we wait for one.
+
+    Tells the kinds of errors and not their texts: that of a bad header would show the token.
+    """
+    reason = _innermost(error)
+    match reason:
+        case requests.exceptions.InvalidHeader():
+            return Misconfigured("the token or a header in extra_headers has a line break in it")
+        case requests.exceptions.RequestException() if isinstance(reason, ValueError):
+            return Misconfigured(f"{url} is no address that can be asked: correct `server`")
+        case requests.exceptions.ReadTimeout() | ReadTimeoutError():
+            return TimedOut(f"DataHub's GMS at {url} did not answer within {seconds:g} s")
+        case ssl.SSLError() if any(sign in str(reason) for sign in UNTRUSTED):
+            return Misconfigured(
+                f"the certificate of {url} is not trusted, or it does not speak TLS: correct "
+                "`server`, or name the authority's certificate in ca_certificate_path"
+            )
+        case _:
+            why = _why(reason, seconds)
+            return Unavailable(f"Connection error: DataHub's GMS is not up at {url} ({why})")
+
+
+def _innermost(error: BaseException | None) -> BaseException | None:
+    """What urllib3 says went wrong, inside of what requests makes of it."""
+    while error is not None:
+        inner = getattr(error, "reason", None) or (error.args[0] if error.args else None)
+        if not isinstance(inner, BaseException):
+            break
+        error = inner
+    return error
+
+
+def _why(reason: BaseException | None, seconds: float) -> str:
+    match reason:
+        case NewConnectionError():
+            return str(reason).rpartition(": ")[2]
+        case ConnectTimeoutError():
+            return f"no answer within {seconds:g} s"
+        case ProxyError():
+            return "the proxy on the way does not answer"
+        case ssl.SSLError() | ConnectionError() | ProtocolError():
+            return "the connection ended too early"
+        case _:
+            return type(reason).__name__

@@ -1,0 +1,262 @@
+"""Delivery to DataHub's proposal topic on Kafka, through acryl-datahub's own client.
+
+Delivered means that the brokers have acknowledged it. What DataHub then thinks of the content
+nobody tells us.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import requests
+from avro.errors import AvroTypeException
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.error import ProduceError
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+from datahub.configuration.kafka import KafkaProducerConnectionConfig
+from datahub.emitter import kafka_emitter
+from datahub.emitter.kafka_emitter import (
+    DEFAULT_MCP_KAFKA_TOPIC,
+    MCP_KEY,
+    DatahubKafkaEmitter,
+    KafkaEmitterConfig,
+)
+from pydantic import ValidationError
+
+from datahub_eventlog.config import KafkaTarget
+from datahub_eventlog.errors import (
+    ConfigurationError,
+    DeliveryError,
+    Misconfigured,
+    Rejected,
+    Unavailable,
+)
+from datahub_eventlog.sinks import Finding, always
+from datahub_eventlog.sinks.answers import public
+from datahub_eventlog.sinks.mcps import mcp
+from datahub_eventlog.values import Proposal
+
+MessageTooLargeError: type[Exception] = getattr(kafka_emitter, "MessageTooLargeError", BufferError)
+"""What acryl-datahub makes of Kafka's own exception, since 1.7."""
+
+PORTION = 500
+"""Proposals between two waits for the brokers."""
+PATIENCE = 30
+"""Seconds for the brokers to acknowledge, unless producer_config says otherwise."""
+PROBE_PATIENCE = 10
+TIMEOUT_KEYS = ("message.timeout.ms", "delivery.timeout.ms")
+
+DEFAULTS: Mapping[str, Any] = {
+    # A message that is tried again must not be overtaken by a later one of the same entity.
+    "max.in.flight.requests.per.connection": 1,
+    # librdkafka would write about every attempt to connect to standard error.
+    "log_level": 0,
+}
+CONFIGURATION = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - public in spite of its name
+        KafkaError._AUTHENTICATION,  # noqa: SLF001
+        KafkaError._SSL,  # noqa: SLF001
+    }
+)
+TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE})
+
+
+class KafkaSink:
+    """Produces in order, a portion at a time, and waits until each has arrived."""
+
+    def __init__(self, target: KafkaTarget) -> None:
+        """Take a target; raises `ConfigurationError` for options that Kafka does not know."""
+        self._target = target
+        self._patience = _patience(target.producer_config)
+        self._trouble: KafkaError | None = None
+        # Before it has seen a broker, the client's serializer waits for one for a minute.
+        self._has_met = False
+        self._emitter = _emitter(target, {"error_cb": self._note})
+        self._producer: Producer = self._emitter.producers[MCP_KEY]
+
+    def emit(
+        self, batch: Sequence[Proposal], proceed: Callable[[], None] = always
+    ) -> Sequence[Rejected]:
+        """Deliver the batch; see `Sink`."""
+        if not self._has_met:
+            proceed()
+            self.topics()
+            self._has_met = True
+        rejected: list[Rejected] = []
+        for start in range(0, len(batch), PORTION):
+            proceed()
+            rejected += self._emit_portion(batch[start : start + PORTION])
+        return rejected
+
+    def topics(self) -> Collection[str]:
+        """The names of the topics that the brokers know."""
+        try:
+            found = self._producer.list_topics(timeout=min(self._patience, PROBE_PATIENCE))
+        except KafkaException as error:
+            raise self._unavailable(error.args[0]) from None
+        return frozenset(found.topics)
+
+    def close(self) -> None:
+        """Let go of the brokers."""
+        self._emitter.close()
+
+    def _note(self, error: KafkaError) -> None:
+        """Remember why no message gets through; the messages themselves only time out."""
+        self._trouble = error
+
+    def _emit_portion(self, portion: Sequence[Proposal]) -> list[Rejected]:
+        self._trouble = None
+        reports: dict[int, KafkaError | None] = {}
+        rejected: list[Rejected] = []
+        try:
+            for index, each in enumerate(portion):
+                report = functools.partial(_report, reports, index)
+                rejected += self._produce(each, report)
+        finally:
+            self._flush()
+        for index, error in sorted(reports.items()):
+            if error is not None:
+                rejected.append(self._refusal(portion[index], error))
+        return rejected
+
+    def _produce(self, proposal: Proposal, report: Callable[[Any, Any], None]) -> list[Rejected]:
+        """Queue a proposal; a rejection if it can't ever be sent."""
+        try:
+            self._emitter.emit_mcp_async(mcp(proposal), report)
+        except ValueError as error:
+            return [Rejected(proposal.urn, proposal.aspect, f"it is no UTF-8: {error}")]
+        except BufferError:
+            raise self._unavailable(None) from None
+        except ProduceError as error:
+            if isinstance(error.exception, AvroTypeException):
+                return [Rejected(proposal.urn, proposal.aspect, "it can't be written as Avro")]
+            raise _registry_trouble(error.exception, self._target) from None
+        except MessageTooLargeError as error:
+            return [Rejected(proposal.urn, proposal.aspect, str(error))]
+        except KafkaException as error:
+            return [self._refusal(proposal, error.args[0])]
+        return []
+
+    def _flush(self) -> None:
+        """Wait until each message has its report; what has not arrived by then never will."""
+        if self._producer.flush(self._patience + 1):
+            self._producer.purge()
+            self._producer.flush(1)
+
+    def _refusal(self, proposal: Proposal, error: KafkaError) -> Rejected:
+        """What an error means for one proposal; raises what it means for all of them."""
+        if error.code() in TOO_LARGE:
+            return Rejected(proposal.urn, proposal.aspect, error.str())
+        raise self._unavailable(error)
+
+    def _unavailable(self, error: KafkaError | None) -> Unavailable:
+        where = f"Kafka at {self._target.bootstrap}"
+        for each in (error, self._trouble):
+            if each is not None and each.code() in CONFIGURATION:
+                advice = "correct datahub_kafka_config: connection"
+                return Misconfigured(f"{where}: {each.str()}: {advice}")
+        reason = self._trouble or error
+        text = reason.str() if reason is not None else "too many messages are waiting"
+        return Unavailable(f"Connection error: {where} did not take the proposals: {text}")
+
+
+def _report(
+    reports: dict[int, KafkaError | None], index: int, error: KafkaError | None, _: object
+) -> None:
+    reports[index] = error
+
+
+def _patience(config: Mapping[str, Any]) -> float:
+    for key in TIMEOUT_KEYS:
+        if key in config:
+            return float(config[key]) / 1000
+    return PATIENCE
+
+
+def _emitter(target: KafkaTarget, more: Mapping[str, Any]) -> DatahubKafkaEmitter:
+    producer_config = {**DEFAULTS, **target.producer_config, **more}
+    if not any(key in producer_config for key in TIMEOUT_KEYS):
+        producer_config[TIMEOUT_KEYS[0]] = PATIENCE * 1000
+    try:
+        connection = KafkaProducerConnectionConfig(
+            bootstrap=target.bootstrap,
+            schema_registry_url=target.schema_registry_url,
+            schema_registry_config={"timeout": PATIENCE},
+            producer_config=producer_config,
+        )
+        return DatahubKafkaEmitter(KafkaEmitterConfig(connection=connection))
+    except ValidationError as error:
+        reasons = "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors())
+        raise _wrong(reasons) from None
+    except KafkaException as error:
+        raise _wrong(_without_secrets(error.args[0].str(), target)) from None
+    except ValueError as error:
+        raise _wrong(_without_secrets(str(error), target)) from None
+
+
+def _wrong(reason: str) -> ConfigurationError:
+    return ConfigurationError(f"datahub_kafka_config: connection: {reason}")
+
+
+def _without_secrets(text: str, target: KafkaTarget) -> str:
+    """The text without any value of producer_config, each of which may be a password."""
+    for value in map(str, target.producer_config.values()):
+        if value:
+            text = text.replace(value, "…")
+    return text
+
+
+def _registry_trouble(error: BaseException | None, target: KafkaTarget) -> DeliveryError:
+    url = public(target.schema_registry_url)
+    if not isinstance(error, SchemaRegistryError):
+        kind = type(error).__name__
+        return Unavailable(f"Connection error: the schema registry is not up at {url} ({kind})")
+    text = f"the schema registry at {url} answers {error.http_status_code}"
+    if error.http_status_code in range(400, 500):
+        return Misconfigured(f"{text}: correct datahub_kafka_config: schema_registry_url")
+    return Unavailable(text)
+
+
+# ---------------------------------------------------------------------------------------- for check
+
+
+def probe(target: KafkaTarget) -> Sequence[Finding]:
+    """Whether brokers and schema registry answer, and the topic of the proposals is there."""
+    return [_probe_brokers(target), _probe_registry(target)]
+
+
+def _probe_brokers(target: KafkaTarget) -> Finding:
+    sink = KafkaSink(target)
+    try:
+        topics = sink.topics()
+    except DeliveryError as error:
+        return Finding(is_ok=False, what="Kafka", text=str(error))
+    finally:
+        sink.close()
+    if DEFAULT_MCP_KAFKA_TOPIC not in topics:
+        text = f"{target.bootstrap} has no topic {DEFAULT_MCP_KAFKA_TOPIC}: is it DataHub's Kafka?"
+        return Finding(is_ok=False, what="Kafka", text=text)
+    return Finding(is_ok=True, what="Kafka", text=f"the brokers at {target.bootstrap} answer")
+
+
+def _probe_registry(target: KafkaTarget) -> Finding:
+    url = public(target.schema_registry_url)
+    try:
+        address = f"{target.schema_registry_url.rstrip('/')}/subjects"
+        status = requests.get(address, timeout=PROBE_PATIENCE).status_code
+    except requests.RequestException as error:
+        return Finding(
+            is_ok=False, what="schema registry", text=str(_registry_trouble(error, target))
+        )
+    # DataHub's own registry does not implement the list of subjects.
+    if status in {requests.codes.ok, requests.codes.not_implemented}:
+        return Finding(is_ok=True, what="schema registry", text=f"it answers at {url}")
+    trouble = _registry_trouble(SchemaRegistryError(status, -1, ""), target)
+    return Finding(is_ok=False, what="schema registry", text=str(trouble))

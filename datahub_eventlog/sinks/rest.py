@@ -1,0 +1,262 @@
+"""Delivery to DataHub's GMS, through acryl-datahub's own client."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import requests
+from datahub.configuration.common import OperationalError
+from datahub.emitter.aspect import TIMESERIES_ASPECT_MAP
+from datahub.emitter.rest_emitter import (
+    BATCH_INGEST_MAX_PAYLOAD_LENGTH,
+    INGEST_MAX_PAYLOAD_BYTES,
+    DatahubRestEmitter,
+    EmitMode,
+)
+from datahub.ingestion.graph.client import DataHubGraph
+from datahub.ingestion.graph.config import DatahubClientConfig
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+from tenacity.wait import wait_exponential, wait_random
+
+from datahub_eventlog.config import RestTarget
+from datahub_eventlog.errors import (
+    ConfigurationError,
+    DeliveryError,
+    Misconfigured,
+    Rejected,
+    Unavailable,
+)
+from datahub_eventlog.sinks import Finding, always
+from datahub_eventlog.sinks.answers import (
+    ADVICE,
+    Broken,
+    absence,
+    content,
+    judge,
+    public,
+)
+from datahub_eventlog.sinks.delivery import Delivery, Experience, Item
+from datahub_eventlog.sinks.mcps import mcp
+from datahub_eventlog.values import Proposal
+
+TRIES = 4
+LONGEST_WAIT = 10.0
+"""Seconds. A server that asks for more is left to the dispatcher."""
+ENVELOPE = 1000
+"""Bytes of a proposal beside its aspect and urn: names, content type, system metadata."""
+
+ON_THE_WIRE: Mapping[str, EmitMode] = {
+    "SYNC_PRIMARY": EmitMode.SYNC_PRIMARY,
+    "SYNC_WAIT": EmitMode.SYNC_PRIMARY,
+    "ASYNC": EmitMode.ASYNC,
+    # It promises to come back when all is persisted. Over Rest.li only a synchronous write does.
+    "ASYNC_WAIT": EmitMode.SYNC_PRIMARY,
+}
+INDEX_NOW: Mapping[str, str] = {"X-DataHub-Sync-Index-Update": "true"}
+"""A header of proposals; what SYNC_WAIT adds to SYNC_PRIMARY."""
+
+
+class RestSink:
+    """Delivers over Rest.li's batch endpoint, which keeps the order and tells what is wrong.
+
+    A request is tried a few times within seconds; longer troubles are the caller's.
+    """
+
+    def __init__(
+        self,
+        target: RestTarget,
+        emit_mode: str = "SYNC_PRIMARY",
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Take a target; `sleep` waits between tries."""
+        self._url = public(target.server)
+        self._timeout = target.timeout_sec
+        self._mode = ON_THE_WIRE[emit_mode]
+        self._headers = INDEX_NOW if emit_mode == "SYNC_WAIT" else None
+        self._emitter = _emitter(target)
+        _session(self._emitter).hooks["response"].append(self._judge)
+        self._experience = Experience(
+            most=BATCH_INGEST_MAX_PAYLOAD_LENGTH, most_bytes=INGEST_MAX_PAYLOAD_BYTES
+        )
+        self._patient = _retrying(_is_passing, sleep)
+        self._brisk = _retrying(_is_outage, sleep)
+
+    def emit(
+        self, batch: Sequence[Proposal], proceed: Callable[[], None] = always
+    ) -> Sequence[Rejected]:
+        """Deliver the batch; see `Sink`."""
+        items: list[Item] = []
+        rejected: list[Rejected] = []
+        for each in batch:
+            try:
+                items.append(_item(each, self._headers))
+            except ValueError as error:
+                rejected.append(Rejected(each.urn, each.aspect, f"it is no UTF-8: {error}"))
+        post = functools.partial(self._post, proceed)
+        return rejected + Delivery(items, post, self._experience).run()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._emitter.close()
+
+    def _post(
+        self, proceed: Callable[[], None], piece: Sequence[Item], *, is_patient: bool
+    ) -> float:
+        retrying = self._patient if is_patient else self._brisk
+        return retrying(self._attempt, proceed, piece)
+
+    def _attempt(self, proceed: Callable[[], None], piece: Sequence[Item]) -> float:
+        """Send one request and return the share of the timeout that its answer took."""
+        proceed()
+        begun = time.monotonic()
+        try:
+            self._emitter.emit_mcps([each.mcp for each in piece], emit_mode=self._mode)
+        except OperationalError as error:
+            raise absence(error.__cause__, self._url, self._timeout) from None
+        except (OSError, UnicodeError) as error:
+            raise _unusable(error) from None
+        return (time.monotonic() - begun) / self._timeout
+
+    def _judge(self, response: requests.Response, **_: Any) -> None:
+        judge(response, self._url)
+
+
+def _emitter(target: RestTarget) -> DatahubRestEmitter:
+    try:
+        return DatahubRestEmitter(
+            target.server, openapi_ingestion=False, retry_max_times=0, **_options(target)
+        )
+    except TypeError as error:
+        raise ConfigurationError(f"the installed acryl-datahub is too old: {error}") from None
+
+
+def _options(target: RestTarget) -> dict[str, Any]:
+    """The options that were given, under the names that the client has for them."""
+    given = {
+        "token": target.token,
+        "timeout_sec": target.timeout_sec,
+        "extra_headers": dict(target.extra_headers),
+        "ca_certificate_path": target.ca_certificate_path,
+        "client_certificate_path": target.client_certificate_path,
+        "client_key_path": target.client_key_path,
+        "disable_ssl_verification": target.disable_ssl_verification,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _session(emitter: DatahubRestEmitter) -> requests.Session:
+    return emitter._session  # noqa: SLF001 - `session` is there since 1.7 only
+
+
+def _unusable(error: Exception) -> Misconfigured:
+    if isinstance(error, UnicodeError):
+        return Misconfigured("the token or a header in extra_headers has letters beyond Latin-1")
+    return Misconfigured(f"datahub_client_config: {error}")
+
+
+def _item(proposal: Proposal, headers: Mapping[str, str] | None) -> Item:
+    # The aspect is a string in the request's JSON, where each quote costs a backslash.
+    length = len(json.dumps(proposal.body)) + len(proposal.urn) + ENVELOPE
+    is_timeseries = proposal.aspect in TIMESERIES_ASPECT_MAP
+    return Item(proposal, mcp(proposal, headers), length, is_timeseries)
+
+
+# ------------------------------------------------------------------------------------------ retries
+
+
+def _retrying(
+    is_worth_it: Callable[[BaseException], bool], sleep: Callable[[float], None]
+) -> Retrying:
+    return Retrying(
+        retry=retry_if_exception(is_worth_it),
+        stop=stop_after_attempt(TRIES),
+        wait=_wait,
+        sleep=sleep,
+        reraise=True,
+    )
+
+
+def _is_passing(error: BaseException) -> bool:
+    return isinstance(error, Broken) or _is_outage(error)
+
+
+def _is_outage(error: BaseException) -> bool:
+    """Whether the next seconds may bring the server back."""
+    if not isinstance(error, Unavailable) or isinstance(error, Misconfigured):
+        return False
+    return (error.retry_after or 0) <= LONGEST_WAIT
+
+
+_BACKOFF = wait_exponential(multiplier=0.3, max=LONGEST_WAIT) + wait_random(0, 0.2)
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after if isinstance(error, Unavailable) else None
+    return _BACKOFF(state) if asked is None else asked
+
+
+# -------------------------------------------------------------------------------- for the extractor
+
+
+def graph(target: RestTarget) -> DataHubGraph:
+    """DataHub's own client for reading and searching, as extractors take it."""
+    options = {**_options(target), "openapi_ingestion": False, "retry_max_times": 1}
+    return DataHubGraph(DatahubClientConfig(server=target.server, **options))
+
+
+# ---------------------------------------------------------------------------------------- for check
+
+
+def probe(target: RestTarget) -> Sequence[Finding]:
+    """Whether GMS answers, and takes the token: its configuration is public, aspects are not."""
+    emitter = _emitter(target)
+    try:
+        config = _get(emitter, target, "/config")
+        if str(config.get("noCode")).lower() != "true":
+            url = public(target.server)
+            text = f"{url} answers, but as DataHub's frontend or something else: {ADVICE[404]}"
+            return [Finding(is_ok=False, what="DataHub", text=text)]
+        text = f"GMS {_version(config)} answers at {public(target.server)}"
+        return [Finding(is_ok=True, what="DataHub", text=text), _token(emitter, target)]
+    except DeliveryError as error:
+        return [Finding(is_ok=False, what="DataHub", text=str(error))]
+    finally:
+        emitter.close()
+
+
+def _version(config: Mapping[str, Any]) -> str:
+    versions = config.get("versions")
+    ours = versions.get("acryldata/datahub") if isinstance(versions, Mapping) else None
+    return str(ours.get("version")) if isinstance(ours, Mapping) else "of an unknown version"
+
+
+def _token(emitter: DatahubRestEmitter, target: RestTarget) -> Finding:
+    """Reads an aspect that may or may not be there: either answer needs a valid token."""
+    urn = urllib.parse.quote("urn:li:dataPlatform:dagster", safe="")
+    try:
+        _get(emitter, target, f"/aspects/{urn}?aspect=dataPlatformInfo&version=0")
+    except DeliveryError as error:
+        return Finding(is_ok=False, what="token", text=str(error))
+    text = "DataHub accepts the token" if target.token else "DataHub asks for no token"
+    return Finding(is_ok=True, what="token", text=text)
+
+
+def _get(emitter: DatahubRestEmitter, target: RestTarget, path: str) -> Mapping[str, Any]:
+    """The answer's content; empty for what GMS says it does not have."""
+    url = public(target.server)
+    try:
+        response = _session(emitter).get(f"{target.server.rstrip('/')}{path}")
+    except requests.RequestException as error:
+        raise absence(error, url, target.timeout_sec) from None
+    except (OSError, UnicodeError) as error:
+        raise _unusable(error) from None
+    if response.status_code == requests.codes.not_found and content(response) is not None:
+        return {}
+    return judge(response, url)

@@ -1,0 +1,35 @@
+"""Public help for users' own tests: a sink that keeps what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from datahub_eventlog.errors import Rejected
+from datahub_eventlog.values import Change, Proposal
+
+
+class MemorySink:
+    """Keeps every proposal in the order in which it came."""
+
+    def __init__(self) -> None:
+        self.proposals: list[Proposal] = []
+        self.batches: list[int] = []
+        """The sizes of the batches."""
+
+    def emit(
+        self, batch: Sequence[Proposal], proceed: Callable[[], None] = lambda: None
+    ) -> Sequence[Rejected]:
+        """Keep the batch; nothing is ever refused."""
+        proceed()
+        self.proposals += batch
+        self.batches.append(len(batch))
+        return ()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def latest(self) -> dict[tuple[str, str], Proposal]:
+        """The last full state of each (urn, aspect)."""
+        return {
+            (each.urn, each.aspect): each for each in self.proposals if each.change is Change.UPSERT
+        }

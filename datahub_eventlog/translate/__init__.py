@@ -1,0 +1,70 @@
+"""From a run's log to what DataHub is told: values in, proposals out.
+
+Nothing in here reads, waits, logs or looks at a clock, so that a run translated twice is equal,
+and a run translated while it goes on is what the whole of it begins with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+
+from datahub_eventlog.translate.assets import asset_view, runless_proposals
+from datahub_eventlog.translate.checks import check_proposals
+from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.jobs import flow_proposals, job_proposals
+from datahub_eventlog.translate.lineage import Datasets, lineage_of, lineage_proposals
+from datahub_eventlog.translate.plan import plan_of
+from datahub_eventlog.translate.progress import progress_of
+from datahub_eventlog.translate.runs import run_proposals
+from datahub_eventlog.translate.steps import step_proposals
+from datahub_eventlog.values import Definitions, Event, Problem, Proposal, RunLog
+
+__all__ = ["Context", "translate", "translate_runless"]
+
+
+def translate(log: RunLog, context: Context) -> Iterator[Proposal | Problem]:
+    """Everything that a run says to DataHub, and what of it could not be said.
+
+    A run that is still going on says what is known so far: nothing that its whole takes back.
+    """
+    view = asset_view(log, context)
+    seen = {
+        key: Datasets(view.inputs.get(key, frozenset()), view.outputs.get(key, frozenset()))
+        for key in view.inputs.keys() | view.outputs.keys()
+    }
+    parts = (run_part(log, seen, context), view.proposals(), check_proposals(log, context))
+    yield from once(chain.from_iterable(parts))
+
+
+def translate_runless(
+    events: Sequence[Event], definitions: Definitions | None, context: Context
+) -> Iterator[Proposal | Problem]:
+    """What the events that belong to no run say."""
+    yield from once(runless_proposals(events, definitions, context))
+
+
+def run_part(
+    log: RunLog, seen: Mapping[str, Datasets], context: Context
+) -> Iterator[Proposal | Problem]:
+    """Job, ops, run, steps and their lineage; `seen` is what asset events say of the steps."""
+    plan = plan_of(log)
+    progress = progress_of(log)
+    lineage = lineage_of(log, plan, progress, seen, context)
+    yield from flow_proposals(log, progress, context)
+    yield from job_proposals(log, plan, progress, context)
+    yield from run_proposals(log, progress, context)
+    yield from step_proposals(log, plan, progress, lineage, context)
+    yield from lineage_proposals(log, lineage, progress.began, context)
+
+
+def once(found: Iterable[Proposal | Problem]) -> Iterator[Proposal | Problem]:
+    """Without the repetitions of what the parts say alike: that a dataset exists, and problems."""
+    said: set[tuple[str, str, str]] = set()
+    for each in found:
+        if isinstance(each, Problem) or each.aspect == "datasetKey":
+            reason = each.reason if isinstance(each, Problem) else ""
+            if (each.urn, each.aspect, reason) in said:
+                continue
+            said.add((each.urn, each.aspect, reason))
+        yield each

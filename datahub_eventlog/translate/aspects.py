@@ -1,0 +1,127 @@
+"""How a `Proposal` is made from one of DataHub's schema classes.
+
+Every aspect is serialised here, once, in the form that is sent: sorted keys, no spaces.
+An aspect that cannot be made becomes a `Problem`, and costs nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+from avro.errors import AvroException
+from datahub.emitter.mcp_patch_builder import MetadataPatchProposal
+from datahub.emitter.serialization_helper import pre_json_transform
+from datahub.metadata.schema_classes import (
+    MetadataChangeProposalClass,
+    OwnerClass,
+    OwnershipSourceClass,
+    OwnershipSourceTypeClass,
+    OwnershipTypeClass,
+    TagAssociationClass,
+)
+from datahub.specific.aspect_helpers.ownership import HasOwnershipPatch
+from datahub.specific.aspect_helpers.tags import HasTagsPatch
+
+from datahub_eventlog.translate import urns
+from datahub_eventlog.values import Change, Json, Problem, Proposal
+
+Aspect: TypeAlias = Any
+"""An instance of one of DataHub's aspect classes; they share no public base class."""
+
+
+def state(urn: str, aspect: Aspect, time: float, run_id: str = "") -> Proposal | Problem:
+    """An aspect that says how something is since `time`, the time of the event that says so."""
+    return _upsert(urn, aspect, time, run_id)
+
+
+def instance(urn: str, aspect: Aspect, run_id: str = "") -> Proposal | Problem:
+    """An aspect that is always sent: of a process instance, or of a timeseries."""
+    return _upsert(urn, aspect, None, run_id)
+
+
+def patches(
+    builder: MetadataPatchProposal, run_id: str = "", *, time: float | None = None
+) -> Iterator[Proposal | Problem]:
+    """What one of DataHub's patch builders holds, one proposal an aspect.
+
+    Add to the builder in a sorted order: equal content is to be equal text. With a `time`, of
+    the event that says so, it is for nobody who knows a newer whole of that aspect.
+    """
+    for change in builder.build():
+        yield _patch(change, run_id, time)
+
+
+class Additions(HasTagsPatch, HasOwnershipPatch):
+    """Tags and owners that are added to those an entity has, of whatever type it is."""
+
+
+def additions(
+    urn: str, *, tags: Iterable[str] = (), owners: Iterable[str] = (), run_id: str = ""
+) -> Iterator[Proposal | Problem]:
+    """Add tags, by their names, and owners, as Dagster writes them; nothing if there are none.
+
+    Doing it again changes nothing, and what people set in DataHub stays.
+    """
+    builder = Additions(urn)
+    faults: list[Problem] = []
+    for tag in _urns(urns.tag_urn, tags, Problem(urn, "globalTags", "tag"), faults):
+        builder.add_tag(TagAssociationClass(tag=tag))
+    for owner in _urns(urns.owner_urn, owners, Problem(urn, "ownership", "owner"), faults):
+        builder.add_owner(_owner(owner))
+    yield from patches(builder, run_id)
+    yield from faults
+
+
+def _urns(
+    convert: Callable[[str], str], names: Iterable[str], about: Problem, faults: list[Problem]
+) -> list[str]:
+    """The urns of those names, sorted; each that makes none is a fault of its own."""
+    found = set()
+    for name in sorted(set(names)):
+        try:
+            found.add(convert(name))
+        except urns.InvalidUrn as error:
+            faults.append(replace(about, reason=f"{about.reason} {error}"))
+    return sorted(found)
+
+
+def _owner(urn: str) -> OwnerClass:
+    source = OwnershipSourceClass(type=OwnershipSourceTypeClass.SERVICE)
+    return OwnerClass(owner=urn, type=OwnershipTypeClass.TECHNICAL_OWNER, source=source)
+
+
+def _upsert(urn: str, aspect: Aspect, time: float | None, run_id: str) -> Proposal | Problem:
+    name = aspect.get_aspect_name()
+    if problem := _unfit(urn, name):
+        return problem
+    try:
+        body = _text(pre_json_transform(aspect.to_obj()))
+    except (AvroException, TypeError, ValueError) as error:
+        return Problem(urn, name, f"{type(error).__name__}: {error}")
+    kind = urns.entity_type(urn)
+    return Proposal(urn, kind, name, body, time=time, run_id=run_id)
+
+
+def _patch(
+    change: MetadataChangeProposalClass, run_id: str, time: float | None
+) -> Proposal | Problem:
+    urn, name = str(change.entityUrn), str(change.aspectName)
+    if problem := _unfit(urn, name):
+        return problem
+    body = _text(json.loads(change.aspect.value)) if change.aspect else "[]"
+    kind = change.entityType
+    return Proposal(urn, kind, name, body, change=Change.PATCH, time=time, run_id=run_id)
+
+
+def _unfit(urn: str, aspect: str) -> Problem | None:
+    if not urns.is_too_long(urn):
+        return None
+    reason = f"the urn is longer than the {urns.LONGEST} bytes that DataHub takes"
+    return Problem(urn, aspect, reason)
+
+
+def _text(value: Json) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,335 @@
+"""Assets as datasets of the platform `dagster`.
+
+State comes from the newest materialisation of an asset, one proposal an aspect however many
+partitions there were. What its definition says goes with it. Where the definition is unknown (an
+old run, an asset that only an op reports) what the event says gives way to what any run says that
+knows the definition, see `rank`, and so takes nothing away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from datahub.metadata.schema_classes import SiblingsClass, StatusClass
+from datahub.metadata.urns import DatasetUrn
+
+from datahub_eventlog.translate import urns
+from datahub_eventlog.translate.aspects import Aspect, additions, instance, state
+from datahub_eventlog.translate.checks import check_proposals
+from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.description import (
+    asset_properties,
+    asset_schema,
+    browse_path,
+    column_count,
+    existence,
+    plain_texts,
+    rank,
+    tag_names,
+)
+from datahub_eventlog.translate.history import (
+    FAILED,
+    OBSERVED,
+    Course,
+    History,
+    course_of,
+    failures,
+    history_of,
+    is_settled,
+    partition_label,
+)
+from datahub_eventlog.translate.operations import (
+    materialization_operation,
+    observation_operation,
+    profiles,
+)
+from datahub_eventlog.translate.queries import query_proposals
+from datahub_eventlog.translate.upstream import (
+    AssetLineage,
+    Assets,
+    Edges,
+    as_of,
+    asset_lineage,
+    shape,
+    upstream_lineage,
+)
+from datahub_eventlog.values import (
+    AssetFacts,
+    AssetKey,
+    Definitions,
+    Event,
+    Json,
+    Materialization,
+    Problem,
+    Proposal,
+    Run,
+    RunLog,
+)
+
+Found = Iterator[Proposal | Problem]
+
+
+@dataclass(frozen=True)
+class AssetView:
+    """What the asset events of a run say."""
+
+    log: RunLog
+    context: Context
+    history: History = field(default_factory=History)
+    inputs: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """The urns of the datasets that a step read, by its key."""
+    outputs: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """The urns of those that it wrote, or was to write when it failed."""
+
+    def proposals(self) -> Found:
+        """Everything about the assets, in the order in which they were materialised."""
+        if self.context.config.capture_asset_materialization:
+            yield from _Telling(self.log, self.history, self.context).proposals()
+
+
+def asset_view(log: RunLog, context: Context) -> AssetView:
+    """Fold the asset events of a run; the proposals are made one after the other when asked for."""
+    if not context.config.capture_asset_materialization:
+        return AssetView(log, context)
+    history = history_of(log.events)
+    ports = _Ports(log, context)
+    for event in log.events:
+        ports.add(event)
+    for key, failed in failures(history, log).items():
+        ports.add_output(failed.step, key)
+    return AssetView(log, context, history, ports.found(ports.inputs), ports.found(ports.outputs))
+
+
+def runless_proposals(
+    events: Sequence[Event], definitions: Definitions | None, context: Context
+) -> Found:
+    """What the events say that belong to no run: reports, observations, checks and wipes."""
+    log = RunLog(Run("", "", ""), None, (), events, definitions)
+    yield from asset_view(log, context).proposals()
+    yield from check_proposals(log, context)
+
+
+class _Ports:
+    """Collects what the steps read and wrote."""
+
+    def __init__(self, log: RunLog, context: Context) -> None:
+        self._assets = Assets(log.run, log.definitions, context)
+        self._emits = context.config.emit_assets
+        self._shapes: set[Json] = set()
+        self.inputs: dict[str, set[str]] = {}
+        self.outputs: dict[str, set[str]] = {}
+
+    def add(self, event: Event) -> None:
+        asset = event.data
+        if event.type == FAILED or not isinstance(asset, Materialization):
+            return
+        step, key = event.step_key, asset.asset_key
+        if step is None or not self._assets.allows(key):
+            return
+        if event.type == OBSERVED:
+            self._add(self.inputs, step, self._stand_in(key, asset))
+        elif self._emits:
+            self.add_output(step, key)
+            for each in self._assets.upstream(key, asset):
+                self._add(self.inputs, step, self._assets.urn(each))
+        elif (step, key, shape(asset)) not in self._shapes:
+            self._shapes.add((step, key, shape(asset)))
+            self._add_tables(step, asset)
+
+    def add_output(self, step: str | None, key: AssetKey) -> None:
+        if step is not None and self._assets.allows(key):
+            self._add(self.outputs, step, self._stand_in(key, None))
+
+    def found(self, ports: Mapping[str, set[str]]) -> Mapping[str, frozenset[str]]:
+        """Without what a step reads of its own making."""
+        made = self.outputs if ports is self.inputs else {}
+        found = {step: frozenset(each - made.get(step, set())) for step, each in ports.items()}
+        return {step: each for step, each in sorted(found.items()) if each}
+
+    def _stand_in(self, key: AssetKey, asset: Materialization | None) -> str | None:
+        """The asset's own urn or, where assets are not to be emitted, that of its table."""
+        return self._assets.urn(key) if self._emits else self._assets.dataset(key, asset)
+
+    def _add_tables(self, step: str, asset: Materialization) -> None:
+        try:
+            lineage = asset_lineage(asset.asset_key, asset, self._assets)
+        except urns.InvalidUrn:
+            return
+        for table in lineage.downstreams:
+            self._add(self.outputs, step, table)
+        upstream = (self._assets.dataset(each) for each in lineage.keys)
+        for each in (*lineage.tables, *upstream):
+            self._add(self.inputs, step, each)
+
+    @staticmethod
+    def _add(ports: dict[str, set[str]], step: str, urn: str | None) -> None:
+        if urn is not None:
+            ports.setdefault(step, set()).add(urn)
+
+
+class _Telling:
+    """Reads the asset events a second time, and says of each asset what its newest one says."""
+
+    def __init__(self, log: RunLog, history: History, context: Context) -> None:
+        self._log = log
+        self._run_id = log.run.run_id
+        self._history = history
+        self._context = context
+        self._config = context.config
+        self._assets = Assets(log.run, log.definitions, context)
+        self._edges = Edges()
+        self._shapes: set[Json] = set()
+
+    def proposals(self) -> Found:
+        for event in self._log.events:
+            asset = event.data
+            if event.type == FAILED or not isinstance(asset, Materialization):
+                continue
+            if self._assets.allows(asset.asset_key):
+                yield from self._event(event, asset)
+        if self._config.emit_assets:
+            yield from self._unmade()
+            yield from self._wiped()
+            yield from self._edges.proposals(self._run_id)
+
+    def _event(self, event: Event, asset: Materialization) -> Found:
+        try:
+            if event.type == OBSERVED:
+                yield from self._observed(event, asset)
+            else:
+                yield from self._materialized(event, asset)
+        except urns.InvalidUrn as error:
+            yield Problem("/".join(asset.asset_key), "datasetKey", str(error))
+
+    def _materialized(self, event: Event, asset: Materialization) -> Found:
+        course = self._history.materialized[asset.asset_key]
+        is_newest = course.newest == event.storage_id
+        if is_newest or self._is_new_shape(asset, course):
+            lineage = asset_lineage(asset.asset_key, asset, self._assets)
+            yield from lineage.problems
+            self._edges.add(lineage, event.time)
+            if is_newest:
+                yield from self._newest(event, asset, lineage)
+        if self._config.emit_assets and (is_newest or not self._run_id):
+            yield from self._operation(event, asset)
+
+    def _is_new_shape(self, asset: Materialization, course: Course) -> bool:
+        """Whether it may make other tables than those before it: few of a run's partitions do."""
+        if course.events == 1:
+            return True
+        found = (asset.asset_key, shape(asset))
+        is_new = found not in self._shapes
+        self._shapes.add(found)
+        return is_new
+
+    def _newest(self, event: Event, asset: Materialization, lineage: AssetLineage) -> Found:
+        config = self._config
+        if config.emit_assets:
+            yield from self._state(event, asset, lineage.urn)
+            if lineage.is_known or lineage.upstreams:
+                aspect = upstream_lineage(lineage, with_query=config.emit_queries)
+                since = event.time if lineage.is_known else rank(event.time, None)
+                yield self._since(since, lineage.urn, aspect)
+            yield from self._sibling(lineage.urn, lineage.dataset, event.time)
+        yield from self._dependencies(lineage, event.time)
+        if lineage.query is not None and config.emit_queries:
+            subjects = lineage.queried | lineage.written
+            yield from query_proposals(lineage.query, subjects, event.time, self._run_id)
+
+    def _state(self, event: Event, asset: Materialization, urn: str) -> Found:
+        """What the asset is, as the event and its definition say."""
+        key, facts = asset.asset_key, self._assets.facts(asset.asset_key)
+        yield from self._exists(key, urn, event.time)
+        if schema := asset_schema(key, facts, asset):
+            yield self._since(event.time, urn, schema)
+        known, since = facts or AssetFacts(key), rank(event.time, facts)
+        yield self._since(since, urn, asset_properties(known, asset, self._context))
+        yield self._since(since, urn, browse_path(known))
+        tags = list(tag_names(known))
+        added = additions(urn, tags=tags, owners=known.owners, run_id=self._run_id)
+        yield from as_of(event.time, added)
+
+    def _exists(self, key: AssetKey, urn: str, time: float) -> Found:
+        is_gone = self._config.remove_wiped_assets and self._history.wiped.get(key, -1.0) >= time
+        for aspect in existence(self._context):
+            if not (is_gone and isinstance(aspect, StatusClass)):
+                yield self._since(time, urn, aspect)
+
+    def _sibling(self, urn: str, dataset: str | None, time: float) -> Found:
+        if dataset is not None and dataset != urn:
+            yield self._since(time, urn, SiblingsClass(siblings=[dataset], primary=False))
+
+    def _dependencies(self, lineage: AssetLineage, time: float) -> Found:
+        """The keys of what SQL reads, as the sensor plugin sends them, or of all if asked for."""
+        found = lineage.queried
+        if self._config.materialize_dependencies:
+            found = found | lineage.upstreams | lineage.downstreams
+        for urn in sorted(found):
+            yield self._since(time, urn, DatasetUrn.from_string(urn).to_key_aspect())
+
+    def _operation(self, event: Event, asset: Materialization) -> Found:
+        """One for all that the run did; what belongs to no run is told event by event."""
+        key, run = asset.asset_key, self._log.run
+        course = self._history.materialized[key] if self._run_id else course_of(event, asset)
+        message = self._message(event, asset)
+        if is_settled(self._history, key, run):
+            label = partition_label(self._history, key, course, run)
+            told = materialization_operation(message, course, label, asset, self._run_id)
+            yield self._once(asset, told)
+        yield from self._profiles(message, course, asset)
+
+    def _observed(self, event: Event, asset: Materialization) -> Found:
+        key, urn = asset.asset_key, urns.asset_urn(asset.asset_key, self._context)
+        if not self._config.emit_assets:
+            return
+        if self._history.observed[key].newest == event.storage_id:
+            yield from self._newest_observation(event, asset, urn)
+        message = f"{self._message(event, asset)}:{event.storage_id}"
+        course = course_of(event, asset)
+        texts = plain_texts(asset.metadata)
+        yield self._once(asset, observation_operation(message, course, asset, texts, self._run_id))
+        yield from self._profiles(message, course, asset)
+
+    def _newest_observation(self, event: Event, asset: Materialization, urn: str) -> Found:
+        """State, of an asset that Dagster doesn't make: that of others is their makers' to say."""
+        key, facts = asset.asset_key, self._assets.facts(asset.asset_key)
+        if key in self._history.materialized:
+            return
+        if facts is not None and not facts.is_external:
+            yield from self._exists(key, urn, event.time)
+            return
+        yield from self._state(event, asset, urn)
+        dataset = self._assets.dataset(key, asset)
+        yield from self._sibling(urn, dataset, event.time)
+        self._edges.add_sibling(urn, dataset, event.time)
+
+    def _unmade(self) -> Found:
+        """That there are the assets which the run did not get to make: its steps name them."""
+        for key, failed in failures(self._history, self._log).items():
+            urn = self._assets.urn(key) if self._assets.allows(key) else None
+            if urn is not None and key not in self._history.observed:
+                yield from self._exists(key, urn, failed.time)
+
+    def _wiped(self) -> Found:
+        for key, time in sorted(self._history.wiped.items()):
+            urn = self._assets.urn(key)
+            if not self._config.remove_wiped_assets or urn is None or not self._assets.allows(key):
+                continue
+            course = self._history.materialized.get(key)
+            if course is None or course.last <= time:
+                yield self._since(time, urn, StatusClass(removed=True))
+
+    def _profiles(self, message: str, course: Course, asset: Materialization) -> Found:
+        columns = column_count(self._assets.facts(asset.asset_key), asset)
+        for profile in profiles(message, course, columns):
+            yield self._once(asset, profile)
+
+    def _message(self, event: Event, asset: Materialization) -> str:
+        return f"{self._run_id or event.storage_id}:{'/'.join(asset.asset_key)}"
+
+    def _since(self, time: float, urn: str, aspect: Aspect) -> Proposal | Problem:
+        return state(urn, aspect, time, self._run_id)
+
+    def _once(self, asset: Materialization, aspect: Aspect) -> Proposal | Problem:
+        return instance(urns.asset_urn(asset.asset_key, self._context), aspect, self._run_id)

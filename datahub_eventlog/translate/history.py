@@ -1,0 +1,202 @@
+"""What a run's events say of each asset, folded once into little.
+
+Of twenty thousand events only the numbers and the partitions are kept; what the newest one says
+is read again when its turn comes to be translated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from datahub_eventlog.values import (
+    AssetKey,
+    Event,
+    Materialization,
+    Planned,
+    Run,
+    RunLog,
+    Wiped,
+)
+
+MATERIALIZED = "ASSET_MATERIALIZATION"
+OBSERVED = "ASSET_OBSERVATION"
+FAILED = "ASSET_FAILED_TO_MATERIALIZE"
+WIPED = "ASSET_WIPED"
+ROW_COUNT = "dagster/row_count"
+PARTITION_ROW_COUNT = "dagster/partition_row_count"
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+
+_RUN_ENDS = frozenset({"RUN_SUCCESS", "RUN_FAILURE", "RUN_CANCELED"})
+_STEP_ENDS = frozenset({"STEP_SUCCESS", "STEP_FAILURE", "STEP_SKIPPED"})
+
+
+@dataclass
+class Rows:
+    """A number of rows, as the newest event counts them."""
+
+    first: float
+    """The time of the first event that counts them: it never changes as the run goes on."""
+    last: float
+    count: int
+
+
+@dataclass
+class Course:
+    """How an asset was materialised, or observed, in a run; grows while events are read."""
+
+    first: float
+    last: float
+    newest: int
+    """The storage id of the newest event."""
+    events: int = 0
+    partitions: dict[str, None] = field(default_factory=dict)
+    """Those of the events, in the order of their first appearance."""
+    steps: set[str | None] = field(default_factory=set)
+    rows: dict[str | None, Rows] = field(default_factory=dict)
+    """By partition; under None of the whole table."""
+
+    def add(self, event: Event, asset: Materialization) -> None:
+        """Take an event; the clocks of a run's processes differ, and the newest is by the time."""
+        self.events += 1
+        if event.time >= self.last:
+            self.last, self.newest = event.time, event.storage_id
+        self.steps.add(event.step_key)
+        if asset.partition is not None:
+            self.partitions.setdefault(asset.partition)
+            self._count(event.time, asset, PARTITION_ROW_COUNT, asset.partition)
+        self._count(event.time, asset, ROW_COUNT, None)
+
+    def _count(self, time: float, asset: Materialization, name: str, of: str | None) -> None:
+        found = asset.metadata.get(name)
+        if found is None or found.kind not in ("int", "float") or found.value < 0:
+            return
+        rows = self.rows.setdefault(of, Rows(time, time, 0))
+        if time >= rows.last:
+            rows.last, rows.count = time, int(found.value)
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An asset was not materialised although it was to be."""
+
+    time: float
+    step: str | None = None
+    """The step that was to do it."""
+
+
+@dataclass
+class History:
+    """All assets of a run, or of the events that belong to none."""
+
+    materialized: dict[AssetKey, Course] = field(default_factory=dict)
+    observed: dict[AssetKey, Course] = field(default_factory=dict)
+    failed: dict[AssetKey, Failed] = field(default_factory=dict)
+    wiped: dict[AssetKey, float] = field(default_factory=dict)
+    """The last time that all its events were removed."""
+    planned: dict[AssetKey, dict[str, None]] = field(default_factory=dict)
+    """The partitions that were to be materialised."""
+    failed_steps: dict[str, float] = field(default_factory=dict)
+    """When a step failed for good."""
+    over: set[str] = field(default_factory=set)
+    """The steps that have ended."""
+    is_over: bool = False
+
+
+def history_of(events: Iterable[Event]) -> History:
+    """Fold the events."""
+    history = History()
+    for event in events:
+        _add(history, event)
+    return history
+
+
+def partition_label(history: History, key: AssetKey, course: Course, run: Run) -> str | None:
+    """The partition of an asset's operation, a range as `first...last`; None without any.
+
+    It is what was planned as far as that is known, so that it does not change with each of the
+    partitions while the run goes on.
+    """
+    seen = course.partitions
+    start, end = run.tags.get(RANGE_START), run.tags.get(RANGE_END)
+    if not seen:
+        return None
+    if start and end and start != end:
+        return f"{start}...{end}"
+    planned = history.planned.get(key, {})
+    return range_label({*planned, *seen})
+
+
+def range_label(partitions: Iterable[str]) -> str:
+    """The one partition, or the first and the last of several."""
+    names = sorted(partitions)
+    return names[0] if len(names) == 1 else f"{names[0]}...{names[-1]}"
+
+
+def course_of(event: Event, asset: Materialization) -> Course:
+    """The course of an asset of which there is this event alone."""
+    course = Course(event.time, event.time, event.storage_id)
+    course.add(event, asset)
+    return course
+
+
+def is_settled(history: History, key: AssetKey, run: Run) -> bool:
+    """Whether no further partition can change the label of the asset's operation."""
+    course = history.materialized[key]
+    if not course.partitions or history.is_over or not run.run_id:
+        return True
+    if run.tags.get(RANGE_START) or course.partitions.keys() <= history.planned.get(key, {}).keys():
+        return True
+    return all(each in history.over for each in course.steps)
+
+
+def failures(history: History, log: RunLog) -> Mapping[AssetKey, Failed]:
+    """Assets that the run was to make and didn't.
+
+    Dagster's own storages don't keep its event for that, so what a failed step was to make and
+    has not made counts as well.
+    """
+    found = dict(history.failed)
+    for step in log.steps:
+        if step.key in history.failed_steps:
+            failed = Failed(history.failed_steps[step.key], step.key)
+            for output in step.outputs:
+                if output.asset_key is not None and output.asset_key in history.planned:
+                    found.setdefault(output.asset_key, failed)
+    return {key: each for key, each in sorted(found.items()) if key not in history.materialized}
+
+
+def _add(history: History, event: Event) -> None:
+    match event.data:
+        case Materialization() as asset:
+            _add_asset(history, event, asset)
+        case Planned(check_name=None) as planned:
+            partitions = history.planned.setdefault(planned.asset_key, {})
+            if planned.partition is not None:
+                partitions.setdefault(planned.partition)
+        case Wiped(partitions=None) as wiped:
+            history.wiped[wiped.asset_key] = event.time
+        case _:
+            _add_progress(history, event)
+
+
+def _add_asset(history: History, event: Event, asset: Materialization) -> None:
+    if event.type == FAILED:
+        history.failed[asset.asset_key] = Failed(event.time, event.step_key)
+        return
+    courses = history.observed if event.type == OBSERVED else history.materialized
+    course = courses.get(asset.asset_key)
+    if course is None:
+        courses[asset.asset_key] = course_of(event, asset)
+    else:
+        course.add(event, asset)
+
+
+def _add_progress(history: History, event: Event) -> None:
+    if event.type in _RUN_ENDS:
+        history.is_over = True
+    elif event.step_key is not None and event.type in _STEP_ENDS:
+        history.over.add(event.step_key)
+        if event.type == "STEP_FAILURE":
+            history.failed_steps[event.step_key] = event.time

@@ -1,0 +1,132 @@
+"""Process instances: the aspects that runs and step runs have alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from datahub.metadata.schema_classes import (
+    AuditStampClass,
+    DataPlatformInstanceClass,
+    DataProcessInstanceInputClass,
+    DataProcessInstanceOutputClass,
+    DataProcessInstancePropertiesClass,
+    DataProcessInstanceRelationshipsClass,
+    DataProcessInstanceRunEventClass,
+    DataProcessInstanceRunResultClass,
+    DataProcessRunStatusClass,
+    RunResultTypeClass,
+)
+
+from datahub_eventlog.translate import urns
+from datahub_eventlog.translate.aspects import Aspect, instance
+from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.progress import Moment, Result
+from datahub_eventlog.values import Problem, Proposal
+
+_ACTOR = "urn:li:corpuser:datahub"
+
+_TYPES = {
+    Result.SUCCESS: RunResultTypeClass.SUCCESS,
+    Result.FAILURE: RunResultTypeClass.FAILURE,
+    Result.SKIPPED: RunResultTypeClass.SKIPPED,
+    Result.CANCELED: RunResultTypeClass.SKIPPED,
+    Result.UP_FOR_RETRY: RunResultTypeClass.UP_FOR_RETRY,
+}
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A run, or the run of a step."""
+
+    urn: str
+    name: str
+    type: str
+    """DataHub's DataProcessType."""
+    run_id: str
+    message: str
+    """What its run events' ids begin with: DataHub keeps two events of one millisecond apart
+    by their ids, and takes an event that is sent again for the same."""
+    moments: tuple[Moment, ...]
+    template: str
+    """The dataFlow or dataJob that it is a run of."""
+    parent: str | None = None
+    upstream: tuple[str, ...] = ()
+    link: str | None = None
+    properties: Mapping[str, str] = field(default_factory=dict)
+    inputs: frozenset[str] = frozenset()
+    outputs: frozenset[str] = frozenset()
+
+
+def instance_proposals(this: Instance, context: Context) -> Iterator[Proposal | Problem]:
+    """All aspects of a process instance; of its course, one run event for each moment."""
+    for aspect in _aspects(this, context):
+        yield instance(this.urn, aspect, this.run_id)
+
+
+def milliseconds(seconds: float) -> int:
+    """DataHub's timestamps."""
+    return int(seconds * 1000)
+
+
+def _aspects(this: Instance, context: Context) -> Iterator[Aspect]:
+    yield _properties(this)
+    yield DataProcessInstanceRelationshipsClass(
+        upstreamInstances=sorted(set(this.upstream)),
+        parentTemplate=None if urns.is_too_long(this.template) else this.template,
+        parentInstance=this.parent,
+    )
+    if context.config.platform_instance:
+        yield DataPlatformInstanceClass(
+            platform=urns.platform_urn(),
+            instance=urns.platform_instance_urn(context.config.platform_instance),
+        )
+    if this.inputs:
+        yield DataProcessInstanceInputClass(inputs=sorted(this.inputs))
+    if this.outputs:
+        yield DataProcessInstanceOutputClass(outputs=sorted(this.outputs))
+    for moment in this.moments:
+        yield _run_event(this, moment)
+
+
+def _properties(this: Instance) -> DataProcessInstancePropertiesClass:
+    created = milliseconds(this.moments[0].time)
+    return DataProcessInstancePropertiesClass(
+        name=this.name,
+        created=AuditStampClass(time=created, actor=_ACTOR),
+        type=this.type,
+        customProperties=dict(this.properties),
+        externalUrl=this.link,
+    )
+
+
+def _run_event(this: Instance, moment: Moment) -> DataProcessInstanceRunEventClass:
+    if moment.result is None:
+        return DataProcessInstanceRunEventClass(
+            timestampMillis=milliseconds(moment.time),
+            status=DataProcessRunStatusClass.STARTED,
+            attempt=moment.attempt,
+            messageId=f"{this.message}:{moment.attempt}:STARTED",
+        )
+    phase = "CLOSED" if moment.is_closed else "COMPLETE"
+    return DataProcessInstanceRunEventClass(
+        timestampMillis=milliseconds(moment.time),
+        status=DataProcessRunStatusClass.COMPLETE,
+        attempt=moment.attempt,
+        messageId=f"{this.message}:{moment.attempt}:{phase}",
+        durationMillis=_duration(moment),
+        result=DataProcessInstanceRunResultClass(
+            type=_TYPES[moment.result], nativeResultType=_native(moment.result)
+        ),
+    )
+
+
+def _native(result: Result) -> str:
+    """Where the result comes from, as the sensor plugin says it; a cancelation says so itself."""
+    return result.value if result is Result.CANCELED else urns.PLATFORM
+
+
+def _duration(end: Moment) -> int | None:
+    if end.started is None:
+        return None
+    return max(0, milliseconds(end.time) - milliseconds(end.started))

@@ -1,0 +1,108 @@
+"""When an asset's data changed or was looked at, and how many rows it has: DataHub's timeseries.
+
+One operation stands for all that a run did to an asset, be it one partition or a thousand. Its id
+and time are those of the first event, so that what is sent while the run goes on is completed by
+what comes later, and not doubled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from datahub.metadata.schema_classes import (
+    DatasetProfileClass,
+    OperationClass,
+    OperationSourceTypeClass,
+    OperationTypeClass,
+    PartitionSpecClass,
+    PartitionTypeClass,
+)
+
+from datahub_eventlog.translate.history import Course, range_label
+from datahub_eventlog.translate.instances import milliseconds
+from datahub_eventlog.translate.properties import present
+from datahub_eventlog.values import Materialization
+
+OBSERVATION = "OBSERVATION"
+DATA_VERSION = "dagster/data_version"
+CODE_VERSION = "dagster/code_version"
+LAST_UPDATED = "dagster/last_updated_timestamp"
+LISTED = 100
+"""So many partitions are named one by one."""
+
+
+def materialization_operation(
+    message: str, course: Course, label: str | None, asset: Materialization, run_id: str
+) -> OperationClass:
+    """That the asset was materialised; `label` names its partition or partitions."""
+    return OperationClass(
+        timestampMillis=milliseconds(course.first),
+        lastUpdatedTimestamp=milliseconds(course.last),
+        operationType=OperationTypeClass.UPDATE,
+        sourceType=OperationSourceTypeClass.DATA_PROCESS,
+        partitionSpec=partition_spec(label),
+        messageId=f"{message}:materialized",
+        customProperties=_facts(course, asset, run_id),
+    )
+
+
+def observation_operation(
+    message: str, course: Course, asset: Materialization, texts: Mapping[str, str], run_id: str
+) -> OperationClass:
+    """That the asset was observed; `texts` is the metadata of the observation.
+
+    Its data are as old as the observation says, else as the observation itself.
+    """
+    said = asset.metadata.get(LAST_UPDATED)
+    updated = said.value if said is not None and said.kind in ("timestamp", "float") else None
+    return OperationClass(
+        timestampMillis=milliseconds(course.first),
+        lastUpdatedTimestamp=milliseconds(course.last if updated is None else updated),
+        operationType=OperationTypeClass.CUSTOM,
+        customOperationType=OBSERVATION,
+        sourceType=OperationSourceTypeClass.DATA_PROCESS,
+        partitionSpec=partition_spec(asset.partition),
+        messageId=f"{message}:observed",
+        customProperties={**texts, **_facts(course, asset, run_id)},
+    )
+
+
+def profiles(message: str, course: Course, columns: int | None) -> Iterator[DatasetProfileClass]:
+    """The row counts: of the whole table, and of each partition that has one of its own."""
+    for partition, rows in sorted(course.rows.items(), key=lambda each: each[0] or ""):
+        yield DatasetProfileClass(
+            timestampMillis=milliseconds(rows.first),
+            rowCount=rows.count,
+            columnCount=columns,
+            partitionSpec=partition_spec(partition),
+            messageId=f"{message}:rows" + ("" if partition is None else f":{partition}"),
+        )
+
+
+def partition_spec(label: str | None) -> PartitionSpecClass | None:
+    """The partition that something is about; None stands for the whole table.
+
+    With a `timePartition` beside the partition's name DataHub would take the proposal and lose it.
+    """
+    if label is None:
+        return None
+    return PartitionSpecClass(partition=label, type=PartitionTypeClass.PARTITION)
+
+
+def _facts(course: Course, asset: Materialization, run_id: str) -> dict[str, str]:
+    partitions = list(course.partitions)
+    listed = ", ".join(partitions) if len(partitions) <= LISTED else range_label(partitions)
+    tags = {name: text for name, text in asset.tags.items() if not name.startswith(_SYSTEM)}
+    facts = {
+        "run_id": run_id or None,
+        "step_key": ", ".join(sorted(each for each in course.steps if each)) or None,
+        "partitions": listed or None,
+        "partition_count": str(len(partitions)) if partitions else None,
+        "data_version": asset.tags.get(DATA_VERSION),
+        "code_version": asset.tags.get(CODE_VERSION),
+        "description": asset.description,
+    }
+    return present({**{f"tags.{name}": text for name, text in tags.items()}, **facts})
+
+
+_SYSTEM = ("dagster/", ".dagster/")

@@ -1,0 +1,113 @@
+"""Which dataset a path or URL is, among those that I/O managers report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from datahub_eventlog.translate import urns
+from datahub_eventlog.translate.context import Context
+from datahub_eventlog.values import Metadata, Metadatum, Run
+
+LOCAL = "file"
+
+_PLATFORMS = {
+    **dict.fromkeys(("s3", "s3a", "s3n"), "s3"),
+    **dict.fromkeys(("gs", "gcs"), "gcs"),
+    **dict.fromkeys(("abfs", "abfss", "wasb", "wasbs", "az"), "abs"),
+}
+"""DataHub's platform of a URL's scheme, where it is not the scheme itself."""
+_WITHOUT_HOST = frozenset({LOCAL, "hdfs", "dbfs"})
+"""Schemes whose host is the service and not a part of the dataset's name."""
+_NAMES = frozenset({"path", "uri"})
+"""Metadata that is a path although it is kept as plain text or URL."""
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?://([^/]*))?(/.*)?$", re.DOTALL)
+_BLOB = re.compile(r"[a-z0-9]+\.(?:blob|dfs)\.core\.windows\.net$")
+_RUN_STORAGE = re.compile(r"(?:^|/)storage/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:/|$)")
+
+
+def paths(metadata: Metadata) -> Iterator[str]:
+    """The paths and URLs that the metadata of an input or output names."""
+    for name, metadatum in sorted(metadata.items()):
+        if _is_path(name, metadatum):
+            yield metadatum.value
+
+
+def dataset_of_path(path: str, run: Run | None, context: Context) -> str | None:
+    """The dataset at that path, or None where it is none or only Dagster's scratch space.
+
+    Raises `urns.InvalidUrn` if no urn can be made of it.
+    """
+    if is_scratch(path, run, context):
+        return None
+    platform, name = _located(path)
+    if not name:
+        return None
+    instance = context.config.platform_instance_map.get(platform)
+    return urns.dataset_urn(
+        platform, f"{instance}.{name}" if instance else name, context.config.env
+    )
+
+
+def is_scratch(path: str, run: Run | None, context: Context) -> bool:
+    """Whether Dagster keeps there what it passes between steps.
+
+    That is its own storage directory, and whatever has a run's id in its path: this run's, or
+    that of a run which it continues.
+    """
+    plain = _slashed(path)
+    if _RUN_STORAGE.search(plain) or any(each in plain for each in _run_ids(run)):
+        return True
+    local = _slashed(_located(path)[1])
+    roots = [_slashed(each).rstrip("/") for each in context.scratch]
+    return any(local == root or local.startswith(f"{root}/") for root in roots if root)
+
+
+def _is_path(name: str, metadatum: Metadatum) -> bool:
+    if not isinstance(metadatum.value, str) or not metadatum.value.strip():
+        return False
+    if metadatum.kind == "path":
+        return True
+    looks = metadatum.value.startswith("/") or "://" in metadatum.value
+    return name in _NAMES and metadatum.kind in {"text", "url"} and looks
+
+
+def _located(path: str) -> tuple[str, str]:
+    """The platform and the dataset's name on it."""
+    found = _URL.match(path.strip())
+    if found is None:
+        return LOCAL, _without_end(path.strip())
+    scheme, host, rest = found[1].lower(), found[2] or "", found[3] or ""
+    if scheme in {"http", "https"}:
+        return _web(scheme, host, rest)
+    platform = _PLATFORMS.get(scheme, scheme)
+    if scheme in _WITHOUT_HOST:
+        return platform, _without_end(rest)
+    owner, _, service = host.rpartition("@")
+    # abfss://container@account: the container is the bucket; elsewhere it is a user's name
+    bucket = owner or service if platform == "abs" else service
+    return platform, _without_end(f"{bucket}{rest}").lstrip("/")
+
+
+def _web(scheme: str, host: str, rest: str) -> tuple[str, str]:
+    """A web address without what may be secret in it: user, query and fragment."""
+    path = re.split(r"[?#]", rest, maxsplit=1)[0]
+    host = re.split(r"[?#]", host, maxsplit=1)[0].rpartition("@")[2]
+    if _BLOB.search(host):
+        return "abs", _without_end(path).lstrip("/")
+    return scheme, _without_end(f"{host}{path}")
+
+
+def _without_end(name: str) -> str:
+    return name.rstrip("/") or name[:1]
+
+
+def _slashed(path: str) -> str:
+    return path.strip().replace("\\", "/")
+
+
+def _run_ids(run: Run | None) -> tuple[str, ...]:
+    if run is None:
+        return ()
+    return tuple(filter(None, (run.run_id, run.parent_run_id, run.root_run_id)))

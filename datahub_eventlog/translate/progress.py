@@ -1,0 +1,271 @@
+"""What the events say about the course of a run and its steps, folded once.
+
+Every moment that a prefix of the events shows is shown by the whole as well, so that what was
+sent while the run went on is never taken back.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from datahub_eventlog.translate.paths import paths
+from datahub_eventlog.values import (
+    AssetKey,
+    Event,
+    Failure,
+    Handled,
+    Loaded,
+    Materialization,
+    Run,
+    RunLog,
+)
+
+
+class Result(Enum):
+    """How an attempt ended."""
+
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+    SKIPPED = "SKIPPED"
+    CANCELED = "CANCELED"
+    UP_FOR_RETRY = "UP_FOR_RETRY"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The start or the end of an attempt of a run or step."""
+
+    time: float
+    attempt: int
+    result: Result | None = None
+    """None for a start."""
+    started: float | None = None
+    """Of an end: when the attempt had started, if it had."""
+    is_closed: bool = False
+    """The step was going on when the run ended, and ended with it."""
+
+
+@dataclass(frozen=True)
+class StepProgress:
+    """The course of one step."""
+
+    key: str
+    moments: tuple[Moment, ...] = ()
+    failure: Failure | None = None
+    yielded: frozenset[str] = frozenset()
+    """The outputs that an I/O manager stored."""
+    assets: frozenset[AssetKey] = frozenset()
+    """The assets that it materialised."""
+    read: frozenset[str] = frozenset()
+    """Paths, as I/O managers report them."""
+    wrote: frozenset[str] = frozenset()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended and won't be tried again."""
+        last = self.moments[-1].result if self.moments else None
+        return last is not None and last is not Result.UP_FOR_RETRY
+
+    @property
+    def worked(self) -> bool:
+        """Whether it did anything: it was not skipped, and is no step that never started."""
+        return any(each.result is not Result.SKIPPED for each in self.moments)
+
+    @property
+    def succeeded(self) -> float | None:
+        """When it succeeded by its own account, if that is how it ended."""
+        last = self.moments[-1] if self.moments else None
+        if last is None or last.is_closed or last.result is not Result.SUCCESS:
+            return None
+        return last.time
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The course of a run."""
+
+    moments: tuple[Moment, ...] = ()
+    failure: Failure | None = None
+    steps: Mapping[str, StepProgress] = field(default_factory=dict)
+    """By step key, in the order of the keys; also steps of which no start is known."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """How many events there were of a type."""
+    first: Mapping[str, float] = field(default_factory=dict)
+    """The time of the first event of a type."""
+    began: float = 0.0
+    """The time of what the run says about its job: its start, or failing that its first event."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run has ended, be it that it was resumed then."""
+        return any(each.result is not None for each in self.moments)
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether all of it has run."""
+        return any(each.result is Result.SUCCESS for each in self.moments)
+
+
+def progress_of(log: RunLog) -> Progress:
+    """The course of a run.
+
+    The record must have been read before the events: it is believed that the run has ended only
+    if no event says so, as of one that was deleted from its queue or cut off by hand.
+    """
+    fold = _Fold()
+    for event in log.events:
+        fold.add(event)
+    fold.end_by_record(log.run)
+    return fold.progress(log.run)
+
+
+@dataclass
+class _Course:
+    """The moments of a run or step so far."""
+
+    moments: list[Moment] = field(default_factory=list)
+    failure: Failure | None = None
+
+    @property
+    def is_going_on(self) -> bool:
+        return bool(self.moments) and self.moments[-1].result is None
+
+    def start(self, time: float) -> None:
+        attempts = sum(each.result is None for each in self.moments)
+        self.moments.append(Moment(time, attempts + 1))
+
+    def end(self, time: float, result: Result, *, is_closed: bool = False) -> None:
+        last = self.moments[-1] if self.moments else None
+        attempt = last.attempt if last else 1
+        if last is not None and last.result is Result.UP_FOR_RETRY:
+            attempt += 1
+        starts = (each.time for each in reversed(self.moments) if each.result is None)
+        started = next(starts, None) if last is None or last.attempt == attempt else None
+        self.moments.append(Moment(time, attempt, result, started, is_closed))
+
+
+@dataclass
+class _StepCourse(_Course):
+    yielded: set[str] = field(default_factory=set)
+    assets: set[AssetKey] = field(default_factory=set)
+    read: set[str] = field(default_factory=set)
+    wrote: set[str] = field(default_factory=set)
+
+
+class _Fold:
+    """Takes the events in their order."""
+
+    def __init__(self) -> None:
+        self._run = _Course()
+        self._steps: dict[str, _StepCourse] = {}
+        self._counts: Counter[str] = Counter()
+        self._first: dict[str, float] = {}
+        self._last_time: float | None = None
+
+    def add(self, event: Event) -> None:
+        self._counts[event.type] += 1
+        self._first.setdefault(event.type, event.time)
+        self._last_time = event.time
+        if event.type == "RUN_START":
+            self._run.start(event.time)
+        elif event.type in _RUN_ENDS:
+            self._end_run(event.time, _RUN_ENDS[event.type], event.data)
+        elif event.step_key is not None and event.type in _STEP_EVENTS:
+            course = self._steps.setdefault(event.step_key, _StepCourse())
+            _STEP_EVENTS[event.type](course, event)
+            self._close_if_over(course, event.time)
+
+    def end_by_record(self, run: Run) -> None:
+        ended = self._run.moments and self._run.moments[-1].result is not None
+        result = _STATUSES.get(run.status)
+        time = next((each for each in (run.ended, self._last_time) if each is not None), None)
+        if result is not None and not ended and time is not None:
+            self._end_run(time, result, None)
+
+    def progress(self, run: Run) -> Progress:
+        first = min(self._first.values(), default=run.created or 0.0)
+        return Progress(
+            moments=tuple(self._run.moments),
+            failure=self._run.failure,
+            steps={key: _frozen(key, each) for key, each in sorted(self._steps.items())},
+            counts=dict(self._counts),
+            first=dict(self._first),
+            began=self._first.get("RUN_START", first),
+        )
+
+    def _end_run(self, time: float, result: Result, data: object) -> None:
+        self._run.end(time, result)
+        self._run.failure = data if isinstance(data, Failure) else None
+        for course in self._steps.values():
+            self._close_if_over(course, time)
+
+    def _close_if_over(self, course: _Course, time: float) -> None:
+        last = self._run.moments[-1] if self._run.moments else None
+        if last is not None and last.result is not None and course.is_going_on:
+            course.end(max(time, course.moments[-1].time), last.result, is_closed=True)
+
+
+def _start(course: _StepCourse, event: Event) -> None:
+    course.start(event.time)
+
+
+def _end(result: Result) -> Callable[[_StepCourse, Event], None]:
+    def end(course: _StepCourse, event: Event) -> None:
+        course.end(event.time, result)
+        course.failure = event.data if isinstance(event.data, Failure) else None
+
+    return end
+
+
+def _handled(course: _StepCourse, event: Event) -> None:
+    if isinstance(event.data, Handled):
+        course.yielded.add(event.data.output)
+        course.wrote.update(paths(event.data.metadata))
+
+
+def _loaded(course: _StepCourse, event: Event) -> None:
+    if isinstance(event.data, Loaded):
+        course.read.update(paths(event.data.metadata))
+
+
+def _materialized(course: _StepCourse, event: Event) -> None:
+    if isinstance(event.data, Materialization):
+        course.assets.add(event.data.asset_key)
+
+
+def _frozen(key: str, course: _StepCourse) -> StepProgress:
+    return StepProgress(
+        key,
+        tuple(course.moments),
+        course.failure,
+        yielded=frozenset(course.yielded),
+        assets=frozenset(course.assets),
+        read=frozenset(course.read),
+        wrote=frozenset(course.wrote),
+    )
+
+
+_RUN_ENDS = {
+    "RUN_SUCCESS": Result.SUCCESS,
+    "RUN_FAILURE": Result.FAILURE,
+    "RUN_CANCELED": Result.CANCELED,
+}
+_STATUSES = {
+    "SUCCESS": Result.SUCCESS,
+    "FAILURE": Result.FAILURE,
+    "CANCELED": Result.CANCELED,
+}
+_STEP_EVENTS: Mapping[str, Callable[[_StepCourse, Event], None]] = {
+    "STEP_START": _start,
+    "STEP_RESTARTED": _start,
+    "STEP_SUCCESS": _end(Result.SUCCESS),
+    "STEP_FAILURE": _end(Result.FAILURE),
+    "STEP_SKIPPED": _end(Result.SKIPPED),
+    "STEP_UP_FOR_RETRY": _end(Result.UP_FOR_RETRY),
+    "HANDLED_OUTPUT": _handled,
+    "LOADED_INPUT": _loaded,
+    "ASSET_MATERIALIZATION": _materialized,
+}

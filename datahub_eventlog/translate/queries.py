@@ -1,0 +1,210 @@
+"""The SQL in an asset's `Query` metadata: the lineage it gives, and the query as an entity.
+
+DataHub's parser is loaded only when there is SQL to read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from datahub.metadata.schema_classes import (
+    AuditStampClass,
+    DataPlatformInstanceClass,
+    QueryLanguageClass,
+    QueryPropertiesClass,
+    QuerySourceClass,
+    QueryStatementClass,
+    QuerySubjectClass,
+    QuerySubjectsClass,
+    SubTypesClass,
+)
+from datahub.metadata.urns import DatasetUrn, QueryUrn
+
+from datahub_eventlog.translate import urns
+from datahub_eventlog.translate.aspects import state
+from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.instances import milliseconds
+from datahub_eventlog.translate.paths import dataset_of_path
+from datahub_eventlog.values import Metadata, Problem, Proposal
+
+if TYPE_CHECKING:
+    from datahub_eventlog.translate.sql import Dialect, Script
+
+QUERY = "Query"
+_ACTOR = "urn:li:corpuser:_ingestion"
+_FENCED = re.compile(r"\s*```(?:sql)?\s*\n(.*?)```\s*", re.DOTALL | re.IGNORECASE)
+_LITERAL = re.compile(r"'[^']*'|\b\d+(?:\.\d+)?\b")
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query of an asset, and what is known about where it runs."""
+
+    text: str
+    platform: str
+    dataset: str | None = None
+    """The urn of the asset's dataset on the platform."""
+    known: Mapping[str, str] = field(default_factory=dict)
+    """Datasets that others name, by their urns in lower case: SQL is careless of case."""
+
+
+@dataclass(frozen=True)
+class QueryLineage:
+    """What a query reads and writes."""
+
+    upstreams: frozenset[str] = frozenset()
+    downstreams: frozenset[str] = frozenset()
+    columns: Mapping[str, frozenset[tuple[str, str]]] = field(default_factory=dict)
+    """Of the asset's columns, the datasets' columns that they come from."""
+    faults: tuple[str, ...] = ()
+
+
+def query_text(metadata: Metadata) -> str | None:
+    """The asset's SQL, if its metadata holds any; a Markdown code block counts as its content."""
+    found = metadata.get(QUERY)
+    if found is None or found.kind not in ("text", "md"):
+        return None
+    fenced = _FENCED.fullmatch(found.value)
+    text: str = fenced[1] if fenced else found.value
+    return text if text.strip() else None
+
+
+def shape_of(text: str) -> str:
+    """The query without its literals: of the same shape, the same lineage."""
+    return _LITERAL.sub("?", text)
+
+
+def query_urn(query: Query) -> str:
+    """The query entity, named as the sensor plugin names it."""
+    from datahub_eventlog.translate.sql import fingerprint
+
+    name = fingerprint(query.text, urns.platform_urn(query.platform))
+    return QueryUrn(f"dagster_{name}").urn()
+
+
+def query_lineage(query: Query, context: Context) -> QueryLineage:
+    """What the query reads and writes, of tables and columns.
+
+    A query that only reads the asset's own table, as I/O managers write it, has no upstream.
+    """
+    from datahub_eventlog.translate.sql import read_script
+
+    dialect = _dialect(query, context)
+    script = read_script(query.text, dialect, _resolver(dialect, context))
+    return _Naming(query, context).lineage(script)
+
+
+def query_proposals(
+    query: Query, subjects: Iterable[str], time: float, run_id: str
+) -> Iterator[Proposal | Problem]:
+    """The query as an entity of its own, with the datasets it is about."""
+    stamp = AuditStampClass(time=milliseconds(time), actor=_ACTOR)
+    urn = query_urn(query)
+    for aspect in (
+        QueryPropertiesClass(
+            statement=QueryStatementClass(value=query.text, language=QueryLanguageClass.SQL),
+            source=QuerySourceClass.SYSTEM,
+            created=stamp,
+            lastModified=stamp,
+        ),
+        QuerySubjectsClass([QuerySubjectClass(entity=each) for each in sorted(subjects)]),
+        DataPlatformInstanceClass(platform=urns.platform_urn(query.platform)),
+        SubTypesClass(typeNames=["Query"]),
+    ):
+        yield state(urn, aspect, time, run_id)
+
+
+class _Naming:
+    """Gives what the parser found the urns that others use for the same tables."""
+
+    def __init__(self, query: Query, context: Context) -> None:
+        self._query = query
+        self._context = context
+        self._known = dict(query.known)
+        if query.dataset is not None:
+            self._known[query.dataset.lower()] = query.dataset
+
+    def lineage(self, script: Script) -> QueryLineage:
+        own = {self._query.dataset}
+        downstreams = self._named(script.downstreams)
+        columns = self._columns(script)
+        return QueryLineage(
+            upstreams=self._named(script.upstreams) - downstreams - own,
+            downstreams=downstreams,
+            columns={name: each for name, each in columns.items() if each},
+            faults=script.faults,
+        )
+
+    def _columns(self, script: Script) -> Mapping[str, frozenset[tuple[str, str]]]:
+        """Those of the asset: of its own dataset, else of the only one that is written or read."""
+        found = next((each for table, each in script.columns.items() if self._is_own(table)), None)
+        if found is None and len(script.columns) == 1 and len(script.downstreams) <= 1:
+            found = next(iter(script.columns.values()))
+        return {
+            name: frozenset(
+                (urn, column)
+                for table, column in sources
+                if (urn := self._name(table)) not in (None, self._query.dataset)
+            )
+            for name, sources in (found or {}).items()
+        }
+
+    def _is_own(self, table: str | None) -> bool:
+        return table is not None and self._name(table) == self._query.dataset
+
+    def _named(self, tables: Iterable[str]) -> frozenset[str]:
+        found = (self._name(each) for each in tables)
+        return frozenset(each for each in found if each is not None)
+
+    def _name(self, table: str) -> str | None:
+        """The dataset's urn as everybody writes it; None for what is no dataset."""
+        if urns.platform_of(table) != self._query.platform:
+            return self._file(table)
+        if table.lower() in self._known:
+            return self._known[table.lower()]
+        try:
+            return urns.checked_dataset_urn(self._cased(table))
+        except urns.InvalidUrn:
+            return None
+
+    def _cased(self, table: str) -> str:
+        parts = DatasetUrn.from_string(table)
+        if not self._context.config.convert_urns_to_lowercase:
+            return table
+        return DatasetUrn(self._query.platform, parts.name.lower(), parts.env).urn()
+
+    def _file(self, table: str) -> str | None:
+        """A file that the SQL reads by its path; the parser has forgotten its capitals."""
+        name = DatasetUrn.from_string(table).name
+        written = re.search(re.escape(name), self._query.text, re.IGNORECASE)
+        path = written[0] if written else name
+        if "://" not in path and not path.startswith("/"):
+            return None
+        try:
+            return dataset_of_path(path, None, self._context)
+        except urns.InvalidUrn:
+            return None
+
+
+def _dialect(query: Query, context: Context) -> Dialect:
+    from datahub_eventlog.translate.sql import Dialect
+
+    instance = context.config.platform_instance_map.get(query.platform)
+    if query.dataset is None or urns.platform_of(query.dataset) != query.platform:
+        return Dialect(query.platform, context.config.env, instance)
+    own = DatasetUrn.from_string(query.dataset)
+    name = own.name.removeprefix(f"{instance}.") if instance else own.name
+    database, schema = ([None, None, *name.split(".")[:-1]])[-2:]
+    return Dialect(query.platform, own.env, instance, database, schema)
+
+
+def _resolver(dialect: Dialect, context: Context) -> object | None:
+    """The target's resolver for the platform of this query, if it offers one."""
+    given = context.schema_resolver
+    here = (dialect.platform, dialect.env, dialect.platform_instance)
+    if given is None or callable(given):
+        return given(*here) if given else None
+    return given if (given.platform, given.env, given.platform_instance) == here else None

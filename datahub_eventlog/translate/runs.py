@@ -1,0 +1,119 @@
+"""The run as a process instance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from datahub.metadata.schema_classes import DataProcessTypeClass
+
+from datahub_eventlog.translate import links, urns
+from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.instances import Instance, instance_proposals
+from datahub_eventlog.translate.progress import Progress, Result
+from datahub_eventlog.translate.properties import present
+from datahub_eventlog.values import Problem, Proposal, Run, RunLog
+
+HIDDEN = ".dagster/"
+"""What the tags begin with that Dagster shows to nobody."""
+
+_TRIGGERS = (
+    ("automation", "dagster/from_automation_condition"),
+    ("automation", "dagster/auto_materialize"),
+    ("automation", "dagster/auto_observe"),
+    ("schedule", "dagster/schedule_name"),
+    ("sensor", "dagster/sensor_name"),
+    ("backfill", "dagster/backfill"),
+    ("retry", "dagster/retry_number"),
+)
+"""What launched a run, by the first of these tags that it has: Dagster's automation conditions
+are evaluated by a sensor, and any of them can launch a backfill."""
+_MANUAL = "manual"
+
+_FACTS = {
+    "partition": "dagster/partition",
+    "backfill_id": "dagster/backfill",
+    "schedule_name": "dagster/schedule_name",
+    "sensor_name": "dagster/sensor_name",
+    "scheduled_execution_time": ".dagster/scheduled_execution_time",
+}
+
+
+def run_proposals(
+    log: RunLog, progress: Progress, context: Context
+) -> Iterator[Proposal | Problem]:
+    """The run's aspects; nothing as long as it has neither started nor ended."""
+    if not progress.moments:
+        return
+    run = log.run
+    this = Instance(
+        urn=urns.run_urn(run.run_id, context),
+        name=run.run_id,
+        type=instance_type(run),
+        run_id=run.run_id,
+        message=f"{run.run_id}:run",
+        moments=progress.moments,
+        template=urns.flow_urn(run, context),
+        parent=urns.run_urn(run.parent_run_id, context) if run.parent_run_id else None,
+        link=links.run_link(run.run_id, context),
+        properties=_properties(run, progress),
+    )
+    yield from instance_proposals(this, context)
+
+
+def trigger(run: Run) -> str:
+    """What launched the run: schedule, sensor, backfill, automation, retry or manual."""
+    return next((name for name, tag in _TRIGGERS if tag in run.tags), _MANUAL)
+
+
+def instance_type(run: Run) -> str:
+    """DataHub's word for how the run was launched."""
+    if trigger(run) == _MANUAL:
+        return DataProcessTypeClass.BATCH_AD_HOC
+    return DataProcessTypeClass.BATCH_SCHEDULED
+
+
+def tag_properties(tags: Mapping[str, str]) -> dict[str, str]:
+    """Dagster's tags as custom properties, one by one, without those it hides itself."""
+    return {f"tags.{name}": value for name, value in tags.items() if not name.startswith(HIDDEN)}
+
+
+def _properties(run: Run, progress: Progress) -> dict[str, str]:
+    facts = {
+        "trigger": trigger(run),
+        "job_snapshot_id": run.job_snapshot_id,
+        "execution_plan_snapshot_id": run.plan_snapshot_id,
+        "has_repository_load_data": str(run.has_repository_load_data),
+        "root_run_id": run.root_run_id,
+        "parent_run_id": run.parent_run_id,
+        "code_location": run.location,
+        **{name: run.tags.get(tag) for name, tag in _FACTS.items()},
+    }
+    return present({**tag_properties(run.tags), **facts, **_course(progress)})
+
+
+def _course(progress: Progress) -> dict[str, str | None]:
+    """How it went; the names are those of the sensor plugin where it has them."""
+    last = progress.moments[-1]
+    times = {
+        "enqueued_time": progress.first.get("RUN_ENQUEUED"),
+        "launch_time": progress.first.get("RUN_STARTING"),
+        "start_time": progress.first.get("RUN_START"),
+        "end_time": None if last.result is None else last.time,
+    }
+    counts = {
+        "steps_succeeded": progress.counts.get("STEP_SUCCESS", 0),
+        "steps_failed": progress.counts.get("STEP_FAILURE", 0),
+        "materializations": progress.counts.get("ASSET_MATERIALIZATION", 0),
+    }
+    numbers = {**times, **counts}
+    texts = {name: None if each is None else str(each) for name, each in numbers.items()}
+    return {**texts, **_failure(progress)}
+
+
+def _failure(progress: Progress) -> dict[str, str | None]:
+    if progress.failure is None or progress.moments[-1].result is not Result.FAILURE:
+        return {}
+    return {
+        "failure_reason": progress.failure.reason,
+        "failure_message": progress.failure.message or None,
+    }

@@ -1,0 +1,76 @@
+"""The runs of a run's steps as process instances; a step that never started has none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from datahub_eventlog.translate import links, urns
+from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.instances import Instance, instance_proposals
+from datahub_eventlog.translate.lineage import Datasets, Lineage
+from datahub_eventlog.translate.plan import Plan, by_plan_key
+from datahub_eventlog.translate.progress import Progress, Result, StepProgress
+from datahub_eventlog.translate.properties import present, property_texts
+from datahub_eventlog.translate.runs import instance_type
+from datahub_eventlog.values import Problem, Proposal, RunLog
+
+
+def step_proposals(
+    log: RunLog, plan: Plan, progress: Progress, lineage: Lineage, context: Context
+) -> Iterator[Proposal | Problem]:
+    """The aspects of every step that was started, skipped, or failed before it could start."""
+    steps = [each for each in progress.steps.values() if each.moments]
+    ran = by_plan_key(each.key for each in steps)
+    for step in steps:
+        names = [plan.name(each) for each in plan.upstream_runs(step.key, ran)]
+        upstream = tuple(urns.step_urn(log.run, each, context) for each in names)
+        datasets = lineage.steps.get(step.key, Datasets())
+        this = _instance(log, plan, step, datasets, context)
+        yield from instance_proposals(replace(this, upstream=upstream), context)
+
+
+def _instance(
+    log: RunLog, plan: Plan, step: StepProgress, datasets: Datasets, context: Context
+) -> Instance:
+    run = log.run
+    name = plan.name(step.key)
+    return Instance(
+        urn=urns.step_urn(run, name, context),
+        name=urns.step_id(run, name, context),
+        type=instance_type(run),
+        run_id=run.run_id,
+        message=f"{run.run_id}:{step.key}",
+        moments=step.moments,
+        template=urns.job_urn(run, plan.handle(step.key), context),
+        parent=urns.run_urn(run.run_id, context),
+        link=links.run_link(run.run_id, context),
+        properties=_properties(step),
+        inputs=datasets.inputs,
+        outputs=datasets.outputs,
+    )
+
+
+def _properties(step: StepProgress) -> dict[str, str]:
+    """How it went; the names are those of the sensor plugin where it has them."""
+    starts = [each.time for each in step.moments if each.result is None]
+    end = step.moments[-1].time if step.is_over else None
+    facts = {
+        "step_key": step.key,
+        "attempts": str(step.moments[-1].attempt),
+        "start_time": str(starts[0]) if starts else None,
+        "end_time": None if end is None else str(end),
+    }
+    return present({**facts, **_failure(step)})
+
+
+def _failure(step: StepProgress) -> dict[str, str | None]:
+    failed = step.moments[-1].result in {Result.FAILURE, Result.UP_FOR_RETRY}
+    if step.failure is None or not failed:
+        return {}
+    metadata = property_texts(step.failure.metadata)
+    return {
+        "failure_reason": step.failure.reason,
+        "failure_message": step.failure.message or None,
+        **{f"failure.{name}": text for name, text in metadata.items()},
+    }

@@ -1,0 +1,276 @@
+"""Which dataset of a data platform an asset is: the evidence, the strongest first.
+
+DataHub knows the same table under the urn that its own source for the platform gave it. An asset
+is linked to it only where something names it; `Evidence` says what that was, for `explain`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from datahub_eventlog.config import FABRICS
+from datahub_eventlog.translate import urns
+from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.paths import dataset_of_path, paths
+from datahub_eventlog.values import AssetFacts, AssetKey, Materialization, Metadata, Run
+
+DATAHUB_URN = "datahub_urn"
+TABLE_NAME = "dagster/table_name"
+OLD_TABLE_NAME = "dagster/relation_identifier"
+STORAGE_KIND = "dagster/storage_kind"
+URI = "dagster/uri"
+PATH = "path"
+KIND_TAG = "dagster/kind/"
+NAMES = (DATAHUB_URN, TABLE_NAME, OLD_TABLE_NAME, STORAGE_KIND, URI, PATH)
+"""The metadata that can name an asset's dataset."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Something that may name an asset's dataset on a data platform."""
+
+    source: str
+    """Where it stands, such as `dagster/table_name` or `asset key`."""
+    found: str
+    """What stands there."""
+    urn: str | None = None
+    """The dataset, if it names one."""
+    reason: str | None = None
+    """Why it names none."""
+    is_wrong: bool = False
+    """It was meant to name one and can't: whoever wrote it should know."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """All that is known of an asset when its table is sought."""
+
+    key: AssetKey
+    metadata: Metadata = field(default_factory=dict)
+    """Of its definition and, stronger, of its materialisation."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    kinds: frozenset[str] = frozenset()
+    run: Run | None = None
+    partition: str | None = None
+
+    def text(self, name: str) -> str | None:
+        """The metadata of that name, if it is a text that isn't empty."""
+        found = self.metadata.get(name)
+        if found is None or not isinstance(found.value, str):
+            return None
+        return found.value.strip() or None
+
+    @property
+    def is_of_dbt(self) -> bool:
+        """Whether dagster-dbt made the asset."""
+        names = any(name.startswith(("dagster_dbt/", "dagster-dbt/")) for name in self.metadata)
+        return names or "dbt" in self.kinds
+
+
+def subject_of(
+    key: AssetKey,
+    facts: AssetFacts | None,
+    materialization: Materialization | None = None,
+    run: Run | None = None,
+) -> Subject:
+    """What the definition and the materialisation, where there are any, say of an asset."""
+    declared, tags = (facts.metadata, facts.tags) if facts else ({}, {})
+    metadata = {**declared, **(materialization.metadata if materialization else {})}
+    tags = {**tags, **(materialization.tags if materialization else {})}
+    kinds = {name[len(KIND_TAG) :] for name in tags if name.startswith(KIND_TAG)}
+    kinds.update(facts.kinds if facts else ())
+    kinds = {each.lower() for each in kinds}
+    partition = materialization.partition if materialization else None
+    return Subject(key, metadata, tags, frozenset(kinds), run, partition)
+
+
+def evidence_of(subject: Subject, context: Context) -> tuple[Evidence, ...]:
+    """All that speaks of the asset's dataset, the strongest first."""
+    return tuple(_evidence(subject, context))
+
+
+def winner(evidence: tuple[Evidence, ...]) -> Evidence | None:
+    """The strongest that names a dataset, if any does."""
+    return next((each for each in evidence if each.urn is not None), None)
+
+
+def sql_platform(subject: Subject, platform_dataset: str | None) -> str | None:
+    """The platform whose SQL the asset's queries are written in, or None if nothing says it."""
+    platform = urns.platform_of(platform_dataset) if platform_dataset else None
+    if platform is not None and platform not in _FILES:
+        return platform
+    return _platform(subject).name
+
+
+def _evidence(subject: Subject, context: Context) -> Iterator[Evidence]:
+    yield from _explicit(subject)
+    yield from _converted(subject, context)
+    yield from _of_key(subject, context)
+    yield from _of_table_name(subject, context)
+    yield from _of_uri(subject, context)
+    for path in paths({name: each for name, each in subject.metadata.items() if name == PATH}):
+        folder = _without_partition(path, subject.partition)
+        make = partial(dataset_of_path, folder, subject.run, context)
+        yield _named("path of the I/O manager", path, make)
+
+
+def _explicit(subject: Subject) -> Iterator[Evidence]:
+    if text := subject.text(DATAHUB_URN):
+        yield _named(DATAHUB_URN, text, partial(urns.checked_dataset_urn, text))
+
+
+def _converted(subject: Subject, context: Context) -> Iterator[Evidence]:
+    if text := context.platform_urns.get(subject.key):
+        found = "/".join(subject.key)
+        source = "asset_keys_to_dataset_urn_converter"
+        yield _named(source, found, partial(urns.checked_dataset_urn, text))
+
+
+def _of_key(subject: Subject, context: Context) -> Iterator[Evidence]:
+    if not context.config.capture_dataset_from_asset_key or len(subject.key) < _LONG_KEY:
+        return
+    env, platform, *name = subject.key
+    found = "/".join(subject.key)
+    if env.upper() not in FABRICS:
+        yield Evidence("asset key", found, reason=f"{env!r} is none of DataHub's environments")
+        return
+    make = partial(urns.platform_dataset_urn, platform, ".".join(name), context, env=env.upper())
+    yield _named("asset key", found, make)
+
+
+def _of_table_name(subject: Subject, context: Context) -> Iterator[Evidence]:
+    name = subject.text(TABLE_NAME) or subject.text(OLD_TABLE_NAME)
+    if name is None:
+        return
+    platform = _platform(subject)
+    if subject.text("dagster-dbt/materialization_type") == "ephemeral":
+        yield Evidence(TABLE_NAME, name, reason="an ephemeral dbt model is no table")
+    elif platform.name is None:
+        yield Evidence(TABLE_NAME, name, reason=platform.reason)
+    else:
+        table = _table(name, platform.name, subject)
+        make = partial(urns.platform_dataset_urn, platform.name, table, context)
+        yield _named(TABLE_NAME, f"{name} in {platform.name}", make)
+
+
+def _without_partition(path: str, partition: str | None) -> str:
+    """The folder of a partitioned asset: I/O managers put each partition into a file in it."""
+    if partition is None:
+        return path
+    ending = re.escape(partition.replace("|", "/"))
+    return re.sub(rf"(?<=.)/{ending}(?:\.\w+)*/?$", "", path)
+
+
+def _of_uri(subject: Subject, context: Context) -> Iterator[Evidence]:
+    uri = subject.text(URI)
+    if uri is None:
+        return
+    named = _named(URI, uri, partial(dataset_of_path, uri, subject.run, context))
+    if named.urn is not None and urns.platform_of(named.urn) not in _FILES:
+        named = Evidence(URI, uri, reason="it is no file, folder or object")
+    yield named
+
+
+def _named(source: str, found: str, make: Callable[[], str | None]) -> Evidence:
+    try:
+        urn = make()
+    except urns.InvalidUrn as error:
+        return Evidence(source, found, reason=str(error), is_wrong=True)
+    scratch = None if urn else "it is where Dagster keeps what it passes between steps"
+    return Evidence(source, found, urn, scratch)
+
+
+@dataclass(frozen=True)
+class _Platform:
+    name: str | None
+    reason: str | None = None
+
+
+def _platform(subject: Subject) -> _Platform:
+    """The platform that stores the asset: `dagster/storage_kind`, else the one kind that can."""
+    stated = subject.text(STORAGE_KIND) or subject.tags.get(STORAGE_KIND)
+    if stated and (known := _PLATFORMS.get(_plain(stated))):
+        return _Platform(known)
+    kinds = {_PLATFORMS[_plain(each)] for each in subject.kinds if _plain(each) in _PLATFORMS}
+    if len(kinds) == 1:
+        return _Platform(kinds.pop())
+    if stated and not _is_connection(stated, subject):
+        return _Platform(stated.lower())
+    if kinds:
+        return _Platform(None, f"its kinds name more than one platform: {', '.join(sorted(kinds))}")
+    return _Platform(None, f"no {STORAGE_KIND} or kind tag says on which platform the table is")
+
+
+def _is_connection(stated: str, subject: Subject) -> bool:
+    """Whether it names a connection of Sling or dlt: the table's name then begins with it."""
+    name = subject.text(TABLE_NAME) or ""
+    return name.lower().startswith(f"{stated.lower()}.")
+
+
+def _table(name: str, platform: str, subject: Subject) -> str:
+    """The name as DataHub's source for the platform has it, of what integrations write."""
+    plain = re.sub(r'["`\[\]]', "", name)
+    if subject.text("destination_name") or subject.kinds & {"sling", "dlt"}:
+        plain = _without_connection(plain, subject)
+    if platform == "duckdb":
+        plain = _without_file(plain)
+    # DataHub's own dbt source does so for whatever platform dbt writes to.
+    return plain.lower() if subject.is_of_dbt else plain
+
+
+def _without_connection(name: str, subject: Subject) -> str:
+    """Sling and dlt begin with the connection's name, and dlt names its schema, not the dataset."""
+    connection = subject.text(STORAGE_KIND) or subject.tags.get(STORAGE_KIND, "")
+    first, _, rest = name.partition(".")
+    if not rest or first.lower() != connection.lower():
+        return name
+    dataset = subject.text("dataset_name")
+    return f"{dataset}.{rest.rpartition('.')[2]}" if dataset else rest
+
+
+def _without_file(name: str) -> str:
+    """DuckDB calls a database by its file's name, without folder and extension."""
+    plain = re.split(r"[/\\]", name)[-1].removeprefix("md:").replace(":memory:", "memory", 1)
+    first, _, rest = plain.partition(".")
+    extension, _, table = rest.partition(".")
+    return f"{first}.{table}" if extension in _EXTENSIONS and table.count(".") else plain
+
+
+def _plain(kind: str) -> str:
+    return re.sub(r"[\s_-]", "", kind.lower())
+
+
+_LONG_KEY = 3
+_EXTENSIONS = ("duckdb", "ddb", "db")
+_FILES = frozenset({"file", "s3", "gcs", "abs", "hdfs", "dbfs", "http", "https"})
+
+_PLATFORMS: Mapping[str, str] = {
+    **{
+        each: each
+        for each in (
+            *("athena", "bigquery", "cassandra", "clickhouse", "cockroachdb", "databricks", "db2"),
+            *("doris", "dremio", "druid", "duckdb", "dynamodb", "elasticsearch", "glue", "hana"),
+            *("hive", "iceberg", "mariadb", "mongodb", "mssql", "mysql", "oracle", "postgres"),
+            *("presto", "redshift", "snowflake", "sqlite", "starrocks", "teradata", "trino"),
+            *("vertica",),
+        )
+    },
+    **dict.fromkeys(("postgresql", "pg", "timescaledb"), "postgres"),
+    **dict.fromkeys(
+        ("postgreswarehouse", "postgresrdswarehouse", "aurorapostgreswarehouse"), "postgres"
+    ),
+    **dict.fromkeys(("mysqlwarehouse", "mysqlrdswarehouse", "auroramysqlwarehouse"), "mysql"),
+    **dict.fromkeys(("sqlserver", "azuresql", "azuresqldatabase", "sqlserverwarehouse"), "mssql"),
+    **dict.fromkeys(("synapse", "azuresqldatawarehouse"), "mssql"),
+    **dict.fromkeys(("delta", "deltalake"), "delta-lake"),
+    "googlebigquery": "bigquery",
+    "motherduck": "duckdb",
+    "sqlite3": "sqlite",
+}
+"""DataHub's platforms by the names that Dagster's kinds and integrations have for them.
+
+Only what stores tables: a kind such as `python` or `pandas` says nothing of where a table is.
+"""

@@ -1,0 +1,369 @@
+"""What an asset is made of, and which tables are made by it.
+
+The asset's own upstreamLineage is sent whole, as of the materialisation, so that what has really
+changed replaces the old. To the tables of data platforms, of which DataHub's own sources speak as
+well, an edge is only added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TypeAlias
+
+from datahub.metadata.schema_classes import (
+    DatasetLineageTypeClass,
+    FineGrainedLineageClass,
+    FineGrainedLineageDownstreamTypeClass,
+    FineGrainedLineageUpstreamTypeClass,
+    UpstreamClass,
+    UpstreamLineageClass,
+)
+from datahub.metadata.urns import SchemaFieldUrn
+from datahub.specific.dataset import DatasetPatchBuilder
+
+from datahub_eventlog.translate import urns
+from datahub_eventlog.translate.aspects import patches
+from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.declared import INPUTS, OUTPUTS
+from datahub_eventlog.translate.queries import (
+    QUERY,
+    Query,
+    QueryLineage,
+    query_lineage,
+    query_text,
+    query_urn,
+    shape_of,
+)
+from datahub_eventlog.translate.tables import (
+    NAMES,
+    evidence_of,
+    sql_platform,
+    subject_of,
+    winner,
+)
+from datahub_eventlog.values import (
+    AssetFacts,
+    AssetKey,
+    Definitions,
+    Json,
+    Materialization,
+    Problem,
+    Proposal,
+    Run,
+)
+
+ASPECT = "upstreamLineage"
+COLUMN_LINEAGE = "dagster/column_lineage"
+INPUT_VERSION = "dagster/input_data_version/"
+DATA_VERSION = "dagster/data_version"
+
+Column: TypeAlias = tuple[str, str]
+"""A dataset's urn and one of its columns."""
+
+
+@dataclass(frozen=True)
+class AssetLineage:
+    """The datasets around an asset, as a materialisation and its definition say."""
+
+    urn: str
+    assets: frozenset[str] = frozenset()
+    """The assets that it is made of."""
+    tables: frozenset[str] = frozenset()
+    """The other datasets that it is made of."""
+    dataset: str | None = None
+    """The dataset on a data platform that the asset is."""
+    downstreams: frozenset[str] = frozenset()
+    """The datasets that it makes, the one that it is among them."""
+    columns: Mapping[str, frozenset[Column]] = field(default_factory=dict)
+    """Of its columns, those that their values come from."""
+    query: Query | None = None
+    """Its SQL, if that says anything of tables."""
+    queried: frozenset[str] = frozenset()
+    """The tables that its SQL reads."""
+    written: frozenset[str] = frozenset()
+    """The tables that its SQL writes."""
+    keys: tuple[AssetKey, ...] = ()
+    """The assets that it is made of, by their keys."""
+    is_known: bool = False
+    """Something says what it is made of, be it of nothing."""
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def upstreams(self) -> frozenset[str]:
+        """All datasets that it is made of."""
+        columns = {table for each in self.columns.values() for table, _ in each}
+        return (self.assets | self.tables | columns) - {self.urn}
+
+
+class Assets:
+    """What is known of the assets of one run, or of the events that belong to none."""
+
+    def __init__(self, run: Run, definitions: Definitions | None, context: Context) -> None:
+        """Take what there is beside the events."""
+        self.run = run
+        self.context = context
+        self._facts = definitions.assets if definitions else {}
+
+    def facts(self, key: AssetKey) -> AssetFacts | None:
+        """What the asset's definition says, if that is known."""
+        return self._facts.get(key)
+
+    def allows(self, key: AssetKey) -> bool:
+        """Whether the asset is to be delivered."""
+        return self.context.config.asset_pattern.allows("/".join(key))
+
+    def upstream(self, key: AssetKey, asset: Materialization | None) -> list[AssetKey]:
+        """The assets that it depends on, by its definition and by what Dagster noted down."""
+        facts = self.facts(key)
+        keys = set(facts.deps if facts else ())
+        for name in asset.tags if asset else ():
+            if name.startswith(INPUT_VERSION):
+                keys.add(tuple(name[len(INPUT_VERSION) :].split("/")))
+        return sorted(each for each in keys - {key} if self.allows(each))
+
+    def dataset(self, key: AssetKey, asset: Materialization | None = None) -> str | None:
+        """The dataset on a data platform that the asset is, if anything says so."""
+        subject = subject_of(key, self.facts(key), asset, self.run)
+        found = winner(evidence_of(subject, self.context))
+        return found.urn if found else None
+
+    def urn(self, key: AssetKey) -> str | None:
+        """The dataset that stands for the asset, if its key makes a urn."""
+        try:
+            return urns.asset_urn(key, self.context)
+        except urns.InvalidUrn:
+            return None
+
+    @cached_property
+    def known(self) -> Mapping[str, str]:
+        """The datasets that assets are, by their urns in lower case."""
+        found = (self.dataset(key) for key in sorted(self._facts))
+        return {each.lower(): each for each in found if each is not None}
+
+
+def asset_lineage(key: AssetKey, asset: Materialization | None, assets: Assets) -> AssetLineage:
+    """All datasets around an asset; raises `urns.InvalidUrn` if its key makes no urn."""
+    return _Finding(key, asset, assets).lineage()
+
+
+def shape(asset: Materialization) -> Json:
+    """What of a materialisation decides which tables it makes: equal shapes, equal edges."""
+    found = {name: asset.metadata[name] for name in (*NAMES, OUTPUTS) if name in asset.metadata}
+    named = tuple(sorted((name, str(each.value)) for name, each in found.items()))
+    text = query_text(asset.metadata)
+    columns = asset.metadata.get(COLUMN_LINEAGE)
+    return named, text and shape_of(text), tuple(sorted(columns.value)) if columns else ()
+
+
+def upstream_lineage(lineage: AssetLineage, *, with_query: bool) -> UpstreamLineageClass:
+    """The asset's own aspect."""
+    urn = query_urn(lineage.query) if with_query and lineage.query else None
+    return UpstreamLineageClass(
+        upstreams=[
+            _upstream(each, urn if each in lineage.queried else None)
+            for each in sorted(lineage.upstreams)
+        ],
+        fineGrainedLineages=[
+            _column_edge(lineage.urn, name, sources)
+            for name, sources in sorted(lineage.columns.items())
+        ]
+        or None,
+    )
+
+
+class Edges:
+    """The edges from assets to the tables that they make, of a whole run."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._since = 0.0
+        self._tables: dict[str, set[str]] = {}
+        self._columns: dict[str, set[Column]] = {}
+        self._siblings: dict[str, set[str]] = {}
+
+    def add(self, lineage: AssetLineage, time: float) -> None:
+        """Take those of an asset; with its columns to the table that it is."""
+        self._since = max(self._since, time)
+        for table in lineage.downstreams:
+            self._tables.setdefault(table, set()).add(lineage.urn)
+        if lineage.dataset in lineage.downstreams:
+            columns = {(lineage.urn, name) for name in lineage.columns}
+            self._columns.setdefault(lineage.dataset, set()).update(columns)
+        self.add_sibling(lineage.urn, lineage.dataset, time)
+
+    def add_sibling(self, asset: str, dataset: str | None, time: float) -> None:
+        """Take that an asset is a table."""
+        self._since = max(self._since, time)
+        if dataset is not None and dataset != asset:
+            self._siblings.setdefault(dataset, set()).add(asset)
+
+    def proposals(self, run_id: str) -> Iterator[Proposal | Problem]:
+        """Additions to what the tables' own sources say."""
+        for table in sorted(self._tables.keys() | self._siblings.keys()):
+            builder = Additions(table)
+            for asset in sorted(self._tables.get(table, ())):
+                builder.add_upstream_lineage(_upstream(asset))
+            for asset, column in sorted(self._columns.get(table, ())):
+                builder.add_column(asset, column)
+            for asset in sorted(self._siblings.get(table, ())):
+                builder.add_twin(asset)
+            yield from as_of(self._since, patches(builder, run_id))
+
+
+def as_of(time: float, found: Iterable[Proposal | Problem]) -> Iterator[Proposal | Problem]:
+    """Additions with the time of the event that they come from."""
+    for each in found:
+        yield replace(each, time=time) if isinstance(each, Proposal) else each
+
+
+class Additions(DatasetPatchBuilder):
+    """What is added to a dataset; in words that every version of the client has."""
+
+    def add_column(self, asset: str, column: str) -> None:
+        """A column that comes from the asset's column of the same name."""
+        source, target = _field(asset, column), _field(self.urn, column)
+        path = ("fineGrainedLineages", "NONE", target, "NONE", source)
+        self._add_patch(ASPECT, "add", path=path, value={"confidenceScore": 1.0})
+
+    def add_twin(self, asset: str) -> None:
+        """The asset that is this table; which of them is primary is left as it is."""
+        self._add_patch("siblings", "add", path=("siblings", asset), value=asset)
+
+
+class _Finding:
+    """Puts together what speaks of one asset."""
+
+    def __init__(self, key: AssetKey, asset: Materialization | None, assets: Assets) -> None:
+        self._key = key
+        self._asset = asset
+        self._assets = assets
+        self._context = assets.context
+        self._urn = urns.asset_urn(key, assets.context)
+        self._subject = subject_of(key, assets.facts(key), asset, assets.run)
+        self._problems: list[Problem] = []
+
+    def lineage(self) -> AssetLineage:
+        dataset = self._dataset()
+        query = self._query(dataset)
+        read = self._read(query)
+        keys = self._assets.upstream(self._key, self._asset)
+        made = read.downstreams | self._declared(OUTPUTS) | ({dataset} if dataset else set())
+        return AssetLineage(
+            urn=self._urn,
+            assets=self._urns(keys),
+            tables=(read.upstreams | self._declared(INPUTS) | self._origins(keys)) - made,
+            dataset=dataset,
+            downstreams=made - {self._urn},
+            columns=_union(read.columns, self._columns()),
+            query=query if read.upstreams or read.downstreams else None,
+            queried=read.upstreams,
+            written=read.downstreams,
+            keys=tuple(keys),
+            is_known=self._is_known(),
+            problems=tuple(self._problems),
+        )
+
+    def _dataset(self) -> str | None:
+        evidence = evidence_of(self._subject, self._context)
+        for each in evidence:
+            if each.is_wrong:
+                self._problem(f"{each.source}: {each.reason}")
+        found = winner(evidence)
+        return found.urn if found else None
+
+    def _query(self, dataset: str | None) -> Query | None:
+        if not self._context.config.enable_asset_query_metadata_parsing:
+            return None
+        text = query_text(self._asset.metadata if self._asset else {})
+        platform = sql_platform(self._subject, dataset) if text else None
+        if text is None or platform is None:
+            return None
+        return Query(text, platform, dataset, self._assets.known)
+
+    def _read(self, query: Query | None) -> QueryLineage:
+        if query is None:
+            return QueryLineage()
+        read = query_lineage(query, self._context)
+        for fault in read.faults:
+            self._problem(f"{QUERY}: {fault}")
+        return read
+
+    def _declared(self, name: str) -> frozenset[str]:
+        """The datasets that the asset's metadata names as `datahub.inputs` or `.outputs`."""
+        found = self._subject.metadata.get(name)
+        texts = found.value if found is not None else []
+        checked = (
+            self._valid(urns.checked_dataset_urn, each, name)
+            for each in (texts if isinstance(texts, list) else [texts])
+        )
+        return frozenset(each for each in checked if each is not None)
+
+    def _origins(self, keys: Iterable[AssetKey]) -> frozenset[str]:
+        """The tables that assets are which Dagster doesn't make: nothing else leads to them."""
+        external = (key for key in keys if (each := self._assets.facts(key)) and each.is_external)
+        found = (self._assets.dataset(key) for key in external)
+        return frozenset(each for each in found if each is not None)
+
+    def _columns(self) -> Mapping[str, frozenset[Column]]:
+        found = self._subject.metadata.get(COLUMN_LINEAGE)
+        if found is None or found.kind != "column_lineage":
+            return {}
+        return {name: frozenset(self._sources(each)) for name, each in found.value.items()}
+
+    def _sources(self, sources: Iterable[Json]) -> Iterator[Column]:
+        for source in sources:
+            key = tuple(source["asset_key"])
+            for urn in self._urns([key] if key != self._key and self._assets.allows(key) else []):
+                yield urn, source["column"]
+
+    def _urns(self, keys: Iterable[AssetKey]) -> frozenset[str]:
+        found = (self._valid(self._urn_of, key, "upstream asset") for key in keys)
+        return frozenset(each for each in found if each is not None)
+
+    def _urn_of(self, key: AssetKey) -> str:
+        return urns.asset_urn(key, self._context)
+
+    def _valid(self, make: Callable[[Json], str], of: Json, where: str) -> str | None:
+        try:
+            return make(of)
+        except urns.InvalidUrn as error:
+            self._problem(f"{where}: {error}")
+            return None
+
+    def _problem(self, reason: str) -> None:
+        problem = Problem(self._urn, ASPECT, reason)
+        if problem not in self._problems:
+            self._problems.append(problem)
+
+    def _is_known(self) -> bool:
+        """Whether the definition is known, or Dagster noted down what went into the asset."""
+        tags = self._asset.tags if self._asset else {}
+        return self._assets.facts(self._key) is not None or DATA_VERSION in tags
+
+
+def _union(
+    one: Mapping[str, frozenset[Column]], other: Mapping[str, frozenset[Column]]
+) -> Mapping[str, frozenset[Column]]:
+    names = {*one, *other}
+    found = {name: one.get(name, frozenset()) | other.get(name, frozenset()) for name in names}
+    return {name: each for name, each in found.items() if each}
+
+
+def _upstream(urn: str, query: str | None = None) -> UpstreamClass:
+    return UpstreamClass(dataset=urn, type=DatasetLineageTypeClass.TRANSFORMED, query=query)
+
+
+def _column_edge(urn: str, column: str, sources: Iterable[Column]) -> FineGrainedLineageClass:
+    return FineGrainedLineageClass(
+        upstreamType=FineGrainedLineageUpstreamTypeClass.FIELD_SET,
+        upstreams=sorted(_field(*each) for each in sources),
+        downstreamType=FineGrainedLineageDownstreamTypeClass.FIELD,
+        downstreams=[_field(urn, column)],
+        confidenceScore=1.0,
+    )
+
+
+def _field(urn: str, column: str) -> str:
+    return SchemaFieldUrn(urn, column).urn()

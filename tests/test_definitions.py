@@ -1,0 +1,436 @@
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import zlib
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
+from dagster._core.storage.event_log import InMemoryEventLogStorage
+from instances import in_memory
+
+from datahub_eventlog import definitions
+from datahub_eventlog.definitions import Loaded, decode, encode, loaded, pack, read
+from datahub_eventlog.values import (
+    AssetFacts,
+    AssetKey,
+    CheckFacts,
+    CheckKey,
+    Definitions,
+    Metadatum,
+    PortFacts,
+)
+
+SCHEMA = dg.TableSchema([dg.TableColumn("id", "int", description="the key")])
+
+
+@dg.asset(
+    key=["shop", "orders"],
+    deps=[dg.AssetKey(["raw", "orders"])],
+    group_name="sales",
+    owners=["team:shop", "jo@example.com"],
+    tags={"tier": "1"},
+    kinds={"duckdb", "python"},
+    description="All orders.",
+    code_version="7",
+    partitions_def=dg.DailyPartitionsDefinition("2024-01-01"),
+    automation_condition=dg.AutomationCondition.eager(),
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    metadata={"dagster/column_schema": SCHEMA, "rows": 5},
+    io_manager_key="lake",
+)
+def orders() -> None: ...
+
+
+@dg.asset(
+    ins={
+        "source": dg.AssetIn(
+            key=["shop", "orders"], metadata={"datahub.inputs": ["urn:li:dataset:x"]}
+        )
+    },
+    partitions_def=dg.DailyPartitionsDefinition("2024-01-01"),
+    backfill_policy=dg.BackfillPolicy.single_run(),
+)
+def report(source: object) -> None: ...
+
+
+@dg.asset_check(asset=report, name="fresh", blocking=True, description="Is it?", metadata={"n": 1})
+def fresh() -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=True)
+
+
+RAW = dg.AssetSpec(["raw", "orders"], group_name="landing", description="As they came.")
+REPOSITORY = dg.Definitions(
+    assets=[orders, report, RAW],
+    asset_checks=[fresh],
+    resources={"lake": dg.mem_io_manager},
+    jobs=[
+        dg.define_asset_job(
+            "daily", [orders, report], description="Each morning.", tags={"team": "shop"}
+        ),
+        dg.define_asset_job("checks", dg.AssetSelection.checks(fresh)),
+    ],
+).get_repository_def()
+
+
+@dg.op(ins={"x": dg.In(metadata={"datahub.inputs": ["a"]})}, out=dg.Out(metadata={"kept": True}))
+def middle(x: int) -> int:
+    return x
+
+
+@dg.op
+def first() -> int:
+    return 1
+
+
+@dg.graph
+def inner() -> int:
+    number: int = middle(first())
+    return number
+
+
+@dg.job(description="Nested.")
+def nested() -> None:
+    inner()
+    middle.alias("twin")(first.alias("source")())
+
+
+def facts(name: str) -> Definitions:
+    return read(Loaded(REPOSITORY.get_job(name), REPOSITORY))
+
+
+def test_an_assets_facts_are_those_of_its_definition() -> None:
+    assert facts("daily").assets["shop", "orders"] == AssetFacts(
+        key=("shop", "orders"),
+        group="sales",
+        owners=("team:shop", "jo@example.com"),
+        tags={"tier": "1", "dagster/kind/duckdb": "", "dagster/kind/python": ""},
+        kinds=("duckdb", "python"),
+        deps=(("raw", "orders"),),
+        description="All orders.",
+        code_version="7",
+        partitions="Daily, starting 2024-01-01 UTC.",
+        automation="eager",
+        backfill="Single run",
+        metadata={
+            "dagster/column_schema": Metadatum(
+                "table_schema",
+                {
+                    "columns": [
+                        {
+                            "name": "id",
+                            "type": "int",
+                            "description": "the key",
+                            "nullable": True,
+                            "unique": False,
+                            "constraints": [],
+                            "tags": {},
+                        }
+                    ],
+                    "constraints": [],
+                },
+            ),
+            "rows": Metadatum("int", 5),
+        },
+        io_manager="lake",
+    )
+
+
+def test_the_upstream_assets_have_their_facts_too() -> None:
+    assert facts("daily").assets["raw", "orders"] == AssetFacts(
+        key=("raw", "orders"), group="landing", description="As they came.", is_external=True
+    )
+
+
+def test_own_assets_come_first() -> None:
+    assert list(facts("daily").assets) == [("report",), ("shop", "orders"), ("raw", "orders")]
+
+
+def test_an_upstream_asset_that_only_its_name_is_known_of_says_nothing_else() -> None:
+    @dg.asset(deps=["elsewhere"])
+    def here() -> None: ...
+
+    job = dg.Definitions(assets=[here]).get_repository_def().get_job("__ASSET_JOB")
+    assert read(Loaded(job)).assets["elsewhere",] == AssetFacts(("elsewhere",), is_external=True)
+
+
+def test_a_subset_of_a_job_has_the_facts_of_its_own_assets_and_of_those_upstream() -> None:
+    job = REPOSITORY.get_job("daily").get_subset(asset_selection={dg.AssetKey("report")})
+    assert set(read(Loaded(job, REPOSITORY)).assets) == {("report",), ("shop", "orders")}
+
+
+def test_checks_are_told_with_their_assets_also_by_a_job_of_checks_alone() -> None:
+    check = CheckFacts(
+        CheckKey(("report",), "fresh"),
+        description="Is it?",
+        blocking=True,
+        metadata={"n": Metadatum("int", 1)},
+    )
+    assert facts("daily").assets["report",].checks == (check,)
+    assert facts("checks").assets["report",].checks == (check,)
+
+
+def test_a_job_is_described_and_tagged() -> None:
+    job = facts("daily")
+    assert (job.job_description, job.job_tags) == ("Each morning.", {"team": "shop"})
+
+
+def test_ports_with_metadata_are_found_by_the_handles_of_their_ops_wherever_those_are() -> None:
+    port = PortFacts(
+        inputs={"x": {"datahub.inputs": Metadatum("json", ["a"])}},
+        outputs={"result": {"kept": Metadatum("bool", True)}},
+    )
+    assert read(Loaded(nested)).ports == {"inner.middle": port, "twin": port}
+
+
+def test_what_an_asset_says_is_not_repeated_for_the_output_of_its_op() -> None:
+    urns = Metadatum("json", ["urn:li:dataset:x"])
+    assert facts("daily").ports == {"report": PortFacts({"source": {"datahub.inputs": urns}})}
+
+
+@pytest.mark.parametrize(
+    ("partitions", "words"),
+    [
+        (dg.StaticPartitionsDefinition(["a", "b"]), "Static: a, b"),
+        (
+            dg.StaticPartitionsDefinition([str(n) for n in range(1000)]),
+            "Static: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ... (1000 in all)",
+        ),
+        (dg.DynamicPartitionsDefinition(name="shops"), 'Dynamic: "shops"'),
+        (
+            dg.HourlyPartitionsDefinition("2024-01-01-00:00"),
+            "Hourly, starting 2024-01-01-00:00 UTC.",
+        ),
+        (
+            dg.MultiPartitionsDefinition(
+                {
+                    "day": dg.DailyPartitionsDefinition("2024-01-01"),
+                    "shop": dg.StaticPartitionsDefinition(["a"]),
+                }
+            ),
+            "Multi-partitioned, day: Daily, starting 2024-01-01 UTC.; shop: Static: a",
+        ),
+    ],
+)
+def test_partitions_are_told_in_words(partitions: Any, words: str) -> None:
+    assert definitions._partitions(partitions) == words
+
+
+@pytest.mark.skipif(
+    not hasattr(dg.FreshnessPolicy, "time_window"), reason="newer than this Dagster"
+)
+def test_a_freshness_policy_is_told_in_seconds() -> None:
+    policy = dg.FreshnessPolicy.time_window(
+        fail_window=timedelta(hours=2), warn_window=timedelta(hours=1)
+    )
+    spec = dg.AssetSpec("a", freshness_policy=policy)
+    assert definitions._freshness(spec) == {"fail_after_seconds": 7200, "warn_after_seconds": 3600}
+
+
+def test_one_asset_that_cannot_be_read_costs_only_itself() -> None:
+    class Broken(dg.AutomationCondition[Any]):
+        def evaluate(self, context: Any) -> Any:
+            raise NotImplementedError
+
+        def get_label(self) -> str:
+            raise OSError("the user's own code")
+
+    @dg.asset(automation_condition=Broken())
+    def bad() -> None: ...
+
+    @dg.asset(description="fine")
+    def good() -> None: ...
+
+    repository = dg.Definitions(assets=[bad, good]).get_repository_def()
+    assets = read(Loaded(repository.get_job("__ASSET_JOB"), repository)).assets
+    assert assets["good",].description == "fine"
+    assert ("bad",) not in assets
+
+
+@pytest.mark.parametrize("name", ["daily", "checks"])
+def test_packing_loses_nothing(name: str) -> None:
+    whole = facts(name)
+    assert decode(encode(whole)[1]) == whole
+    assert decode(pack(Loaded(REPOSITORY.get_job(name), REPOSITORY))[1]) == whole
+
+
+def test_packing_keeps_values_of_every_kind() -> None:
+    whole = Definitions(
+        assets={
+            ("a",): AssetFacts(
+                ("a",),
+                freshness={"deadline_cron": "0 9 * * *", "lower_bound_seconds": 60.0},
+                metadata={
+                    "null": Metadatum("null", None),
+                    "zero": Metadatum("int", 0),
+                    "text": Metadatum("text", "«ü» \ud800"),
+                    "json": Metadatum("json", {"a": [1, None]}),
+                },
+            )
+        },
+        ports={"outer.op": PortFacts(outputs={"result": {"x": Metadatum("bool", False)}})},
+        job_owners=("team:a",),
+        is_cut=True,
+    )
+    assert decode(encode(whole)[1]) == whole
+
+
+def test_equal_facts_have_the_same_hash_and_others_another() -> None:
+    assert encode(facts("daily"))[0] == encode(facts("daily"))[0]
+    assert encode(facts("daily"))[0] != encode(facts("checks"))[0]
+
+
+def test_what_a_newer_package_adds_is_passed_over() -> None:
+    said = json.loads(zlib.decompress(encode(facts("daily"))[1]))
+    said["new"] = 1
+    for each in said["assets"]:
+        each["new"] = 1
+    assert decode(zlib.compress(json.dumps(said).encode())) == facts("daily")
+
+
+def test_too_many_facts_are_cut_and_say_so() -> None:
+    text = Metadatum("text", "x" * (definitions.CAP // 8))
+    assets: dict[AssetKey, AssetFacts] = {}
+    for n in range(10):
+        assets[str(n),] = AssetFacts((str(n),), metadata={"t": text})
+    cut = decode(encode(Definitions(assets=assets))[1])
+    assert cut.is_cut
+    assert list(cut.assets) == [(str(n),) for n in range(7)]
+
+
+# Finding the definitions of a run that is being executed
+
+PIPELINES = Path(__file__).parent / "pipelines.py"
+
+
+class Peeking(InMemoryEventLogStorage):
+    """Looks for the definitions of each run when it starts, as capture does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[Loaded | None] = []
+
+    def store_event(self, event: dg.EventLogEntry) -> None:
+        super().store_event(event)
+        if event.dagster_event and event.dagster_event.event_type_value == "PIPELINE_START":
+            self.found.append(loaded(event.run_id))
+
+
+def names(storage: Peeking) -> list[str]:
+    return [each.job.name if each else "not found" for each in storage.found]
+
+
+def reconstructable(directory: Path) -> ReconstructableJob:
+    """A job of code that Dagster has not loaded yet in this process."""
+    code = shutil.copy(PIPELINES, directory)
+    return ReconstructableJob(ReconstructableRepository.for_file(str(code), "defs"), "assets")
+
+
+@pytest.fixture
+def peeking(tmp_path: Path) -> Iterator[tuple[dg.DagsterInstance, Peeking]]:
+    storage = Peeking()
+    with in_memory(storage, tmp_path) as instance:
+        yield instance, storage
+
+
+def test_the_definitions_of_a_job_executed_in_process_are_found(
+    peeking: tuple[dg.DagsterInstance, Peeking],
+) -> None:
+    instance, storage = peeking
+    nested.execute_in_process(instance=instance)
+    assert names(storage) == ["nested"]
+
+
+@pytest.mark.parametrize("selection", [None, [dg.AssetKey("report")]])
+def test_the_definitions_of_a_reconstructed_job_are_found_without_loading_code_again(
+    peeking: tuple[dg.DagsterInstance, Peeking],
+    selection: list[dg.AssetKey] | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PIPELINES_LOADS", str(tmp_path / "loads"))
+    instance, storage = peeking
+    job = reconstructable(tmp_path)
+    dg.execute_job(job, instance=instance, asset_selection=selection)
+    (found,) = storage.found
+    assert found is not None
+    assert found.repository is not None
+    assets = read(found).assets
+    assert assets["elsewhere",].group == "landing"
+    assert set(assets) == {("report",), ("orders",), ("elsewhere",)}
+    assert tmp_path.joinpath("loads").read_text().count("\n") == 1
+
+
+def test_nothing_is_loaded_for_a_job_that_is_no_longer_in_dagsters_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIPELINES_LOADS", str(tmp_path / "loads"))
+    job = reconstructable(tmp_path)
+    before = ReconstructableJob.get_definition.cache_info()
+    assert definitions._loaded(job) is None
+    assert not tmp_path.joinpath("loads").exists()
+    assert ReconstructableJob.get_definition.cache_info().currsize == before.currsize
+
+
+def test_outside_of_a_run_no_definitions_are_found() -> None:
+    assert loaded("a run") is None
+
+
+def test_the_definitions_of_another_run_further_up_are_not_taken(
+    peeking: tuple[dg.DagsterInstance, Peeking],
+) -> None:
+    instance, storage = peeking
+
+    @dg.op
+    def nesting() -> None:
+        nested.execute_in_process(instance=instance)
+
+    @dg.job
+    def outer() -> None:
+        nesting()
+
+    outer.execute_in_process(instance=instance)
+    assert names(storage) == ["outer", "nested"]
+
+
+def test_the_time_to_pack_grows_with_the_number_of_assets() -> None:
+    """Counted in calls, so that it does not depend on how busy the machine is."""
+    calls = [count_calls(repository_of(count)) for count in (50, 100, 200)]
+    assert calls[1] < 2.1 * calls[0]
+    assert calls[2] < 2.1 * calls[1]
+
+
+def repository_of(count: int) -> Loaded:
+    def make(number: int) -> dg.AssetsDefinition:
+        @dg.asset(
+            name=f"a{number}",
+            deps=[f"a{number - 1}"] if number else [],
+            metadata={"dagster/column_schema": SCHEMA},
+        )
+        def one() -> None: ...
+
+        return one
+
+    repository = dg.Definitions(assets=[make(n) for n in range(count)]).get_repository_def()
+    return Loaded(repository.get_job("__ASSET_JOB"), repository)
+
+
+def count_calls(definitions_of_run: Loaded) -> int:
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        pack(definitions_of_run)
+    finally:
+        sys.setprofile(None)
+    return calls

@@ -1,0 +1,360 @@
+"""The dispatcher, with a real instance, ledger and translation; what varies is the sink."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from deployment import postgres_yaml, sqlite_yaml
+from instances import configured
+
+from datahub_eventlog.config import Config, Pattern
+from datahub_eventlog.dispatcher import Dispatcher, Parts
+from datahub_eventlog.dispatcher.reconciler import Reconciler
+from datahub_eventlog.dispatcher.translation import ForExtractor
+from datahub_eventlog.errors import Misconfigured, Rejected, Unavailable
+from datahub_eventlog.extractor import Extractor
+from datahub_eventlog.ledger import Facts, Ledger
+from datahub_eventlog.placement import ledger_of
+from datahub_eventlog.source import Source
+from datahub_eventlog.testing import MemorySink
+from datahub_eventlog.translate import urns
+from datahub_eventlog.translate.context import Context
+from datahub_eventlog.values import Proposal
+
+TABLE = "urn:li:dataset:(urn:li:dataPlatform:postgres,a.b,PROD)"
+
+
+class Scripted(MemorySink):
+    """A memory sink that does something else first, when there is something to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.script: list[Callable[[Sequence[Proposal]], Sequence[Rejected] | None]] = []
+
+    def emit(
+        self, batch: Sequence[Proposal], proceed: Callable[[], None] = lambda: None
+    ) -> Sequence[Rejected]:
+        said = self.script.pop(0)(batch) if self.script else None
+        refused = {(each.urn, each.aspect) for each in said or ()}
+        super().emit([each for each in batch if (each.urn, each.aspect) not in refused], proceed)
+        return said or ()
+
+
+class Scene:
+    """An instance with its ledger, and any number of dispatchers."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self.instance = instance
+        self.ledger: Ledger = ledger_of(instance, patience=5)
+        self.ledger.migrate()
+        self.source = Source(instance)
+        self.sink = Scripted()
+
+    def dispatcher(
+        self, config: Config | None = None, sink: MemorySink | None = None, owner: str = "one"
+    ) -> Dispatcher:
+        config = config or Config()
+        extractor = Extractor(config, ForExtractor(config))
+        parts = Parts(self.ledger, self.source, sink or self.sink, extractor, None, owner)
+        return Dispatcher(config, parts)
+
+    def counts(self) -> dict[str, int]:
+        return {name: number for name, number in self.ledger.status().runs.items() if number}
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
+    datahub = {"dispatch": "off"}
+    if request.param == "postgres":
+        storage = postgres_yaml(request.getfixturevalue("postgres_url"), datahub)
+    else:
+        storage = sqlite_yaml(datahub)
+    with configured(tmp_path, **storage) as instance:
+        yield Scene(instance)
+
+
+@dg.op(out=dg.Out(metadata={"datahub.outputs": [TABLE]}))
+def make() -> int:
+    return 1
+
+
+@dg.op
+def take(x: int) -> None:
+    pass
+
+
+@dg.job
+def two_ops() -> None:
+    take(make())
+
+
+def _states(proposals: Sequence[Proposal], run_id: str) -> list[str]:
+    """The statuses of the run's own events, in the order in which they were sent."""
+    urn = urns.run_urn(run_id, Context())
+    return [
+        json.loads(each.body)["status"]
+        for each in proposals
+        if (each.urn, each.aspect) == (urn, "dataProcessInstanceRunEvent")
+    ]
+
+
+def test_a_finished_run_is_delivered_once(scene: Scene) -> None:
+    run_id = two_ops.execute_in_process(instance=scene.instance).run_id
+    dispatcher = scene.dispatcher()
+
+    assert dispatcher.run_once() == 1
+    assert _states(scene.sink.proposals, run_id) == ["STARTED", "COMPLETE"]
+    assert scene.counts() == {"delivered": 1}
+    assert dispatcher.run_once() == 0
+
+
+def test_an_event_stored_during_delivery_is_not_marked_delivered(scene: Scene) -> None:
+    run_id = two_ops.execute_in_process(instance=scene.instance).run_id
+    run = scene.instance.get_run_by_id(run_id)
+    assert run is not None
+
+    def store_another(_: Sequence[Proposal]) -> None:
+        scene.instance.report_run_failed(run, "later")
+
+    scene.sink.script = [store_another]
+    dispatcher = scene.dispatcher()
+    dispatcher.run_once()
+    assert scene.counts() == {"pending": 1}
+
+    dispatcher.run_once()
+    assert scene.counts() == {"delivered": 1}
+
+
+@pytest.mark.parametrize("error", [Unavailable("gone fishing"), Misconfigured("wrong token")])
+def test_an_outage_costs_no_attempt_and_is_logged_once_at_each_end(
+    scene: Scene, error: Unavailable, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_ids = [two_ops.execute_in_process(instance=scene.instance).run_id for _ in range(2)]
+
+    def fail(_: Sequence[Proposal]) -> None:
+        raise error
+
+    scene.sink.script = [fail] * 3
+    dispatcher = scene.dispatcher(Config(max_attempts=1))
+    caplog.set_level(logging.INFO, logger="dagster.datahub_eventlog")
+    for _ in range(4):
+        dispatcher.pause._until = 0.0  # the pause is over
+        dispatcher.run_once()
+    dispatcher.run_once()
+
+    assert scene.counts() == {"delivered": 2}
+    for run_id in run_ids:
+        assert _states(scene.sink.proposals, run_id) == ["STARTED", "COMPLETE"]
+    said = [each.getMessage() for each in caplog.records]
+    assert len([each for each in said if str(error) in each]) == 1
+    assert len([each for each in said if "DataHub is back" in each]) == 1
+
+
+def test_while_datahub_is_away_nothing_is_leased(scene: Scene) -> None:
+    two_ops.execute_in_process(instance=scene.instance)
+    dispatcher = scene.dispatcher()
+    dispatcher.pause.begin(Unavailable("away"))
+
+    assert dispatcher.run_once() == 0
+    assert scene.counts() == {"pending": 1}
+    assert dispatcher.pause.remaining > 0
+
+
+def test_a_run_that_cant_be_translated_parks_and_holds_nothing_up(scene: Scene) -> None:
+    bad = two_ops.execute_in_process(instance=scene.instance).run_id
+    scene.ledger.touch(bad, definitions=Facts("bad", b"no facts at all"))
+    good = two_ops.execute_in_process(instance=scene.instance).run_id
+    scene.dispatcher(Config(max_attempts=1)).run_once()
+
+    assert scene.counts() == {"delivered": 1, "parked": 1}
+    (parked,) = scene.ledger.status().parked
+    assert parked.run_id == bad
+    assert parked.error
+    assert _states(scene.sink.proposals, good) == ["STARTED", "COMPLETE"]
+
+
+def test_a_run_that_fails_is_tried_again_later(scene: Scene) -> None:
+    run_id = two_ops.execute_in_process(instance=scene.instance).run_id
+    scene.ledger.touch(run_id, definitions=Facts("bad", b"no facts at all"))
+    scene.dispatcher(Config(max_attempts=2)).run_once()
+
+    assert scene.counts() == {"pending": 1}
+    assert scene.dispatcher().run_once() == 0
+
+
+def test_a_deleted_run_is_gone(scene: Scene) -> None:
+    run_id = two_ops.execute_in_process(instance=scene.instance).run_id
+    scene.instance.delete_run(run_id)
+    scene.dispatcher().run_once()
+
+    assert scene.counts() == {"gone": 1}
+    assert scene.sink.proposals == []
+
+
+def test_filtered_runs_are_counted_as_such(scene: Scene) -> None:
+    two_ops.execute_in_process(instance=scene.instance)
+    two_ops.execute_in_process(instance=scene.instance, tags={"datahub/ignore": "true"})
+    scene.dispatcher(Config(job_pattern=Pattern(deny=("two_.*",)))).run_once()
+
+    assert scene.counts() == {"filtered": 2}
+    assert scene.sink.proposals == []
+
+
+def test_unchanged_state_is_not_sent_again(scene: Scene) -> None:
+    dispatcher = scene.dispatcher()
+    sent = []
+    for _ in range(2):
+        two_ops.execute_in_process(instance=scene.instance)
+        dispatcher.run_once()
+        sent.append({(each.urn, each.aspect) for each in scene.sink.proposals})
+        scene.sink.proposals.clear()
+
+    first, second = sent
+    assert any(aspect == "dataJobInfo" for _, aspect in first)
+    assert {aspect for _, aspect in second}.isdisjoint({"dataJobInfo", "dataFlowInfo", "subTypes"})
+
+
+def test_an_older_run_that_comes_later_overwrites_nothing(scene: Scene) -> None:
+    rows = [3]
+
+    @dg.asset
+    def counted() -> dg.MaterializeResult:  # type: ignore[type-arg]
+        return dg.MaterializeResult(metadata={"rows": rows[0]})
+
+    older = dg.materialize([counted], instance=scene.instance).run_id
+    rows[0] = 4
+    newer = dg.materialize([counted], instance=scene.instance).run_id
+    dispatcher = scene.dispatcher()
+    dispatcher.deliver([newer])
+    after_newer = scene.sink.latest()
+    dispatcher.deliver([older])
+
+    asset = "urn:li:dataset:(urn:li:dataPlatform:dagster,counted,PROD)"
+    states = {key: each for key, each in after_newer.items() if each.time is not None}
+    assert (asset, "datasetProperties") in states or any(urn == asset for urn, _ in states)
+    assert {key: scene.sink.latest()[key] for key in states} == states
+    assert _states(scene.sink.proposals, older) == ["STARTED", "COMPLETE"]
+
+
+def test_a_newer_run_is_delivered_again_if_an_older_one_was_being_sent(scene: Scene) -> None:
+    rows = [3]
+
+    @dg.asset
+    def counted() -> dg.MaterializeResult:  # type: ignore[type-arg]
+        return dg.MaterializeResult(metadata={"rows": rows[0]})
+
+    older = dg.materialize([counted], instance=scene.instance).run_id
+    rows[0] = 4
+    newer = dg.materialize([counted], instance=scene.instance).run_id
+    other = scene.dispatcher(owner="two")
+
+    def deliver_newer_meanwhile(_: Sequence[Proposal]) -> None:
+        other.deliver([newer])
+
+    scene.sink.script = [deliver_newer_meanwhile]
+    scene.dispatcher().deliver([older])  # arrives last
+    while other.run_once():
+        pass
+
+    bodies = [
+        each.body
+        for each in scene.sink.proposals
+        if ("counted" in each.urn and '"rows":"' in each.body) or '"4"' in each.body
+    ]
+    assert scene.counts() == {"delivered": 2}
+    assert "4" in bodies[-1]
+
+
+def test_a_live_run_is_shown_and_then_completed(scene: Scene) -> None:
+    dispatcher = scene.dispatcher()
+    seen: list[list[str]] = []
+
+    @dg.op
+    def look(context: dg.OpExecutionContext) -> None:
+        dispatcher.run_once()
+        seen.append(_states(scene.sink.proposals, context.run_id))
+
+    @dg.job
+    def looking() -> None:
+        look()
+
+    run_id = looking.execute_in_process(instance=scene.instance).run_id
+    assert seen == [["STARTED"]]
+    assert scene.counts() == {"pending": 1}
+    dispatcher.run_once()
+    assert _states(scene.sink.proposals, run_id) == ["STARTED", "COMPLETE"]
+    assert scene.counts() == {"delivered": 1}
+
+
+def test_a_runless_event_is_delivered(scene: Scene) -> None:
+    scene.instance.report_runless_asset_event(dg.AssetMaterialization("outside"))
+    scene.dispatcher().run_once()
+
+    urn = "urn:li:dataset:(urn:li:dataPlatform:dagster,outside,PROD)"
+    assert (urn, "operation") in {(each.urn, each.aspect) for each in scene.sink.proposals}
+    assert scene.counts() == {}
+
+
+def test_who_lost_a_lease_writes_nothing_more(scene: Scene) -> None:
+    run_id = two_ops.execute_in_process(instance=scene.instance).run_id
+    taken: list[Any] = []
+
+    @contextmanager
+    def expired() -> Iterator[None]:
+        scene.ledger._clock, clock = (lambda: scene_now() + 3600), scene.ledger._clock
+        yield
+        scene.ledger._clock = clock
+
+    def scene_now() -> float:
+        return Ledger(scene.ledger._database._connect).now()
+
+    def be_hung(_: Sequence[Proposal]) -> None:
+        with expired():
+            taken.extend(scene.ledger.lease("two", 10, timedelta(seconds=60)))
+
+    scene.sink.script = [be_hung]
+    scene.dispatcher().run_once()
+
+    assert [each.run_id for each in taken] == [run_id]
+    assert scene.counts() == {"leased": 1}
+
+
+def test_one_rejected_proposal_is_recorded_and_sent_again_by_retry(scene: Scene) -> None:
+    run_id = two_ops.execute_in_process(instance=scene.instance).run_id
+
+    def refuse(batch: Sequence[Proposal]) -> Sequence[Rejected]:
+        return [Rejected(each.urn, each.aspect, "no") for each in batch[:1]]
+
+    scene.sink.script = [refuse]
+    dispatcher = scene.dispatcher()
+    dispatcher.run_once()
+    (rejected,) = scene.ledger.status().rejected
+    assert (rejected.run_id, rejected.reason) == (run_id, "no")
+    assert (rejected.urn, rejected.aspect) not in scene.sink.latest()
+    assert scene.counts() == {"delivered": 1}
+
+    assert scene.ledger.revive(None) == 1
+    dispatcher.run_once()
+    assert (rejected.urn, rejected.aspect) in {(e.urn, e.aspect) for e in scene.sink.proposals}
+    assert scene.ledger.status().rejected == ()
+
+
+def test_a_run_that_nobody_noted_is_found_by_the_reconciler(tmp_path: Path) -> None:
+    datahub = {"dispatch": "off"}
+    with configured(tmp_path, **sqlite_yaml(datahub)) as instance:
+        scene = Scene(instance)
+        with configured(tmp_path) as plain:
+            run_id = two_ops.execute_in_process(instance=plain).run_id
+        assert scene.counts() == {}
+        reconciler = Reconciler(scene.ledger, scene.source, timedelta(days=30))
+
+        assert reconciler.run_once() == 1
+        scene.dispatcher().run_once()
+        assert _states(scene.sink.proposals, run_id) == ["STARTED", "COMPLETE"]
+        assert reconciler.run_once() == 0

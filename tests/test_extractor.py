@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from datahub_eventlog.config import Config
+from datahub_eventlog.dispatcher.translation import ForExtractor
+from datahub_eventlog.errors import ConfigurationError
+from datahub_eventlog.extractor import Extractor
+from datahub_eventlog.source import Source
+from datahub_eventlog.values import Change
+
+TABLE = "urn:li:dataset:(urn:li:dataPlatform:snowflake,db.s.t,PROD)"
+SOURCE = "urn:li:dataset:(urn:li:dataPlatform:snowflake,db.s.u,PROD)"
+
+USERS_MODULE = f"""
+import threading
+from datahub.metadata.urns import DatasetUrn
+from datahub_eventlog import DagsterGenerator, DatasetLineage
+from dagster import DagsterEventType
+
+def extract(context, dagster_generator, graph):
+    # As in the documentation of the sensor plugin, but for the import.
+    logs = context.instance.all_logs(
+        context.dagster_run.run_id, {{DagsterEventType.ASSET_MATERIALIZATION}}
+    )
+    lineage = {{}}
+    for log in logs:
+        lineage.setdefault(log.step_key, DatasetLineage(set(), set()))
+        said = log.asset_materialization
+        urn = dagster_generator.emit_asset(
+            graph, said.asset_key.path, said.description,
+            {{key: str(value) for key, value in said.metadata.items()}},
+            upstreams={{"{SOURCE}"}}, downstreams={{"{TABLE}"}},
+        )
+        lineage[log.step_key].outputs.add(urn)
+        lineage[log.step_key].inputs.add(DatasetUrn.from_string("{SOURCE}"))
+    return lineage
+
+def convert(key):
+    if key[0] == "raise":
+        raise KeyError(key[0])
+    return DatasetUrn("snowflake", ".".join(key), "PROD") if key[0] == "db" else None
+
+def raising(context, dagster_generator, graph):
+    raise RuntimeError("no lineage today")
+
+def endless(context, dagster_generator, graph):
+    threading.Event().wait()
+
+def endless_converter(key):
+    threading.Event().wait()
+
+def wrong(context):
+    return {{}}
+
+not_a_function = 3
+"""
+
+
+@pytest.fixture
+def users_module(tmp_path: Path) -> Iterator[str]:
+    name = f"users_{tmp_path.name}".replace("-", "_")
+    (tmp_path / f"{name}.py").write_text(USERS_MODULE)
+    sys.path.insert(0, str(tmp_path))
+    yield name
+    sys.path.remove(str(tmp_path))
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Iterator[Callable[[], dg.RunStatusSensorContext]]:
+    @dg.asset
+    def orders() -> dg.MaterializeResult[None]:
+        return dg.MaterializeResult(metadata={"rows": 3})
+
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        run_id = dg.materialize([orders], instance=instance).run_id
+        yield lambda: Source(instance).sensor_context(run_id)
+
+
+def _extractor(extractor: str | None = None, converter: str | None = None) -> Extractor:
+    config = Config(
+        asset_lineage_extractor=extractor, asset_keys_to_dataset_urn_converter=converter
+    )
+    return Extractor(config, ForExtractor(config), deadline=timedelta(seconds=5))
+
+
+def test_the_plugins_documented_extractor_works_after_changing_its_import(
+    users_module: str, context: Callable[[], dg.RunStatusSensorContext]
+) -> None:
+    found = _extractor(f"{users_module}:extract").lineages(context, None, 7.0, "r")
+
+    asset = "urn:li:dataset:(urn:li:dataPlatform:dagster,orders,PROD)"
+    assert found.problems == ()
+    assert found.lineages == {"orders": (frozenset({SOURCE}), frozenset({asset}))}
+    emitted = {(each.urn, each.aspect): each for each in found.proposals}
+    properties = emitted[asset, "datasetProperties"]
+    assert json.loads(properties.body)["name"] == "orders"
+    assert (properties.time, properties.run_id) == (7.0, "r")
+    assert emitted[TABLE, "upstreamLineage"].change is Change.PATCH
+    assert (SOURCE, "datasetKey") in emitted
+
+
+def test_the_converter_names_platform_datasets_and_its_errors_cost_only_their_key(
+    users_module: str,
+) -> None:
+    found = _extractor(converter=f"{users_module}:convert").platform_urns(
+        [("db", "s", "t"), ("other",), ("raise",)]
+    )
+    assert found.platform_urns == {("db", "s", "t"): TABLE}
+    (problem,) = found.problems
+    assert problem.urn == "raise"
+    assert "convert failed: KeyError" in problem.reason
+
+
+def test_a_raising_extractor_costs_only_its_own_facts(
+    users_module: str, context: Callable[[], dg.RunStatusSensorContext]
+) -> None:
+    extractor = _extractor(f"{users_module}:raising")
+    for _ in range(2):
+        found = extractor.lineages(context, None, 0.0, "r")
+        assert found.lineages == {}
+        assert "RuntimeError: no lineage today" in found.problems[0].reason
+
+
+def test_an_endless_extractor_is_off_after_its_deadline(
+    users_module: str, context: Callable[[], dg.RunStatusSensorContext]
+) -> None:
+    config = Config(asset_lineage_extractor=f"{users_module}:endless")
+    extractor = Extractor(config, ForExtractor(config), deadline=timedelta(seconds=0.2))
+
+    found = extractor.lineages(context, None, 0.0, "r")
+    assert "did not return within 0.2 s" in found.problems[0].reason
+    assert "off in this process" in found.problems[0].reason
+    assert extractor.lineages(context, None, 0.0, "r").problems != ()
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("not_there_at_all:f", "can't be imported here: ModuleNotFoundError"),
+        ("{}:missing", "can't be imported here: AttributeError"),
+        ("{}:wrong", r"wrong\(context\) can't be called with 3 arguments"),
+        ("{}:not_a_function", "is not a function"),
+    ],
+)
+def test_a_function_that_cant_be_used_is_named_with_what_is_wrong(
+    users_module: str, function: str, message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        _extractor(function.format(users_module))
+
+
+def test_an_endless_converter_is_off_after_its_deadline(users_module: str) -> None:
+    config = Config(asset_keys_to_dataset_urn_converter=f"{users_module}:endless_converter")
+    extractor = Extractor(config, ForExtractor(config), deadline=timedelta(seconds=0.2))
+
+    found = extractor.platform_urns([("a",), ("b",)])
+    assert found.platform_urns == {}
+    assert [each.urn for each in found.problems] == ["a", "b"]

@@ -1,0 +1,380 @@
+"""The ledger's tables and connections: making, migrating, waiting, and failing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from dagster._core.storage.event_log import InMemoryEventLogStorage, SqliteEventLogStorage
+from dagster_postgres import PostgresEventLogStorage
+from ledgers import MINUTE, due, in_processes, lease_of, touch_file
+from postgres import PostgresServer
+from sqlalchemy import Connection, create_engine, event, inspect, make_url, text
+from sqlalchemy.pool import NullPool
+
+from datahub_eventlog.errors import ConfigurationError, LedgerMissing, LedgerUnavailable
+from datahub_eventlog.ledger import Claim, Facts, Ledger, ddl
+from datahub_eventlog.ledger.database import Connect, file_connections
+from datahub_eventlog.ledger.tables import SCHEMA, metadata, runs
+
+NAMES = sorted(metadata.tables)
+
+
+def execute(connect: Connect, *statements: str) -> None:
+    with connect() as connection, connection.begin():
+        for each in statements:
+            connection.execute(text(each))
+
+
+def columns(connect: Connect, table: str) -> set[str]:
+    with connect() as connection:
+        return {each["name"] for each in inspect(connection).get_columns(table)}
+
+
+def whole_life(ledger: Ledger) -> None:
+    """Use every verb that writes."""
+    ledger.heartbeat("host", 1, "1.0")
+    ledger.touch("one", definitions=Facts("hash", b"facts"))
+    ledger.add(["", "two"], backfilled=True)
+    lease = lease_of(ledger, "one")
+    claim = Claim("urn", "status", 1.0, "x")
+    assert ledger.claim(lease, MINUTE, [claim], resend_after=MINUTE) == [True]
+    ledger.confirm(lease, [claim])
+    ledger.extend(lease, MINUTE)
+    ledger.rejected("one", [("urn", "status", "bad")])
+    assert ledger.settle(lease, "delivered", cursor="seen")
+    ledger.defer(lease_of(ledger, "two"), timedelta(), "bad", counts=True)
+    ledger.park(lease_of(ledger, "two"), "bad")
+    assert ledger.revive() == 2
+    ledger.wait(lease_of(ledger, "two"), MINUTE)
+    ledger.release(lease_of(ledger, "one"))
+    ledger.settle(lease_of(ledger, "one"), "delivered")
+    assert ledger.redeliver(["one"], backfilled=True) == 1
+    ledger.set_watermark(1.5)
+    ledger.sweep(MINUTE)
+    assert ledger.watermark() == 1.5
+    assert ledger.facts("hash") == b"facts"
+    assert set(due(ledger)) == {"", "one"}
+    ledger.retire("host", 1)
+    assert ledger.status().runs["pending"] == 2
+
+
+# Making the tables
+
+
+def test_the_first_touch_makes_the_tables(new_ledger: Ledger, new_connect: Connect) -> None:
+    new_ledger.touch("one")
+    with new_connect() as connection:
+        assert set(NAMES) <= set(inspect(connection).get_table_names())
+    assert due(new_ledger) == ["one"]
+
+
+@pytest.mark.parametrize("verb", ["status", "lease", "migrate", "sweep", "watermark"])
+def test_whoever_comes_first_makes_the_tables(new_ledger: Ledger, verb: str) -> None:
+    calls = {
+        "status": new_ledger.status,
+        "lease": lambda: new_ledger.lease("test", 1, MINUTE),
+        "migrate": new_ledger.migrate,
+        "sweep": lambda: new_ledger.sweep(MINUTE),
+        "watermark": new_ledger.watermark,
+    }
+    calls[verb]()
+    new_ledger.touch("one")
+    assert due(new_ledger) == ["one"]
+
+
+def test_tables_that_were_dropped_are_made_again(new_ledger: Ledger, new_connect: Connect) -> None:
+    new_ledger.touch("one")
+    execute(new_connect, *(f"DROP TABLE {each}" for each in NAMES))
+    new_ledger.touch("two")
+    assert due(new_ledger) == ["two"]
+
+
+def test_a_single_table_that_was_dropped_is_made_again(
+    new_ledger: Ledger, new_connect: Connect
+) -> None:
+    new_ledger.touch("one")
+    execute(new_connect, "DROP TABLE datahub_eventlog_dispatchers")
+    assert new_ledger.touch("two") is None
+    assert due(new_ledger) == ["one", "two"]
+
+
+def test_many_first_touches_at_once_make_the_tables_once(new_connect: Connect) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        touches = [pool.submit(Ledger(new_connect).touch, f"run {number}") for number in range(16)]
+        for each in touches:
+            each.result()
+    assert len(due(Ledger(new_connect))) == 16
+
+
+def test_many_first_processes_at_once_make_the_file_once(tmp_path: Path) -> None:
+    path = str(tmp_path / "ledger.db")
+    in_processes(touch_file, [(path, f"run {number}") for number in range(4)])
+    assert len(due(Ledger.in_file(path, patience=1))) == 4
+
+
+def test_without_autocreate_the_error_says_what_to_run(new_connect: Connect) -> None:
+    ledger = Ledger(new_connect, autocreate=False)
+    with pytest.raises(LedgerMissing, match="datahub-eventlog ddl"):
+        ledger.touch("one")
+    with pytest.raises(LedgerMissing, match="datahub-eventlog ddl"):
+        ledger.migrate()
+    with new_connect() as connection:
+        assert inspect(connection).get_table_names() == []
+
+
+def test_the_statements_of_ddl_are_all_it_takes(new_connect: Connect) -> None:
+    with new_connect() as connection:
+        script = ddl(connection.dialect.name)
+    statements = [each for each in re.sub("--.*", "", script).split(";") if each.strip()]
+    execute(new_connect, *statements)
+    execute(new_connect, *statements)
+    ledger = Ledger(new_connect, autocreate=False)
+    assert ledger.watermark() >= ledger.created()
+    whole_life(ledger)
+    ledger.migrate()
+
+
+def test_ddl_names_a_database_that_it_does_not_know() -> None:
+    with pytest.raises(ConfigurationError, match="oracle"):
+        ddl("oracle")
+
+
+@pytest.fixture
+def humble_url(postgres_url: str) -> Iterator[str]:
+    """The database for a user who may not make tables in it."""
+    admin = create_engine(postgres_url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    url = make_url(postgres_url)
+    user = f"humble_{url.database}"
+    execute(
+        admin.connect,
+        f"CREATE ROLE {user} LOGIN PASSWORD 'hunter2'",
+        "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+    )
+    yield url.set(username=user, password="hunter2").render_as_string(hide_password=False)
+    execute(admin.connect, f"DROP OWNED BY {user}", f"DROP ROLE {user}")
+
+
+def test_without_the_right_to_make_tables_the_error_says_what_to_run(humble_url: str) -> None:
+    ledger = Ledger(create_engine(humble_url, poolclass=NullPool).connect)
+    with pytest.raises(LedgerMissing, match=r"permission denied.*datahub-eventlog ddl"):
+        ledger.touch("one")
+
+
+# Migrating
+
+
+def test_an_older_package_works_on_newer_tables(new_ledger: Ledger, new_connect: Connect) -> None:
+    new_ledger.touch("zero")
+    additions = ["DEFAULT 'x' NOT NULL", "INTEGER DEFAULT 7 NOT NULL"]
+    execute(
+        new_connect,
+        *(f"ALTER TABLE {each} ADD COLUMN newer VARCHAR(9) {additions[0]}" for each in NAMES),
+        *(f"ALTER TABLE {each} ADD COLUMN newest {additions[1]}" for each in NAMES),
+        f"UPDATE datahub_eventlog_meta SET value = {SCHEMA + 1} WHERE name = 'schema'",
+    )
+    new_ledger.migrate()
+    new_ledger.settle(lease_of(new_ledger, "zero"), "delivered")
+    whole_life(new_ledger)
+    with new_connect() as connection:
+        version = connection.execute(
+            text("SELECT value FROM datahub_eventlog_meta WHERE name = 'schema'")
+        )
+        assert version.scalar() == SCHEMA + 1
+
+
+def make_older(connect: Connect) -> None:
+    """Take something from the tables that a later version could have added."""
+    execute(
+        connect,
+        "DROP INDEX datahub_eventlog_runs_due",
+        "ALTER TABLE datahub_eventlog_runs DROP COLUMN unfinished",
+        "ALTER TABLE datahub_eventlog_runs DROP COLUMN error",
+        "DROP TABLE datahub_eventlog_rejections",
+        "UPDATE datahub_eventlog_meta SET value = 0 WHERE name = 'schema'",
+    )
+
+
+def test_a_dispatcher_brings_older_tables_up_to_date(
+    new_ledger: Ledger, new_connect: Connect
+) -> None:
+    new_ledger.touch("zero")
+    make_older(new_connect)
+    new_ledger.migrate()
+    assert columns(new_connect, "datahub_eventlog_runs") == set(runs.c.keys())
+    with new_connect() as connection:
+        indexes = inspect(connection).get_indexes("datahub_eventlog_runs")
+        assert "datahub_eventlog_runs_due" in {each["name"] for each in indexes}
+    lease = lease_of(new_ledger, "zero")
+    assert not lease.is_unfinished
+    new_ledger.settle(lease, "delivered")
+    whole_life(new_ledger)
+
+
+def test_many_dispatchers_migrate_at_once(new_ledger: Ledger, new_connect: Connect) -> None:
+    new_ledger.touch("zero")
+    make_older(new_connect)
+    with ThreadPoolExecutor(6) as pool:
+        for each in [pool.submit(Ledger(new_connect).migrate) for _ in range(6)]:
+            each.result()
+    assert columns(new_connect, "datahub_eventlog_runs") == set(runs.c.keys())
+
+
+def test_without_autocreate_migrating_says_what_to_run(
+    new_ledger: Ledger, new_connect: Connect
+) -> None:
+    new_ledger.touch("zero")
+    execute(new_connect, "ALTER TABLE datahub_eventlog_runs DROP COLUMN unfinished")
+    statement = r"ALTER TABLE datahub_eventlog_runs ADD COLUMN unfinished SMALLINT DEFAULT '0'"
+    with pytest.raises(LedgerMissing, match=statement):
+        Ledger(new_connect, autocreate=False).migrate()
+
+
+# Dagster's own connections
+
+
+def test_everything_works_over_dagsters_sqlite(tmp_path: Path) -> None:
+    whole_life(Ledger.over(SqliteEventLogStorage(str(tmp_path)).index_connection))
+
+
+def test_everything_works_over_dagsters_memory() -> None:
+    whole_life(Ledger.over(InMemoryEventLogStorage().index_connection))
+
+
+def test_everything_works_over_dagsters_postgres(postgres_url: str) -> None:
+    storage = PostgresEventLogStorage(postgres_url, should_autocreate_tables=False)
+    whole_life(Ledger.over(storage.index_connection))
+
+
+def test_everything_works_in_a_file(tmp_path: Path) -> None:
+    whole_life(Ledger.in_file(str(tmp_path / "ledger.db"), patience=1))
+
+
+def test_a_touch_is_one_statement_and_two_with_facts(postgres_url: str) -> None:
+    storage = PostgresEventLogStorage(postgres_url, should_autocreate_tables=False)
+    ledger = Ledger.over(storage.index_connection)
+    ledger.touch("one")
+    statements: list[str] = []
+    event.listen(storage._engine, "before_cursor_execute", lambda *each: statements.append(each[2]))
+    ledger.touch("one", urgent=False)
+    assert len(statements) == 1
+    ledger.touch("two", definitions=Facts("hash", b"facts"))
+    assert len(statements) == 3
+
+
+# Waiting and failing
+
+
+@contextmanager
+def locked(connect: Connect, statement: str) -> Iterator[Connection]:
+    """Hold the locks of that statement."""
+    with connect() as connection, connection.begin() as transaction:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.execute(text(statement))
+        yield connection
+        transaction.rollback()
+
+
+def impatient(connect: Connect, folder: Path) -> Ledger:
+    """A ledger as capture has it, beside one that waits for long."""
+    with connect() as connection:
+        is_sqlite = connection.dialect.name == "sqlite"
+    return Ledger.in_file(str(folder / "ledger.db"), patience=0.2) if is_sqlite else Ledger(connect)
+
+
+def test_a_touch_gives_up_on_a_locked_row(new_connect: Connect, tmp_path: Path) -> None:
+    ledger = impatient(new_connect, tmp_path)
+    ledger.touch("one")
+    # It would hang if it waited for the lock, which is held until it has given up.
+    with (
+        locked(new_connect, "UPDATE datahub_eventlog_runs SET touches = 9"),
+        pytest.raises(LedgerUnavailable, match="lock"),
+    ):
+        ledger.touch("one")
+    ledger.touch("one")
+    assert lease_of(ledger, "one").touches == 2
+
+
+def test_a_touch_gives_up_on_locked_facts(new_connect: Connect, tmp_path: Path) -> None:
+    ledger = impatient(new_connect, tmp_path)
+    facts = Facts("hash", b"facts")
+    ledger.touch("one", definitions=facts)
+    with (
+        locked(new_connect, "UPDATE datahub_eventlog_definitions SET seen = 0"),
+        pytest.raises(LedgerUnavailable, match="lock"),
+    ):
+        ledger.touch("two", definitions=facts)
+
+
+def test_a_touch_leaves_no_impatience_on_a_pooled_connection(postgres_url: str) -> None:
+    engine = create_engine(postgres_url, isolation_level="AUTOCOMMIT", pool_size=1)
+    ledger = Ledger(engine.connect)
+    ledger.touch("one", definitions=Facts("hash", b"facts"))
+    with engine.connect() as connection:
+        assert connection.execute(text("SHOW lock_timeout")).scalar() == "0"
+    engine.dispose()
+
+
+def test_many_touches_of_one_run_are_all_counted(connect: Connect) -> None:
+    ledger = Ledger(connect)
+    ledger.migrate()
+    with ThreadPoolExecutor(4) as pool:
+        for each in [pool.submit(ledger.touch, "one") for _ in range(40)]:
+            each.result()
+    assert lease_of(ledger, "one").touches == 40
+
+
+def test_a_server_that_is_gone_is_reported_and_used_again_when_it_is_back(
+    own_postgres: PostgresServer,
+) -> None:
+    with own_postgres.database() as url:
+        ledger = Ledger(create_engine(url, pool_size=1, pool_pre_ping=True).connect)
+        ledger.touch("one")
+        own_postgres.kill()
+        with pytest.raises(LedgerUnavailable) as caught:
+            ledger.touch("one")
+        assert caught.value.__cause__ is not None
+        own_postgres.start()
+        ledger.touch("one")
+        assert lease_of(ledger, "one").touches == 2
+
+
+def test_a_connection_that_cannot_be_had_is_reported_whatever_its_error() -> None:
+    def connect() -> AbstractContextManager[Connection]:
+        raise OSError("no more sockets")
+
+    with pytest.raises(LedgerUnavailable, match="no more sockets"):
+        Ledger(connect).touch("one")
+
+
+def test_an_error_tells_no_password(humble_url: str) -> None:
+    url = make_url(humble_url).set(database="absent")
+    ledger = Ledger(create_engine(url, poolclass=NullPool).connect)
+    with pytest.raises(LedgerUnavailable) as caught:
+        ledger.touch("one")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_reported(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    path.write_text("not a database, but long enough to be looked at as if it were one" * 20)
+    with pytest.raises(LedgerUnavailable, match="not a database"):
+        Ledger.in_file(str(path), patience=1).touch("one")
+
+
+def test_a_folder_that_is_not_there_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(LedgerUnavailable, match="unable to open"):
+        Ledger.in_file(str(tmp_path / "absent" / "ledger.db"), patience=1).touch("one")
+
+
+def test_a_file_lets_readers_and_writers_not_wait_for_each_other(tmp_path: Path) -> None:
+    connect = file_connections(str(tmp_path / "ledger.db"), patience=1)
+    Ledger(connect).touch("one")
+    with connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"

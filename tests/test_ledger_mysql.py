@@ -1,0 +1,84 @@
+"""MySQL can't be started here, so its statements are compiled, and parsed by its grammar."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy.dialects import mysql
+from sqlglot import parse_one
+from sqlglot.errors import ParseError
+
+from datahub_eventlog.ledger import ddl, leases, states, touches
+from datahub_eventlog.ledger.dialects import Instant, insert_absent, instant, upsert
+from datahub_eventlog.ledger.tables import dispatchers, meta, runs
+
+NOW = instant(None)
+
+
+def compiled(statement: object) -> str:
+    return str(statement.compile(dialect=mysql.dialect(paramstyle="named")))  # type: ignore[attr-defined]
+
+
+STATEMENTS = {
+    "touch": lambda: str(touches._touch(kind(is_named=False))),
+    "touch with facts": lambda: str(touches._touch(kind(is_named=True))),
+    "lease": lambda: compiled(leases.candidates(NOW, 10)),
+    "claim": lambda: compiled(
+        states._statement("mysql", NOW, ["digest", "time", "run_id", "sent"])
+    ),
+    "heartbeat": lambda: compiled(
+        upsert("mysql", dispatchers, {"host": "h", "pid": 1}, lambda _: [("seen", NOW)])
+    ),
+    "seed": lambda: compiled(insert_absent("mysql", meta, {"name": "created", "value": NOW})),
+    "add": lambda: compiled(insert_absent("mysql", runs, {"run_id": "one", "due": NOW})),
+}
+
+
+def kind(*, is_named: bool) -> touches._Kind:
+    return touches._Kind(
+        "mysql", returns=False, is_urgent=False, is_named=is_named, is_clocked=False
+    )
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_a_statement_is_mysql(name: str) -> None:
+    statement = STATEMENTS[name]()
+    parse_one(statement, dialect="mysql")
+    assert "CONFLICT" not in statement
+    assert "RETURNING" not in statement
+
+
+def test_the_tables_are_mysql() -> None:
+    statements = [each for each in ddl("mysql").split(";") if each.strip()]
+    for each in statements:
+        parse_one(each, dialect="mysql")
+    assert any("LONGBLOB" in each for each in statements)
+    assert all(" DOUBLE " not in each for each in statements)
+
+
+def test_a_statement_of_another_database_would_be_noticed() -> None:
+    with pytest.raises(ParseError):
+        parse_one("INSERT INTO a VALUES (1) ON DUPLICATE KEY KEY UPDATE b = 1", dialect="mysql")
+
+
+@pytest.mark.parametrize("name", ["touch", "touch with facts"])
+def test_no_change_of_a_touch_reads_what_an_earlier_one_has_set(name: str) -> None:
+    """MySQL works through the changes in their order, and sees the new values."""
+    changes = STATEMENTS[name]().split("ON DUPLICATE KEY UPDATE")[1]
+    order = [
+        changes.index(f"{each} = ") for each in ("due", "attempts", "error", "settled", "state")
+    ]
+    assert order == sorted(order)
+
+
+def test_a_claim_compares_before_it_replaces() -> None:
+    changes = STATEMENTS["claim"]().split("ON DUPLICATE KEY UPDATE")[1]
+    assert (
+        changes.index("sent = CASE") < changes.index("run_id = CASE") < changes.index("time = CASE")
+    )
+
+
+def test_mysqls_clock_is_utc_and_has_fractions() -> None:
+    now: Instant = NOW
+    assert compiled(now) == (
+        "(TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(6)) / 1e6)"
+    )

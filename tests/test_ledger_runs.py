@@ -1,0 +1,453 @@
+"""What becomes of a run's row: touched, leased, and its delivery ended one way or the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from ledgers import MINUTE, Clock, due, lease_of
+from sqlalchemy import select
+
+from datahub_eventlog.errors import LeaseLost
+from datahub_eventlog.ledger import Facts, Lease, Ledger
+from datahub_eventlog.ledger.database import Connect
+from datahub_eventlog.ledger.tables import runs
+
+SECOND = timedelta(seconds=1)
+ENDINGS: dict[str, Callable[[Ledger, Lease], Any]] = {
+    "extend": lambda ledger, lease: ledger.extend(lease, MINUTE),
+    "settle": lambda ledger, lease: ledger.settle(lease, "delivered", cursor="new"),
+    "wait": lambda ledger, lease: ledger.wait(lease, MINUTE, "new"),
+    "defer": lambda ledger, lease: ledger.defer(lease, MINUTE, "error", counts=True),
+    "park": lambda ledger, lease: ledger.park(lease, "error"),
+    "release": lambda ledger, lease: ledger.release(lease),
+    "claim": lambda ledger, lease: ledger.claim(lease, MINUTE, [], resend_after=MINUTE),
+}
+
+
+def row(connect: Connect, run_id: str) -> Any:
+    with connect() as connection:
+        return connection.execute(select(runs).where(runs.c.run_id == run_id)).one()
+
+
+def settled(ledger: Ledger, run_id: str) -> None:
+    ledger.touch(run_id)
+    assert ledger.settle(lease_of(ledger, run_id), "delivered")
+
+
+def parked(ledger: Ledger, run_id: str) -> None:
+    ledger.touch(run_id)
+    lease = lease_of(ledger, run_id)
+    ledger.defer(lease, timedelta(), "first", counts=True)
+    assert ledger.park(lease_of(ledger, run_id), "why")
+
+
+def test_a_touched_run_is_due_at_once(ledger: Ledger) -> None:
+    ledger.touch("one")
+    assert ledger.state("one") == "pending"
+    assert due(ledger) == ["one"]
+
+
+def test_a_lease_says_what_is_known_of_the_run(ledger: Ledger, clock: Clock) -> None:
+    ledger.touch("one")
+    clock.advance(3)
+    ledger.touch("one", definitions=Facts("hash", b"facts"))
+    (lease,) = ledger.lease("host:1", 10, MINUTE)
+    assert lease.token.endswith("host:1")
+    assert lease == Lease(
+        run_id="one",
+        token=lease.token,
+        touches=2,
+        attempts=0,
+        definitions="hash",
+        cursor=None,
+        again=False,
+        backfilled=False,
+        first_touch=clock.time - 3,
+        last_touch=clock.time,
+        was="pending",
+        is_unfinished=False,
+    )
+
+
+def test_a_touch_says_how_long_ago_a_dispatcher_was_last_seen(ledger: Ledger, clock: Clock) -> None:
+    assert ledger.touch("one") is None
+    ledger.heartbeat("old", 1, "1.0")
+    clock.advance(7)
+    ledger.heartbeat("new", 1, "1.0")
+    clock.advance(3)
+    assert ledger.touch("one") == pytest.approx(3)
+
+
+def test_facts_are_kept_once_and_named_by_the_runs_that_have_them(ledger: Ledger) -> None:
+    blob = bytes(range(256)) * 1000
+    ledger.touch("one", definitions=Facts("hash", blob))
+    ledger.touch("one")
+    ledger.touch("two", definitions=Facts("hash", b"never looked at"))
+    assert {each.definitions for each in ledger.lease("test", 10, MINUTE)} == {"hash"}
+    assert ledger.facts("hash") == blob
+    assert ledger.facts("other") is None
+
+
+def test_newer_facts_replace_those_of_the_run(ledger: Ledger) -> None:
+    ledger.touch("one", definitions=Facts("old", b"old"))
+    ledger.touch("one", definitions=Facts("new", b"new"))
+    assert lease_of(ledger, "one").definitions == "new"
+
+
+def test_live_runs_come_before_backfilled_ones_and_the_longest_due_first(
+    ledger: Ledger, clock: Clock
+) -> None:
+    ledger.add(["history 2", "history 1"], backfilled=True)
+    clock.advance(1)
+    ledger.touch("b")
+    clock.advance(1)
+    ledger.touch("a")
+    taken = [each.run_id for each in ledger.lease("test", 3, MINUTE)]
+    assert taken == ["b", "a", "history 2"]
+    assert [each.run_id for each in ledger.lease("test", 3, MINUTE)] == ["history 1"]
+
+
+def test_a_leased_run_is_leased_to_nobody_else_until_the_lease_ends(
+    ledger: Ledger, clock: Clock
+) -> None:
+    ledger.touch("one")
+    first = lease_of(ledger, "one")
+    ledger.touch("one")
+    assert ledger.lease("other", 1, MINUTE) == []
+    clock.advance(59)
+    ledger.extend(first, MINUTE)
+    clock.advance(59)
+    assert ledger.lease("other", 1, MINUTE) == []
+    clock.advance(2)
+    assert [each.was for each in ledger.lease("other", 1, MINUTE)] == ["leased"]
+
+
+def test_only_the_runs_that_are_asked_for_are_leased(ledger: Ledger) -> None:
+    for each in ("one", "two", "three"):
+        ledger.touch(each)
+    leases = ledger.lease("test", 5, MINUTE, run_ids=["two", "unknown"])
+    assert [each.run_id for each in leases] == ["two"]
+
+
+@pytest.mark.parametrize("outcome", ["delivered", "filtered", "gone"])
+def test_a_settled_run_is_not_due_until_it_is_touched(ledger: Ledger, outcome: Any) -> None:
+    ledger.touch("one")
+    assert ledger.settle(lease_of(ledger, "one"), outcome, cursor="seen")
+    assert ledger.state("one") == outcome
+    assert due(ledger) == []
+    ledger.touch("one")
+    assert ledger.state("one") == "pending"
+    assert lease_of(ledger, "one").cursor == "seen"
+
+
+def test_an_event_stored_during_delivery_is_not_marked_delivered(ledger: Ledger) -> None:
+    ledger.touch("one")
+    lease = lease_of(ledger, "one")
+    ledger.touch("one")
+    assert not ledger.settle(lease, "delivered", cursor="seen")
+    assert ledger.state("one") == "pending"
+    again = lease_of(ledger, "one")
+    assert again.cursor == "seen"
+    assert ledger.settle(again, "delivered")
+
+
+def test_a_touch_that_is_not_urgent_waits_for_some_seconds_since_the_last_look(
+    ledger: Ledger, clock: Clock
+) -> None:
+    ledger.touch("one")
+    ledger.wait(lease_of(ledger, "one"), MINUTE)
+    clock.advance(2)
+    ledger.touch("one", urgent=False)
+    assert due(ledger) == []
+    clock.advance(3)
+    assert due(ledger) == ["one"]
+
+
+def test_a_touch_never_puts_a_run_off(ledger: Ledger, clock: Clock) -> None:
+    ledger.touch("one")
+    ledger.wait(lease_of(ledger, "one"), MINUTE)
+    clock.advance(20)
+    ledger.touch("one", urgent=False)
+    ledger.touch("two")
+    ledger.touch("one", urgent=False)
+    assert due(ledger) == ["one", "two"]
+
+
+def test_an_urgent_touch_does_not_wait(ledger: Ledger, clock: Clock) -> None:
+    ledger.touch("one")
+    ledger.wait(lease_of(ledger, "one"), MINUTE)
+    clock.advance(1)
+    ledger.touch("one", urgent=True)
+    assert due(ledger) == ["one"]
+
+
+def test_a_run_that_goes_on_is_due_after_its_delay(ledger: Ledger, clock: Clock) -> None:
+    ledger.touch("one")
+    ledger.wait(lease_of(ledger, "one"), timedelta(seconds=30), "seen")
+    clock.advance(29)
+    assert due(ledger) == []
+    clock.advance(1)
+    assert lease_of(ledger, "one").cursor == "seen"
+
+
+@pytest.mark.parametrize(("urgent", "seconds"), [(True, 0), (False, 5)])
+def test_a_run_that_goes_on_and_was_touched_meanwhile_is_due_soon(
+    ledger: Ledger, clock: Clock, seconds: float, *, urgent: bool
+) -> None:
+    ledger.touch("one")
+    lease = lease_of(ledger, "one")
+    ledger.touch("one", urgent=urgent)
+    ledger.wait(lease, MINUTE)
+    clock.advance(seconds - 1)
+    assert due(ledger) == []
+    clock.advance(1)
+    assert due(ledger) == ["one"]
+
+
+def test_a_failed_attempt_counts_or_does_not(ledger: Ledger, clock: Clock) -> None:
+    ledger.touch("one")
+    ledger.defer(lease_of(ledger, "one"), MINUTE, "bad", counts=True)
+    assert due(ledger) == []
+    clock.advance(60)
+    ledger.defer(lease_of(ledger, "one"), timedelta(), "no ledger", counts=False)
+    assert lease_of(ledger, "one").attempts == 1
+
+
+def test_an_event_does_not_make_a_failing_run_succeed_earlier(ledger: Ledger, clock: Clock) -> None:
+    ledger.touch("one")
+    ledger.defer(lease_of(ledger, "one"), MINUTE, "bad", counts=True)
+    ledger.touch("one")
+    assert due(ledger) == []
+    clock.advance(60)
+    assert lease_of(ledger, "one").attempts == 1
+
+
+def test_success_clears_the_failed_attempts(ledger: Ledger) -> None:
+    ledger.touch("one")
+    ledger.defer(lease_of(ledger, "one"), timedelta(), "bad", counts=True)
+    ledger.settle(lease_of(ledger, "one"), "delivered")
+    ledger.touch("one")
+    assert lease_of(ledger, "one").attempts == 0
+
+
+def test_a_parked_run_waits_for_an_event_and_then_begins_anew(ledger: Ledger) -> None:
+    parked(ledger, "one")
+    assert ledger.state("one") == "parked"
+    assert due(ledger) == []
+    ledger.touch("one")
+    assert lease_of(ledger, "one").attempts == 0
+
+
+def test_a_run_touched_meanwhile_is_not_parked(ledger: Ledger) -> None:
+    ledger.touch("one")
+    lease = lease_of(ledger, "one")
+    ledger.touch("one")
+    assert not ledger.park(lease, "why")
+    assert due(ledger) == ["one"]
+
+
+def test_a_released_run_is_as_it_was(ledger: Ledger) -> None:
+    ledger.touch("one")
+    ledger.defer(lease_of(ledger, "one"), timedelta(), "bad", counts=True)
+    ledger.release(lease_of(ledger, "one"))
+    lease = lease_of(ledger, "one")
+    assert (lease.was, lease.attempts, lease.touches) == ("pending", 1, 1)
+
+
+def test_one_more_look_leaves_the_run_delivered(ledger: Ledger, clock: Clock) -> None:
+    ledger.touch("one")
+    ledger.settle(lease_of(ledger, "one"), "delivered", look_again=timedelta(seconds=15))
+    assert due(ledger) == []
+    clock.advance(15)
+    lease = lease_of(ledger, "one")
+    assert (lease.was, ledger.state("one")) == ("delivered", "delivered")
+    ledger.release(lease)
+    assert ledger.state("one") == "delivered"
+    assert ledger.settle(lease_of(ledger, "one"), "delivered")
+    assert due(ledger) == []
+
+
+def test_an_event_during_the_one_more_look_makes_the_run_pending_after_it(
+    ledger: Ledger,
+) -> None:
+    ledger.touch("one")
+    ledger.settle(lease_of(ledger, "one"), "delivered", look_again=timedelta())
+    look = lease_of(ledger, "one")
+    ledger.touch("one")
+    assert ledger.state("one") == "leased"
+    assert ledger.lease("other", 1, MINUTE) == []
+    assert not ledger.settle(look, "delivered")
+    assert lease_of(ledger, "one").was == "pending"
+
+
+def test_a_run_can_go_on_after_it_was_delivered(ledger: Ledger) -> None:
+    ledger.touch("one")
+    ledger.settle(lease_of(ledger, "one"), "delivered", look_again=timedelta())
+    ledger.wait(lease_of(ledger, "one"), MINUTE)
+    assert ledger.state("one") == "pending"
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_stale_lease_writes_nothing(
+    ledger: Ledger, connect: Connect, clock: Clock, ending: str
+) -> None:
+    ledger.touch("one")
+    stale = lease_of(ledger, "one")
+    clock.advance(61)
+    lease_of(ledger, "one")
+    before = row(connect, "one")
+    with pytest.raises(LeaseLost, match="one"):
+        ENDINGS[ending](ledger, stale)
+    assert row(connect, "one") == before
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_lease_that_has_ended_writes_nothing(
+    ledger: Ledger, connect: Connect, ending: str
+) -> None:
+    ledger.touch("one")
+    ended = lease_of(ledger, "one")
+    ledger.settle(ended, "delivered")
+    before = row(connect, "one")
+    with pytest.raises(LeaseLost, match="one"):
+        ENDINGS[ending](ledger, ended)
+    assert row(connect, "one") == before
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_an_expired_lease_that_nobody_took_still_counts(
+    ledger: Ledger, clock: Clock, ending: str
+) -> None:
+    ledger.touch("one")
+    lease = lease_of(ledger, "one")
+    clock.advance(3600)
+    ENDINGS[ending](ledger, lease)
+
+
+def test_nothing_is_left_when_all_is_settled_or_waits(ledger: Ledger, clock: Clock) -> None:
+    assert ledger.is_drained()
+    for each in ("delivered", "goes on", "deferred", "parked"):
+        ledger.touch(each)
+    assert not ledger.is_drained()
+    ledger.settle(lease_of(ledger, "delivered"), "delivered", look_again=SECOND)
+    ledger.wait(lease_of(ledger, "goes on"), MINUTE)
+    ledger.defer(lease_of(ledger, "deferred"), MINUTE, "bad", counts=True)
+    lease = lease_of(ledger, "parked")
+    assert not ledger.is_drained()
+    ledger.park(lease, "bad")
+    assert ledger.is_drained()
+    clock.advance(1)
+    assert ledger.is_drained()
+    lease_of(ledger, "delivered")
+    assert ledger.is_drained()
+    clock.advance(59)
+    assert not ledger.is_drained()
+
+
+def test_runs_without_a_row_are_found_and_added_in_their_order(
+    ledger: Ledger, clock: Clock
+) -> None:
+    ledger.touch("known")
+    clock.advance(1)
+    assert ledger.missing(["b", "known", "a"]) == ["b", "a"]
+    assert ledger.add(["b", "known", "a"], backfilled=False) == ["b", "a"]
+    assert ledger.add(["a", "c"], backfilled=True) == ["c"]
+    assert ledger.missing(["a", "b", "c"]) == []
+    assert due(ledger) == ["known", "b", "a", "c"]
+
+
+def test_many_runs_are_added_at_once(ledger: Ledger) -> None:
+    run_ids = [f"run {number:04}" for number in range(1200)]
+    assert ledger.add(run_ids, backfilled=True) == run_ids
+    leases = ledger.lease("test", 2000, MINUTE)
+    assert [each.run_id for each in leases] == run_ids
+
+
+def test_adding_changes_no_row_that_is_there(ledger: Ledger, connect: Connect) -> None:
+    settled(ledger, "one")
+    before = row(connect, "one")
+    assert ledger.add(["one"], backfilled=True) == []
+    assert row(connect, "one") == before
+
+
+def test_an_event_makes_a_backfilled_run_a_live_one(ledger: Ledger) -> None:
+    ledger.add(["one"], backfilled=True)
+    ledger.touch("one")
+    assert not lease_of(ledger, "one").backfilled
+
+
+def test_settled_runs_are_delivered_again_and_others_left_alone(ledger: Ledger) -> None:
+    settled(ledger, "settled")
+    parked(ledger, "parked")
+    ledger.touch("pending")
+    wanted = ["settled", "parked", "pending", "unknown"]
+    assert ledger.redeliver(wanted, backfilled=True) == 2
+    leases = {each.run_id: each for each in ledger.lease("test", 10, MINUTE)}
+    assert {each for each, lease in leases.items() if lease.again} == {"settled", "parked"}
+    assert {each for each, lease in leases.items() if lease.backfilled} == {"settled", "parked"}
+    assert leases["settled"].cursor is None
+
+
+def test_again_holds_until_the_run_is_settled(ledger: Ledger) -> None:
+    settled(ledger, "one")
+    ledger.redeliver(["one"], backfilled=False)
+    ledger.wait(lease_of(ledger, "one"), timedelta())
+    lease = lease_of(ledger, "one")
+    assert lease.again
+    ledger.settle(lease, "delivered")
+    ledger.touch("one")
+    assert not lease_of(ledger, "one").again
+
+
+def test_a_run_wanted_again_during_its_one_more_look_is_delivered_again(
+    ledger: Ledger,
+) -> None:
+    ledger.touch("one")
+    ledger.settle(lease_of(ledger, "one"), "delivered", look_again=timedelta())
+    look = lease_of(ledger, "one")
+    assert ledger.redeliver(["one"], backfilled=False) == 1
+    assert not ledger.settle(look, "delivered")
+    assert lease_of(ledger, "one").again
+
+
+def test_parked_runs_and_those_with_rejections_are_revived(ledger: Ledger) -> None:
+    parked(ledger, "parked")
+    settled(ledger, "rejected")
+    settled(ledger, "fine")
+    ledger.rejected("rejected", [("urn", "aspect", "reason")])
+    assert ledger.revive() == 2
+    leases = ledger.lease("test", 10, MINUTE)
+    assert {(each.run_id, each.again, each.attempts) for each in leases} == {
+        ("parked", True, 0),
+        ("rejected", True, 0),
+    }
+
+
+def test_only_the_runs_that_are_named_are_revived(ledger: Ledger) -> None:
+    parked(ledger, "one")
+    parked(ledger, "two")
+    settled(ledger, "fine")
+    assert ledger.revive(["two", "fine", "unknown"]) == 1
+    assert due(ledger) == ["two"]
+
+
+def test_a_run_revived_while_it_is_leased_is_delivered_again(ledger: Ledger) -> None:
+    settled(ledger, "one")
+    ledger.rejected("one", [("urn", "aspect", "reason")])
+    ledger.touch("one")
+    lease = lease_of(ledger, "one")
+    assert ledger.revive(["one"]) == 1
+    assert ledger.lease("other", 1, MINUTE) == []
+    assert not ledger.settle(lease, "delivered")
+    assert lease_of(ledger, "one").again
+
+
+@pytest.mark.parametrize("text", ["zero \0 byte", "half a \ud800 pair", "x" * 100_000])
+def test_an_error_may_be_any_text(ledger: Ledger, text: str) -> None:
+    ledger.touch("one")
+    ledger.park(lease_of(ledger, "one"), text)
+    (parked_run,) = ledger.status().parked
+    assert parked_run.error[:4] == text[:4]

@@ -1,0 +1,406 @@
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pipelines
+import pytest
+from custom_storages import CustomStorage, NoSqlEventLogStorage
+from dagster import DagsterInstance
+from dagster._core.errors import DagsterInvalidConfigError
+from dagster._core.storage.event_log import (
+    ConsolidatedSqliteEventLogStorage,
+    SqliteEventLogStorage,
+)
+from dagster._core.storage.runs import InMemoryRunStorage
+from dagster_postgres import PostgresEventLogStorage, PostgresRunStorage
+from entries import RUN, entry, planned
+from instances import configured, write_yaml
+from sqlalchemy import make_url
+
+from datahub_eventlog import DataHubEventLogStorage, capture
+from datahub_eventlog.errors import ConfigurationError
+from datahub_eventlog.ledger import Ledger
+from datahub_eventlog.lifecycle import VARIABLE, role
+from datahub_eventlog.placement import FILE, ledger_of
+from datahub_eventlog.storages import mixture_of
+
+Yaml = dict[str, Any]
+NOTHING: Yaml = {}
+
+
+def style_a(storage: Yaml | None, datahub: Any = None) -> Yaml:
+    config = {"datahub": datahub} | ({} if storage is None else {"storage": storage})
+    named = {"module": "datahub_eventlog", "class": "DataHubStorage", "config": config}
+    return {"storage": {"custom": named}}
+
+
+def style_b(backend: Yaml | None = None, datahub: Any = None, **others: Any) -> Yaml:
+    config = {"datahub": datahub} | ({} if backend is None else {"backend": backend})
+    named = {"module": "datahub_eventlog", "class": "DataHubEventLogStorage", "config": config}
+    return {"event_log_storage": named, **others}
+
+
+def named(cls: type, **config: Any) -> Yaml:
+    return {"module": cls.__module__, "class": cls.__name__, "config": config}
+
+
+def on_postgres() -> Yaml:
+    """The three storages of style B, as the official chart writes them."""
+    config = {"postgres_url": {"env": "TEST_PG_URL"}}
+    parts = {
+        "run_storage": named(PostgresRunStorage, **config),
+        "schedule_storage": {
+            "module": "dagster_postgres",
+            "class": "PostgresScheduleStorage",
+            "config": config,
+        },
+    }
+    return style_b(named(PostgresEventLogStorage, **config), **parts)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_process() -> Iterator[None]:
+    """What one test touched and complained of is forgotten by the next."""
+    capture._forget()
+    yield
+    capture._forget()
+
+
+@pytest.fixture
+def pg_url(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    url = make_url(postgres_url).set(drivername="postgresql+psycopg2")
+    text = url.render_as_string(hide_password=False)
+    monkeypatch.setenv("TEST_PG_URL", text)
+    return text
+
+
+@pytest.fixture(params=["A on SQLite", "B on SQLite", "A on Postgres", "B on Postgres"])
+def instance(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DagsterInstance]:
+    """An instance in either style, on either database."""
+    if request.param.endswith("Postgres"):
+        request.getfixturevalue("pg_url")
+        parts = {
+            "A": style_a({"postgres": {"postgres_url": {"env": "TEST_PG_URL"}}}),
+            "B": on_postgres(),
+        }
+    else:
+        parts = {"A": style_a({"sqlite": {"base_dir": str(tmp_path)}}), "B": style_b()}
+    with configured(tmp_path, **parts[request.param[0]]) as instance:
+        yield instance
+
+
+def ledger(instance: DagsterInstance) -> Ledger:
+    return ledger_of(instance, patience=1)
+
+
+def touched(instance: DagsterInstance) -> dict[str, int]:
+    leases = ledger(instance).lease("test", 100, timedelta(minutes=1))
+    return {each.run_id: each.touches for each in leases}
+
+
+# Both styles, both databases
+
+
+def test_a_run_is_stored_as_ever_and_touched(instance: DagsterInstance) -> None:
+    result = pipelines.nested.execute_in_process(instance=instance)
+    assert result.success
+    assert instance.get_run_by_id(result.run_id) is not None
+    assert touched(instance) == {result.run_id: 2}
+
+
+def test_the_event_log_is_seen_as_what_it_wraps(instance: DagsterInstance) -> None:
+    storage: Any = instance.event_log_storage
+    kinds = (SqliteEventLogStorage, PostgresEventLogStorage)
+    assert [isinstance(storage, each) for each in kinds].count(True) == 1
+    assert isinstance(storage, DataHubEventLogStorage)
+
+
+def test_of_a_pool_with_one_slot_the_second_claim_waits(instance: DagsterInstance) -> None:
+    storage = instance.event_log_storage
+    assert storage.supports_global_concurrency_limits
+    storage.set_concurrency_slots("pool", 1)
+    assert storage.claim_concurrency_slot("pool", "run 1", "step").is_claimed
+    assert not storage.claim_concurrency_slot("pool", "run 2", "step").is_claimed
+    storage.free_concurrency_slots_for_run("run 1")
+    assert storage.claim_concurrency_slot("pool", "run 2", "step").is_claimed
+
+
+def test_dagster_writes_batches_as_batches(
+    instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "10")
+    storage: Any = instance.event_log_storage
+    events = [planned("a"), planned("b")]
+    storage.store_event_batch(events)
+    assert len(instance.all_logs(RUN)) == 2
+
+
+def test_the_instance_can_be_inspected_migrated_and_reindexed(instance: DagsterInstance) -> None:
+    pipelines.nested.execute_in_process(instance=instance)
+    assert "event_log_storage" in instance.info_str()
+    assert "event_log_storage" in instance.schema_str()
+    instance.upgrade()
+    instance.reindex()
+    assert instance.event_log_storage.get_maximum_record_id() is not None
+
+
+def test_the_webserver_can_have_its_pooled_connections(instance: DagsterInstance) -> None:
+    instance.optimize_for_webserver(statement_timeout=5000, pool_recycle=3600, max_overflow=2)
+    instance.report_engine_event("hello", run_id=RUN, job_name="job")
+    instance.event_log_storage.store_event(entry("RUN_ENQUEUED"))
+    assert touched(instance) == {RUN: 1}
+
+
+def test_an_instance_opened_again_has_the_same_ledger(instance: DagsterInstance) -> None:
+    result = pipelines.nested.execute_in_process(instance=instance)
+    with DagsterInstance.from_ref(instance.get_ref()) as again:
+        assert touched(again) == {result.run_id: 2}
+        assert [each.run_id for each in again.get_runs()] == [result.run_id]
+
+
+# Where the SQLite databases are
+
+
+def test_style_b_without_a_backend_keeps_the_event_log_in_the_instances_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    with configured(tmp_path, **style_b()) as instance:
+        storage: Any = instance.event_log_storage
+        assert isinstance(storage, SqliteEventLogStorage)
+        pipelines.nested.execute_in_process(instance=instance)
+    assert tmp_path.joinpath("history", "runs", "index.db").exists()
+
+
+def test_style_b_without_a_backend_finds_the_log_also_where_artifacts_are_kept_apart(
+    tmp_path: Path,
+) -> None:
+    artifacts = {
+        "module": "dagster._core.storage.root",
+        "class": "LocalArtifactStorage",
+        "config": {"base_dir": str(tmp_path / "apart")},
+    }
+    with configured(tmp_path, local_artifact_storage=artifacts) as plain:
+        run_id = pipelines.nested.execute_in_process(instance=plain).run_id
+        events = len(plain.all_logs(run_id))
+    with configured(tmp_path, local_artifact_storage=artifacts, **style_b()) as instance:
+        assert len(instance.all_logs(run_id)) == events
+
+
+def test_style_a_without_a_storage_is_sqlite_in_dagster_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    write_yaml(tmp_path, **style_a(None))
+    with DagsterInstance.get() as instance:
+        run_id = pipelines.nested.execute_in_process(instance=instance).run_id
+        assert touched(instance) == {run_id: 2}
+    assert tmp_path.joinpath("history", "runs", "index.db").exists()
+
+
+def test_style_a_without_a_storage_says_what_to_write_where_dagster_home_is_not_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    with pytest.raises(ConfigurationError, match=r"storage: \{sqlite: \{base_dir: \.\.\.\}\}"):
+        configured(tmp_path, **style_a(None))
+
+
+def test_style_a_without_a_storage_says_what_to_write_where_dagster_home_is_another_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, other = tmp_path / "home", tmp_path / "other"
+    home.mkdir()
+    other.mkdir()
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    with pytest.raises(ConfigurationError, match="base_dir") as raised:
+        configured(other, **style_a(None))
+    assert str(home) in str(raised.value)
+    assert str(other) in str(raised.value)
+
+
+# Backends of every kind
+
+
+def test_style_a_wraps_a_storage_of_the_users_own(tmp_path: Path) -> None:
+    storage = {"custom": named(CustomStorage, base_dir=str(tmp_path))}
+    with configured(tmp_path, **style_a(storage)) as instance:
+        events: Any = instance.event_log_storage
+        assert isinstance(events, NoSqlEventLogStorage)
+        assert isinstance(instance.run_storage, InMemoryRunStorage)
+        run_id = pipelines.nested.execute_in_process(instance=instance).run_id
+        assert touched(instance) == {run_id: 2}
+        assert tmp_path.joinpath(FILE).exists()
+
+
+@pytest.mark.parametrize("kind", [ConsolidatedSqliteEventLogStorage, NoSqlEventLogStorage])
+def test_style_b_wraps_any_event_log_storage(tmp_path: Path, kind: type) -> None:
+    backend = named(kind, base_dir=str(tmp_path))
+    with configured(tmp_path, **style_b(backend)) as instance:
+        storage: Any = instance.event_log_storage
+        assert isinstance(storage, kind)
+        run_id = pipelines.nested.execute_in_process(instance=instance).run_id
+        assert touched(instance) == {run_id: 2}
+
+
+def test_dagsters_storage_that_older_versions_read_works_with_style_a(tmp_path: Path) -> None:
+    with configured(tmp_path, **style_a({"sqlite": {"base_dir": str(tmp_path)}})) as instance:
+        legacy = instance.get_ref().event_storage
+        assert legacy is not None
+        legacy.register_instance(instance)
+        legacy.store_event(entry("RUN_START"))
+        assert touched(instance) == {RUN: 1}
+        legacy.dispose()
+
+
+def test_the_backends_part_is_checked_by_dagster(tmp_path: Path) -> None:
+    with pytest.raises(DagsterInvalidConfigError, match="postgers"):
+        configured(tmp_path, **style_a({"postgers": {}}))
+    wrong = style_b()
+    wrong["event_log_storage"]["config"]["datahbu"] = {}
+    with pytest.raises(DagsterInvalidConfigError, match="datahbu"):
+        configured(tmp_path, **wrong)
+
+
+def test_an_event_log_on_postgres_beside_runs_on_sqlite_is_told_once(
+    tmp_path: Path, pg_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = named(PostgresEventLogStorage, postgres_url=pg_url)
+    with configured(tmp_path, **style_b(backend)) as instance:
+        pipelines.nested.execute_in_process(instance=instance)
+        pipelines.nested.execute_in_process(instance=instance)
+        told = [each for each in caplog.messages if "run_storage and schedule_storage" in each]
+        assert told == [mixture_of(instance)]
+
+
+def test_no_mixture_is_told_where_there_is_none(instance: DagsterInstance) -> None:
+    assert mixture_of(instance) is None
+
+
+# Our block never stops a process
+
+TYPO = "datahub: evn: there is no such option. Did you mean env?"
+WRONG_BLOCKS = {
+    "unknown option": ({"evn": "PROD"}, [TYPO]),
+    "no block": ([1, 2], ["datahub: expected a block of options"]),
+    "text": ("http://localhost:8080", ["datahub: expected a block of options"]),
+    "wrong type": ({"max_attempts": "many"}, ["datahub: max_attempts: expected Int"]),
+    "unset variable": ({"datahub_client_config": {"server": {"env": "NO_SUCH_VARIABLE"}}}, []),
+    "unimportable extractor": ({"asset_lineage_extractor": "no_such_module:function"}, []),
+    "empty": (None, []),
+}
+
+
+@pytest.mark.parametrize(("block", "warnings"), WRONG_BLOCKS.values(), ids=WRONG_BLOCKS)
+def test_whatever_stands_in_our_block_runs_go_on_and_are_captured(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, block: Any, warnings: list[str]
+) -> None:
+    with configured(tmp_path, **style_b(datahub=block)) as instance:
+        run_id = pipelines.nested.execute_in_process(instance=instance).run_id
+        assert touched(instance) == {run_id: 2}
+    with DagsterInstance.from_ref(instance.get_ref()):
+        pass
+    ours = [each.message for each in caplog.records if each.name == "dagster.datahub_eventlog"]
+    assert len(ours) == len(warnings)
+    assert all(each.startswith(start) for each, start in zip(ours, warnings, strict=True))
+
+
+def test_capture_can_be_switched_off_in_dagster_yaml(tmp_path: Path) -> None:
+    with configured(tmp_path, **style_b(datahub={"enabled": False})) as instance:
+        run_id = pipelines.nested.execute_in_process(instance=instance).run_id
+        assert instance.all_logs(run_id)
+        assert touched(instance) == {}
+
+
+def test_one_environment_variable_switches_off_what_dagster_yaml_switches_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATAHUB_EVENTLOG_ENABLED", "false")
+    with configured(tmp_path, **style_b(datahub={"enabled": True})) as instance:
+        pipelines.nested.execute_in_process(instance=instance)
+        assert touched(instance) == {}
+
+
+def test_dispatch_off_still_captures(tmp_path: Path) -> None:
+    with configured(tmp_path, **style_b(datahub={"dispatch": "off"})) as instance:
+        run_id = pipelines.nested.execute_in_process(instance=instance).run_id
+        assert touched(instance) == {run_id: 2}
+
+
+# Which process is which
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["python", "/venv/bin/dagster-daemon", "run", "-w", "workspace.yaml"], "daemon"),
+        (["python", "-m", "dagster._daemon", "run", "--instance-ref", "{}"], "daemon"),
+        (["python.exe", "C:/venv/Scripts/dagster-daemon.exe", "run"], "daemon"),
+        (["python", "/venv/bin/dagster-daemon", "liveness-check"], "other"),
+        (["python", "/venv/bin/dagster-webserver", "-p", "3000"], "server"),
+        (["python", "-m", "dagster_webserver"], "server"),
+        (["python", "-m", "dagster", "api", "grpc", "--socket", "/x"], "server"),
+        (["dagster", "code-server", "start"], "server"),
+        (["python", "-m", "dagster", "api", "execute_run", "{}"], "other"),
+        (["python", "-m", "dagster", "dev"], "other"),
+        (["python", "/venv/bin/dagster", "job", "execute"], "other"),
+        (["python", "script.py"], "other"),
+    ],
+)
+def test_a_process_is_known_by_its_command_line(argv: list[str], expected: str) -> None:
+    assert role(argv, {}) == expected
+
+
+@pytest.mark.parametrize(
+    ("argv", "value", "expected"),
+    [
+        (["python", "own_daemon.py"], "true", "daemon"),
+        (["python", "own_daemon.py"], "1", "daemon"),
+        (["python", "/venv/bin/dagster-daemon", "run"], "false", "other"),
+        (["python", "-m", "dagster", "api", "grpc"], "true", "server"),
+    ],
+)
+def test_an_environment_variable_says_so_where_it_is_not_seen(
+    argv: list[str], value: str, expected: str
+) -> None:
+    assert role(argv, {VARIABLE: value}) == expected
+
+
+def test_the_children_of_a_daemon_are_no_daemons(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "true")
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(role) == "other"
+
+
+# Importing
+
+
+def test_importing_the_storages_loads_nothing_that_they_do_not_need() -> None:
+    code = (
+        "import sys, dagster._core.storage.sqlite_storage, dagster._core.storage.legacy_storage;"
+        "before = set(sys.modules); import datahub_eventlog;"
+        "datahub_eventlog.DataHubStorage, datahub_eventlog.DataHubEventLogStorage;"
+        "print(*{each.split('.')[0] for each in set(sys.modules) - before})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) - sys.stdlib_module_names == {"datahub_eventlog"}
+
+
+def test_the_package_exports_what_users_name() -> None:
+    code = "import datahub_eventlog as d; print(*(getattr(d, each) is None for each in d.__all__))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {"False"}
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    import datahub_eventlog
+
+    with pytest.raises(AttributeError, match="NoSuchThing"):
+        _ = datahub_eventlog.NoSuchThing
+    assert "DataHubStorage" in dir(datahub_eventlog)

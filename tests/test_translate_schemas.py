@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datahub_eventlog.translate.schemas import (
+    column_schema,
+    data_type,
+    merged_schema,
+    schema_metadata,
+)
+from datahub_eventlog.values import Metadatum
+
+TYPES = {
+    "BooleanTypeClass": "BOOLEAN bool boolean Boolean BooleanType",
+    "NumberTypeClass": "NUMBER(38,0) INT64 FLOAT64 BIGNUMERIC(76,38) HUGEINT bigint LongType "
+    "decimal(10,2) int64 Int64 int64[pyarrow] float32 uint8 halffloat decimal128(10,2) TINYINT(1) "
+    "numeric DOUBLE double Nullable(Int32) money UBIGINT",
+    "StringTypeClass": "VARCHAR(16777216) STRING text StringType() string[pyarrow] large_string "
+    "Utf8 uuid FixedString(16) LowCardinality(Nullable(String)) object daterange str",
+    "BytesTypeClass": "BINARY(16) BYTES bytea BLOB varbinary binary GEOGRAPHY bit(3)",
+    "FixedTypeClass": "fixed_size_binary[16]",
+    "DateTypeClass": "DATE date date32[day] DateType",
+    "TimeTypeClass": "TIMESTAMP_NTZ(9) DATETIME timestamptz TIMESTAMP_S datetime64[ns] time64[us] "
+    "duration[ns] timedelta64[ns] TimestampType TimestampNTZType DateTime64(3) interval TIME",
+    "EnumTypeClass": "ENUM('a','b') category Categorical dictionary<values=string>",
+    "ArrayTypeClass": "ARRAY ARRAY<STRING> integer[] INTEGER[3] _int4 array<string> List(Int64) "
+    "VECTOR(FLOAT,256) list<item:string> ArrayType(StringType())",
+    "MapTypeClass": "MAP(VARCHAR,INTEGER) map<string,int>",
+    "RecordTypeClass": "VARIANT OBJECT JSON jsonb STRUCT<a> struct<a:int> Struct({'a':Int64}) row",
+    "UnionTypeClass": "UNION(num)",
+    "NullTypeClass": "? null Null whatever RANGE<DATE>",
+}
+LONG_TYPES = {
+    "character varying(255)": "StringTypeClass",
+    "double precision": "NumberTypeClass",
+    "timestamp without time zone": "TimeTypeClass",
+    "timestamp(6) with time zone": "TimeTypeClass",
+    "TIMESTAMP WITH TIME ZONE": "TimeTypeClass",
+    "datetime64[ns, UTC]": "TimeTypeClass",
+    "Datetime(time_unit='us', time_zone=None)": "TimeTypeClass",
+    "Decimal(precision=10, scale=2)": "NumberTypeClass",
+    "<class 'datetime.date'>": "DateTypeClass",
+    "": "NullTypeClass",
+    "bit varying(3)": "BytesTypeClass",
+}
+
+
+def column(name: str, native: str = "string", **more: Any) -> dict[str, Any]:
+    default: dict[str, Any] = {
+        "name": name,
+        "type": native,
+        "description": None,
+        "nullable": True,
+        "unique": False,
+        "constraints": [],
+        "tags": {},
+    }
+    return {**default, **more}
+
+
+def table(*columns: dict[str, Any], constraints: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {"columns": list(columns), "constraints": list(constraints)}
+
+
+def fields(schema: dict[str, Any], *partition_columns: str) -> dict[str, Any]:
+    aspect = schema_metadata("a.b", schema, partition_columns)
+    assert aspect.validate()
+    return {each.fieldPath: each for each in aspect.fields}
+
+
+@pytest.mark.parametrize(
+    ("native", "expected"),
+    [
+        *((native, expected) for expected, names in TYPES.items() for native in names.split()),
+        *LONG_TYPES.items(),
+    ],
+)
+def test_a_native_type_of_any_engine_has_datahubs_type(native: str, expected: str) -> None:
+    assert type(data_type(native).type).__name__ == expected
+
+
+@given(st.text())
+def test_whatever_is_written_as_a_type_is_taken(native: str) -> None:
+    assert data_type(native).validate()
+
+
+def test_a_column_keeps_its_native_type_description_and_tags() -> None:
+    found = fields(
+        table(column("id", "NUMBER(38,0)", description="The key.", tags={"pii": "", "level": "3"}))
+    )["id"]
+    assert (found.nativeDataType, found.description) == ("NUMBER(38,0)", "The key.")
+    tags = [each.tag for each in found.globalTags.tags]
+    assert tags == ["urn:li:tag:level:3", "urn:li:tag:pii"]
+
+
+def test_without_tags_a_column_has_no_tags_aspect() -> None:
+    assert fields(table(column("id")))["id"].globalTags is None
+
+
+@pytest.mark.parametrize("text", ["primary key", "PRIMARY KEY", "primary_key"])
+def test_a_column_that_is_a_primary_key_is_part_of_the_key(text: str) -> None:
+    schema = table(column("id", constraints=[text]), column("v"))
+    found = fields(schema)
+    assert (found["id"].isPartOfKey, found["id"].nullable) == (True, False)
+    assert (found["v"].isPartOfKey, found["v"].nullable) == (False, True)
+    assert schema_metadata("a", schema).primaryKeys == ["id"]
+
+
+def test_a_primary_key_can_be_a_constraint_of_the_table() -> None:
+    constraint = 'CONSTRAINT pk PRIMARY KEY ("Id", day)'
+    schema = table(column("id"), column("day"), column("v"), constraints=(constraint,))
+    aspect = schema_metadata("a", schema)
+    assert aspect.primaryKeys == ["id", "day"]
+    assert aspect.to_obj()["platformSchema"].popitem()[1] == {"rawSchema": constraint}
+
+
+def test_a_word_that_only_begins_like_a_primary_key_is_none() -> None:
+    assert (
+        schema_metadata("a", table(column("id", constraints=["primary keyless"]))).primaryKeys
+        is None
+    )
+
+
+def test_uniqueness_and_other_constraints_are_kept_beside_the_column() -> None:
+    found = fields(table(column("id", unique=True, constraints=["> 0"]), column("v")))
+    assert json.loads(found["id"].jsonProps) == {"unique": True, "constraints": ["> 0"]}
+    assert found["v"].jsonProps is None
+
+
+def test_the_column_of_the_partitions_is_marked() -> None:
+    found = fields(table(column("day"), column("v")), "day")
+    assert (found["day"].isPartitioningKey, found["v"].isPartitioningKey) == (True, None)
+
+
+def test_a_column_named_twice_counts_once() -> None:
+    assert list(fields(table(column("a", "int"), column("a", "text")))) == ["a"]
+
+
+def test_the_found_columns_are_completed_by_the_declared_ones() -> None:
+    found = table(column("ID", "int64"), column("new", "text"), column("guess", "?"))
+    declared = table(
+        column("id", "?", description="The key.", nullable=False, tags={"pii": ""}),
+        column("guess", "DATE"),
+        column("gone"),
+    )
+    merged = merged_schema(found, declared)
+    assert merged is not None
+    by_name = {each["name"]: each for each in merged["columns"]}
+    assert list(by_name) == ["ID", "new", "guess"]
+    assert by_name["ID"]["type"] == "int64"
+    assert by_name["ID"]["description"] == "The key."
+    assert by_name["ID"]["nullable"] is False
+    assert by_name["ID"]["tags"] == {"pii": ""}
+    assert by_name["guess"]["type"] == "DATE"
+
+
+def test_what_is_known_on_one_side_only_counts_as_it_is() -> None:
+    one = table(column("id"))
+    assert merged_schema(one, None) is one
+    assert merged_schema(None, one) is one
+    assert merged_schema(None, None) is None
+
+
+def test_the_column_schema_is_found_by_its_name_or_by_being_the_only_one() -> None:
+    named, other = table(column("a")), table(column("b"))
+    both = {
+        "dagster/column_schema": Metadatum("table_schema", named),
+        "dataframe_columns": Metadatum("table_schema", other),
+    }
+    assert column_schema(both) is named
+    assert column_schema({"dataframe_columns": both["dataframe_columns"]}) is other
+    two = {"x": Metadatum("table_schema", other), "y": Metadatum("table_schema", other)}
+    assert column_schema(two) is None
+    assert column_schema({"dagster/column_schema": Metadatum("table_schema", table())}) is None

@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from logs import RUN_ID, asset_key, path_of, run, text
+
+from datahub_eventlog.config import Config
+from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.tables import (
+    Evidence,
+    Subject,
+    evidence_of,
+    sql_platform,
+    subject_of,
+    winner,
+)
+from datahub_eventlog.values import AssetFacts, Materialization, Metadatum
+
+EXPLICIT = "urn:li:dataset:(urn:li:dataPlatform:hive,said.so,DEV)"
+CONVERTED = "urn:li:dataset:(urn:li:dataPlatform:kafka,orders,PROD)"
+
+
+def urn(platform: str, name: str, env: str = "PROD") -> str:
+    return f"urn:li:dataset:(urn:li:dataPlatform:{platform},{name},{env})"
+
+
+def subject(
+    key: str = "orders",
+    *kinds: str,
+    tags: Mapping[str, str] | None = None,
+    partition: str | None = None,
+    **metadata: str | Metadatum,
+) -> Subject:
+    """An asset; metadata names use `__` for what can't stand in a Python name."""
+    named = {
+        name.replace("dagster__", "dagster/").replace("dbt__", "dagster_dbt/"): value
+        for name, value in metadata.items()
+    }
+    values = {
+        name: value if isinstance(value, Metadatum) else text(value)
+        for name, value in named.items()
+    }
+    facts = AssetFacts(asset_key(key), kinds=kinds, tags=tags or {})
+    made = Materialization(asset_key(key), partition=partition, metadata=values)
+    return subject_of(asset_key(key), facts, made, run())
+
+
+def found(of: Subject, context: Context | None = None, **options: Any) -> Evidence | None:
+    return winner(evidence_of(of, context or Context(Config(**options))))
+
+
+def dataset(of: Subject, **options: Any) -> str | None:
+    evidence = found(of, **options)
+    return evidence.urn if evidence else None
+
+
+STRONGEST_FIRST = [
+    ("datahub_urn", EXPLICIT),
+    ("asset_keys_to_dataset_urn_converter", CONVERTED),
+    ("asset key", urn("snowflake", "db.s.t")),
+    ("dagster/table_name", urn("duckdb", "main.orders")),
+    ("dagster/uri", urn("s3", "bucket/orders")),
+    ("path of the I/O manager", urn("gcs", "other/orders")),
+]
+
+
+def test_each_piece_of_evidence_gives_way_to_every_stronger_one() -> None:
+    names: dict[str, Any] = {
+        "datahub_urn": EXPLICIT,
+        "dagster__table_name": "main.orders",
+        "dagster__storage_kind": "duckdb",
+        "dagster__uri": "s3://bucket/orders",
+        "path": path_of("gs://other/orders"),
+    }
+    context = Context(platform_urns={("prod", "snowflake", "db", "s", "t"): CONVERTED})
+    every = evidence_of(subject("prod/snowflake/db/s/t", **names), context)
+    assert [(each.source, each.urn) for each in every] == STRONGEST_FIRST
+    assert winner(every) == every[0]
+    assert winner(every[1:]) == every[1]
+    assert winner(()) is None
+
+
+def test_an_invalid_urn_is_said_to_be_wrong_and_the_next_evidence_counts() -> None:
+    first, second = evidence_of(
+        subject(
+            datahub_urn="snowflake.orders", dagster__table_name="a.b", dagster__storage_kind="mysql"
+        ),
+        Context(),
+    )
+    assert first.is_wrong
+    assert first.urn is None
+    assert "snowflake.orders" in str(first.reason)
+    assert second.urn == urn("mysql", "a.b")
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("prod/snowflake/db/schema/t", urn("snowflake", "db.schema.t")),
+        ("PROD/snowflake/db/Schema/T", urn("snowflake", "db.Schema.T")),
+        ("dev/s3/bucket", urn("s3", "bucket", "DEV")),
+        ("raw/jaffle/orders", None),
+        ("prod/snowflake", None),
+        ("orders", None),
+    ],
+)
+def test_a_long_key_names_a_table_only_if_it_begins_with_an_environment(
+    key: str, expected: str | None
+) -> None:
+    assert dataset(subject(key)) == expected
+
+
+def test_a_key_that_names_no_table_says_why() -> None:
+    (evidence,) = evidence_of(subject("raw/jaffle/orders"), Context())
+    assert evidence == Evidence(
+        "asset key", "raw/jaffle/orders", reason="'raw' is none of DataHub's environments"
+    )
+    assert not evidence.is_wrong
+
+
+def test_the_key_can_be_left_out() -> None:
+    of = subject("prod/snowflake/db/schema/t")
+    assert dataset(of, capture_dataset_from_asset_key=False) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "platform"),
+    [
+        ("snowflake", "snowflake"),
+        ("PostgreSQL", "postgres"),
+        ("big_query", "bigquery"),
+        ("sql server", "mssql"),
+        ("motherduck", "duckdb"),
+        ("delta lake", "delta-lake"),
+        ("AURORA_POSTGRES_WAREHOUSE", "postgres"),
+        ("homegrown", "homegrown"),
+    ],
+)
+def test_a_storage_kind_has_datahubs_name_for_the_platform(kind: str, platform: str) -> None:
+    of = subject(dagster__table_name="a.b.c", dagster__storage_kind=kind)
+    assert dataset(of) == urn(platform, "a.b.c")
+
+
+def test_the_storage_kind_can_be_a_tag_or_a_kind() -> None:
+    names: dict[str, Any] = {"dagster__table_name": "a.b.c"}
+    by_tag = subject(tags={"dagster/storage_kind": "snowflake"}, **names)
+    by_kind_tag = subject(tags={"dagster/kind/snowflake": ""}, **names)
+    by_kind = subject("orders", "python", "Snowflake", **names)
+    expected = urn("snowflake", "a.b.c")
+    assert [dataset(each) for each in (by_tag, by_kind_tag, by_kind)] == [expected] * 3
+
+
+def test_kinds_that_say_nothing_of_the_storage_name_no_table() -> None:
+    (evidence,) = evidence_of(
+        subject("orders", "python", "pandas", dagster__table_name="a.b"), Context()
+    )
+    assert evidence.urn is None
+    assert "storage_kind" in str(evidence.reason)
+
+
+def test_two_kinds_that_store_tables_are_no_evidence_for_either() -> None:
+    (evidence,) = evidence_of(
+        subject("orders", "postgres", "snowflake", dagster__table_name="a.b"), Context()
+    )
+    assert evidence.urn is None
+    assert "postgres, snowflake" in str(evidence.reason)
+
+
+def test_the_old_name_of_the_table_name_still_counts() -> None:
+    of = subject(dagster__relation_identifier="a.b", dagster__storage_kind="mysql")
+    assert dataset(of) == urn("mysql", "a.b")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("shop.main.orders", "shop.main.orders"),
+        ("/data/shop.duckdb.main.orders", "shop.main.orders"),
+        ("data/shop.db.main.orders", "shop.main.orders"),
+        ("C:\\data\\shop.duckdb.main.orders", "shop.main.orders"),
+        ("md:shop.main.orders", "shop.main.orders"),
+        (":memory:.main.orders", "memory.main.orders"),
+        ("shop.db.orders", "shop.db.orders"),
+        ('"shop"."main"."orders"', "shop.main.orders"),
+    ],
+)
+def test_a_table_in_duckdb_goes_by_its_database_and_not_by_its_file(
+    name: str, expected: str
+) -> None:
+    of = subject(dagster__table_name=name, dagster__storage_kind="duckdb")
+    assert dataset(of) == urn("duckdb", expected)
+
+
+def test_a_table_of_dbt_is_named_as_datahubs_dbt_source_names_it() -> None:
+    of = subject(
+        "orders",
+        "dbt",
+        "snowflake",
+        dagster__table_name="SHOP.Public.ORDERS",
+        dbt__unique_id="model.shop.orders",
+    )
+    assert dataset(of) == urn("snowflake", "shop.public.orders")
+
+
+def test_an_ephemeral_model_of_dbt_is_no_table() -> None:
+    of = subject("orders", "dbt", "snowflake", dagster__table_name="a.b.c")
+    ephemeral = {**of.metadata, "dagster-dbt/materialization_type": text("ephemeral")}
+    (evidence,) = evidence_of(Subject(of.key, ephemeral, of.tags, of.kinds), Context())
+    assert evidence.urn is None
+    assert "ephemeral" in str(evidence.reason)
+
+
+def test_a_table_of_dlt_lies_in_its_dataset() -> None:
+    of = subject(
+        "orders",
+        "dlt",
+        dagster__table_name="postgres.shop_schema.orders",
+        dagster__storage_kind="postgres",
+        destination_name="postgres",
+        dataset_name="shop",
+    )
+    assert dataset(of) == urn("postgres", "shop.orders")
+
+
+def test_the_connection_of_sling_is_no_part_of_a_tables_name() -> None:
+    names: dict[str, Any] = {
+        "dagster__table_name": "MY_PG.public.orders",
+        "dagster__storage_kind": "MY_PG",
+    }
+    assert dataset(subject("orders", "sling", "postgres", **names)) == urn(
+        "postgres", "public.orders"
+    )
+    assert dataset(subject("orders", "sling", **names)) is None
+
+
+def test_the_platform_instance_and_lower_case_are_as_in_datahubs_own_sources() -> None:
+    of = subject(dagster__table_name="DB.S.T", dagster__storage_kind="snowflake")
+    assert dataset(of) == urn("snowflake", "DB.S.T")
+    assert dataset(of, convert_urns_to_lowercase=True) == urn("snowflake", "db.s.t")
+    instance = {"snowflake": "eu"}
+    assert dataset(of, platform_instance_map=instance) == urn("snowflake", "eu.DB.S.T")
+    by_key = subject("prod/snowflake/db/s/t")
+    assert dataset(by_key, platform_instance_map=instance) == urn("snowflake", "eu.db.s.t")
+
+
+def test_the_environment_is_that_of_the_options_unless_the_key_names_it() -> None:
+    of = subject(dagster__table_name="a.b", dagster__storage_kind="mysql")
+    assert dataset(of, env="QA") == urn("mysql", "a.b", "QA")
+    assert dataset(subject("dev/mysql/a/b"), env="QA") == urn("mysql", "a.b", "DEV")
+
+
+def test_a_uri_is_a_file_or_an_object_and_no_database() -> None:
+    assert dataset(subject(dagster__uri="s3a://bucket/orders/")) == urn("s3", "bucket/orders")
+    (evidence,) = evidence_of(subject(dagster__uri="postgres://me:secret@host/shop"), Context())
+    assert evidence.urn is None
+
+
+def test_scratch_space_of_dagster_is_no_table() -> None:
+    context = Context(scratch=("/home/dagster/storage",))
+    (evidence,) = evidence_of(subject(path=path_of("/home/dagster/storage/orders")), context)
+    assert evidence.urn is None
+    assert not evidence.is_wrong
+    (evidence,) = evidence_of(subject(path=path_of(f"s3://b/{RUN_ID}/x")), Context())
+    assert evidence.urn is None
+
+
+@pytest.mark.parametrize(
+    ("path", "partition", "expected"),
+    [
+        ("s3://b/orders/2024-01-01", "2024-01-01", "b/orders"),
+        ("s3://b/orders/2024-01-01.parquet", "2024-01-01", "b/orders"),
+        ("s3://b/orders/eu/2024-01-01", "eu|2024-01-01", "b/orders"),
+        ("s3://b/orders", "2024-01-01", "b/orders"),
+        ("s3://b/orders/2024-01-01", None, "b/orders/2024-01-01"),
+    ],
+)
+def test_the_partitions_of_an_asset_lie_in_one_dataset(
+    path: str, partition: str | None, expected: str
+) -> None:
+    assert dataset(subject(partition=partition, path=path_of(path))) == urn("s3", expected)
+
+
+def test_what_the_materialisation_says_counts_more_than_the_definition() -> None:
+    facts = AssetFacts(("a",), metadata={"datahub_urn": text(CONVERTED)})
+    made = Materialization(("a",), metadata={"datahub_urn": text(EXPLICIT)})
+    assert dataset(subject_of(("a",), facts, made)) == EXPLICIT
+    assert dataset(subject_of(("a",), facts)) == CONVERTED
+    assert dataset(subject_of(("a",), None)) is None
+
+
+def test_the_language_of_the_sql_is_that_of_the_platform() -> None:
+    assert sql_platform(subject(), urn("snowflake", "a.b.c")) == "snowflake"
+    assert sql_platform(subject("orders", "trino"), urn("s3", "bucket/orders")) == "trino"
+    assert sql_platform(subject("orders", "duckdb"), None) == "duckdb"
+    assert sql_platform(subject(), None) is None
