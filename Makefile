@@ -18,6 +18,13 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+.PHONY: conformance conformance-postgres
+conformance: $(STAMP)
+	$(BIN)/python conformance --database sqlite
+
+conformance-postgres: $(STAMP)
+	$(BIN)/python conformance --database postgres
+
 constraints: $(STAMP)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --upgrade --no-header \

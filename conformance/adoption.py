@@ -16,12 +16,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import migrations
 import moved
 import pytest
 import suites
+import yaml
 from dagster import DagsterInstance
 from dagster._core.instance.ref import InstanceRef
-from dagster._core.storage.event_log.base import EventLogStorage
+from running import SERVER
 from sqlalchemy import make_url
 
 from datahub_eventlog import DataHubEventLogStorage
@@ -29,8 +31,6 @@ from datahub_eventlog.capture import process
 from datahub_eventlog.errors import LedgerUnavailable
 from datahub_eventlog.placement import ledger_of
 
-SERVER = "CONFORMANCE_POSTGRES"
-"""The environment variable with the URL of the Postgres server."""
 BLOCK = {"dispatch": "off"}
 """What stands under `datahub:`; nothing is delivered."""
 
@@ -41,13 +41,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--notes", type=Path, required=True)
 
 
-def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests() -> None:
     """Prepare this process, before anything of the tests is imported."""
-    moved.restore_names(early_config.rootpath)
+    moved.restore_names()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start wrapping, if this is that side, and noting."""
+    migrations.read_once()
     adoption = Adoption()
     if config.getoption("--side") == "wrapped":
         adoption.start()
@@ -113,7 +115,7 @@ class Adoption:
         def init(instance: DagsterInstance, *arguments: Any, **options: Any) -> None:
             storage = options.get("event_storage")
             if storage is not None and not issubclass(type(storage), DataHubEventLogStorage):
-                options["event_storage"] = DataHubEventLogStorage(storage, BLOCK)
+                options["event_storage"] = DataHubEventLogStorage.around(storage, BLOCK)
                 self.instances += 1
             original(instance, *arguments, **options)
 
@@ -128,15 +130,12 @@ def _written(
     overrides: Mapping[str, Any] | None = None,
 ) -> Mapping[str, Any]:
     """What dagster.yaml and the test say together."""
-    from dagster._core.instance.config import load_yaml_from_globs
+    path = Path(config_dir or base_dir, config_filename)
+    text = path.read_text() if path.exists() else ""
+    return {**(yaml.safe_load(text) or {}), **(overrides or {})}
 
-    path = os.path.join(config_dir or base_dir, config_filename)  # noqa: PTH118  # a pattern
-    return {**(load_yaml_from_globs(path) or {}), **(overrides or {})}
 
-
-def _adopted(
-    written: Mapping[str, Any], style: suites.Style, base_dir: str
-) -> Mapping[str, Any]:
+def _adopted(written: Mapping[str, Any], style: suites.Style, base_dir: str) -> Mapping[str, Any]:
     """The blocks of dagster.yaml that differ once the wrapper is named in it."""
     storage, event_log = written.get("storage"), written.get("event_log_storage")
     if storage is not None or (style == "A" and event_log is None):
@@ -212,7 +211,7 @@ def _where(call: pytest.CallInfo[None]) -> str:
     if call.excinfo is None:
         return "unknown"
     lines = [each for each in call.excinfo.traceback if "_tests" in str(each.path)]
-    where = f" at {lines[-1].path.name}:{lines[-1].lineno + 1}" if lines else ""
+    where = f" at {Path(lines[-1].path).name}:{lines[-1].lineno + 1}" if lines else ""
     return f"{call.excinfo.typename}{where}"
 
 
@@ -220,5 +219,3 @@ def _why(report: pytest.TestReport) -> str:
     if hasattr(report, "wasxfail"):
         return f"expected to fail {report.wasxfail}".strip()
     return str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
-
-

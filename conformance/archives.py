@@ -12,6 +12,8 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+CACHE = Path(__file__).parent.parent / ".conformance"
+"""What is fetched, unpacked and compiled; may be deleted at any time."""
 SINCE = (1, 12, 17)
 """The first Dagster whose source distribution has its tests; an older one runs those."""
 
@@ -27,22 +29,22 @@ def suite_version() -> str:
     return installed if numbers >= SINCE else ".".join(map(str, SINCE))
 
 
-def tests_of_dagster(cache: Path) -> Path:
+def tests_of_dagster() -> Path:
     """The folder that has the package `dagster_tests`."""
-    return _tests("dagster", suite_version(), cache)
+    return _tests("dagster", suite_version())
 
 
-def tests_of_dagster_postgres(cache: Path) -> Path:
+def tests_of_dagster_postgres() -> Path:
     """The folder that has the package `dagster_postgres_tests`, of the same release."""
     major, minor, patch = suite_version().split(".", maxsplit=2)
-    return _tests("dagster-postgres", f"{int(major) - 1}.{int(minor) + 16}.{patch}", cache)
+    return _tests("dagster-postgres", f"{int(major) - 1}.{int(minor) + 16}.{patch}")
 
 
-def _tests(name: str, release: str, cache: Path) -> Path:
-    folder = cache / "sources" / f"{name}-{release}"
+def _tests(name: str, release: str) -> Path:
+    folder = CACHE / "sources" / f"{name}-{release}"
     if not folder.exists():
-        archive = _archive(name, release, cache)
-        with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        archive = _archive(name, release)
+        with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
             _extract(archive, f"{name.replace('-', '_')}_tests", Path(scratch, "tests"))
             folder.parent.mkdir(exist_ok=True)
             Path(scratch, "tests").rename(folder)
@@ -58,16 +60,16 @@ def _extract(archive: Path, package: str, target: Path) -> None:
         for each in members:
             each.name = each.name.split("/", maxsplit=1)[1]
         safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-        tar.extractall(target, members, **safely)  # type: ignore[arg-type]  # noqa: S202
+        tar.extractall(target, members, **safely)  # type: ignore[arg-type]
 
 
-def _archive(name: str, release: str, cache: Path) -> Path:
+def _archive(name: str, release: str) -> Path:
     """The source distribution in the cache, fetched by pip if it isn't there."""
-    folder = cache / "archives"
+    folder = CACHE / "archives"
     folder.mkdir(parents=True, exist_ok=True)
     if not _found(folder, name, release):
         requirement = f"{name}=={release}"
-        command = [_python_with_pip(cache), "-m", "pip", "download", "--quiet", "--no-deps"]
+        command = [_python_with_pip(), "-m", "pip", "download", "--quiet", "--no-deps"]
         command += ["--no-binary", name, "--dest", str(folder), requirement]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -83,11 +85,11 @@ def _found(folder: Path, name: str, release: str) -> list[Path]:
     return [path for each in names for path in folder.glob(f"{each}-{release}.tar.gz")]
 
 
-def _python_with_pip(cache: Path) -> str:
+def _python_with_pip() -> str:
     """This Python, or one in an environment of its own where this one has no pip."""
     if find_spec("pip") is not None:
         return sys.executable
-    folder = cache / "pip"
+    folder = CACHE / "pip"
     python = folder / "bin" / "python"
     if not python.exists():
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,6 @@ class Outcome:
 MISSING = Outcome("missing")
 """The test was not run, or its process died in it."""
 
-Outcomes: TypeAlias = Mapping[str, Outcome]
-"""By the test's id."""
-
 
 class Verdict(Enum):
     """What the outcomes of one test say of the wrapper."""
@@ -34,12 +30,6 @@ class Verdict(Enum):
     UNSTEADY = "unsteady"
     """Different once, but that was the test's own doing, not the wrapper's."""
     DIFFERENT = "different"
-
-
-def differing(plain: Outcomes, wrapped: Outcomes) -> list[str]:
-    """The tests that did not end alike."""
-    tests = sorted({*plain, *wrapped})
-    return [each for each in tests if plain.get(each, MISSING) != wrapped.get(each, MISSING)]
 
 
 def verdict(plain: Sequence[Outcome], wrapped: Sequence[Outcome]) -> Verdict:
@@ -54,10 +44,3 @@ def verdict(plain: Sequence[Outcome], wrapped: Sequence[Outcome]) -> Verdict:
         return Verdict.UNSTEADY if {*wrapped} <= {*plain} else Verdict.DIFFERENT
     repeated = {*wrapped[1:]}
     return Verdict.UNSTEADY if repeated == {plain[0]} else Verdict.DIFFERENT
-
-
-def count(outcomes: Iterable[Outcome]) -> str:
-    """Such as `137 passed, 4 skipped`."""
-    results = [each.result for each in outcomes]
-    order = ("passed", "failed", "skipped", "missing")
-    return ", ".join(f"{results.count(each)} {each}" for each in order if each in results)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,11 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from archives import CACHE
 from comparison import Outcome
+from typing_extensions import Self
 
 HERE = Path(__file__).parent
 PATHS = (HERE, HERE / "unpublished", HERE.parent / "tests")
 """Where either side imports from, beside the tests."""
+SERVER = "CONFORMANCE_POSTGRES"
+"""The environment variable with the URL of the Postgres server."""
+MEMORY = Path("/dev/shm")
+"""A folder in memory, where there is one: SQLite waits for its files."""
+ROOM = 1 << 30
+"""Bytes that must be free there."""
 TIMEOUT = 300
 """Seconds in which each test must end."""
 
@@ -49,22 +58,31 @@ class Run:
 
     def __init__(self, side: Side, root: Path, paths: Sequence[Path], tests: Iterable[str]) -> None:
         """Start; `root` is the folder of the tests, `paths` are for their imports."""
-        self._folder = tempfile.TemporaryDirectory(prefix=f"conformance-{side}-")
+        self._folder = tempfile.TemporaryDirectory(prefix=f"conformance-{side}-", dir=_scratch())
         folder = Path(self._folder.name)
         self._notes = folder / "notes.jsonl"
         self._output = folder / "output.txt"
-        (folder / "work").mkdir()
+        work = folder / "work"
+        work.mkdir()
         (folder / "pytest.ini").write_text("[pytest]\n")
         command = [sys.executable, "-m", "pytest", "-p", "adoption", "-p", "pytest_timeout"]
-        command += ["-p", "no:cacheprovider", "-q", f"--timeout={TIMEOUT}", "--side", side]
+        command += [
+            "-p",
+            "no:cacheprovider",
+            "-q",
+            "--disable-warnings",
+            f"--timeout={TIMEOUT}",
+            "--side",
+            side,
+        ]
         command += ["-c", str(folder / "pytest.ini"), "--rootdir", str(root)]
         command += ["--notes", str(self._notes), *(str(root / each) for each in tests)]
         with self._output.open("w") as output:
             self._process = subprocess.Popen(
-                command, cwd=folder / "work", env=_environment(paths), stdout=output, stderr=output
+                command, cwd=work, env=_environment(paths, work), stdout=output, stderr=output
             )
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -91,14 +109,21 @@ def _note(line: Mapping[str, Any]) -> tuple[str, Note]:
     return line["test"], Note(outcome, **numbers)
 
 
-def _environment(paths: Sequence[Path]) -> Mapping[str, str]:
+def _scratch() -> Path | None:
+    """Where the tests' databases stand: in memory, if this system has such a folder."""
+    is_roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
+    return MEMORY if is_roomy and os.access(MEMORY, os.W_OK) else None
+
+
+def _environment(paths: Sequence[Path], work: Path) -> Mapping[str, str]:
     """This process's, without what would configure Dagster or us."""
     foreign = ("DATAHUB_", "DAGSTER_", "PYTEST_", "PYTHON")
     kept = {name: each for name, each in os.environ.items() if not name.startswith(foreign)}
     own = {
         "PYTHONPATH": os.pathsep.join(map(str, (*paths, *PATHS))),
-        # Alembic loads its scripts again for each instance: their compiled form saves half the time.
-        "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir(), "conformance-pycache")),
+        # Alembic loads its scripts again for each instance: half the time, unless compiled.
+        "PYTHONPYCACHEPREFIX": str(CACHE / "compiled"),
+        "TMPDIR": str(work),
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }
     return {**kept, **own}

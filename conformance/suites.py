@@ -28,9 +28,7 @@ _POSTGRES = "dagster_postgres_tests"
 
 SUITES: dict[Database, tuple[Suite, ...]] = {
     "sqlite": (
-        Suite(
-            "event log, sqlite", f"{_EVENT_LOG}::TestSqliteEventLogStorage", is_captured=True
-        ),
+        Suite("event log, sqlite", f"{_EVENT_LOG}::TestSqliteEventLogStorage", is_captured=True),
         Suite(
             "event log, consolidated sqlite",
             f"{_EVENT_LOG}::TestConsolidatedSqliteEventLogStorage",

@@ -245,14 +245,17 @@ class CapturingEventLogStorage(ForwardingEventLogStorage):
         self._datahub_note(events)
 
     def _datahub_note(self, events: Sequence[EventLogEntry]) -> None:
+        if self._datahub_config.enabled:
+            for run_id, kinds in _captured(events).items():
+                self._datahub_capture(run_id, kinds)
+
+    def _datahub_capture(self, run_id: str, kinds: Collection[str]) -> None:
         try:
-            if self._datahub_config.enabled:
-                for run_id, kinds in _captured(events).items():
-                    self._datahub_capture(run_id, kinds)
+            self._datahub_touch_if_due(run_id, kinds)
         except Exception as error:  # noqa: BLE001  # whatever it is, the event is stored
             process().complaints.complain(f"An event could not be captured: {_words(error)}")
 
-    def _datahub_capture(self, run_id: str, kinds: Collection[str]) -> None:
+    def _datahub_touch_if_due(self, run_id: str, kinds: Collection[str]) -> None:
         touches = process().touches
         if not STARTS.isdisjoint(kinds):
             touches.keep(run_id, _facts(run_id))

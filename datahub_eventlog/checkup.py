@@ -11,7 +11,7 @@ from dagster import DagsterInstance
 
 from datahub_eventlog import sinks
 from datahub_eventlog.config import Config, inline_token
-from datahub_eventlog.dispatcher.starting import NEEDED
+from datahub_eventlog.dispatcher.starting import NEEDED, where
 from datahub_eventlog.dispatcher.translation import ForExtractor
 from datahub_eventlog.errors import DataHubEventLogError
 from datahub_eventlog.extractor import Extractor
@@ -89,7 +89,7 @@ def _configuration(operations: Operations) -> Finding:
             " datahub_kafka_config or datahub_file_config"
         )
     else:
-        return Finding(is_ok=True, what="datahub", text=f"the target is {config.target}")
+        return Finding(is_ok=True, what="datahub", text=f"delivers to {where(config.target)}")
     return Finding(is_ok=False, what="datahub", text=text)
 
 

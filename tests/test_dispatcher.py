@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -352,8 +353,13 @@ def test_a_run_that_nobody_noted_is_found_by_the_reconciler(tmp_path: Path) -> N
         with configured(tmp_path) as plain:
             run_id = two_ops.execute_in_process(instance=plain).run_id
         assert scene.counts() == {}
-        reconciler = Reconciler(scene.ledger, scene.source, timedelta(days=30))
+        later = [time.time()]
+        reconciler = Reconciler(
+            scene.ledger, scene.source, timedelta(days=30), clock=lambda: later[0]
+        )
 
+        assert reconciler.run_once() == 0
+        later[0] += 60
         assert reconciler.run_once() == 1
         scene.dispatcher().run_once()
         assert _states(scene.sink.proposals, run_id) == ["STARTED", "COMPLETE"]

@@ -46,6 +46,11 @@ def filled(engine: Engine) -> Ledger:
     return ledger
 
 
+def execute(engine: Engine, statement: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+
+
 def plan(engine: Engine, explain: str) -> str:
     dialect = {"sqlite": sqlite, "postgresql": postgresql}[engine.dialect.name].dialect()
     query = candidates(instant(None), 10).compile(
@@ -70,15 +75,19 @@ def test_the_lease_query_searches_its_index_on_sqlite(tmp_path: Path) -> None:
 def test_the_lease_query_searches_its_index_on_postgres(postgres_url: str) -> None:
     engine = create_engine(postgres_url)
     ledger = filled(engine)
-    for statement in ("SELECT 1", "ANALYZE datahub_eventlog_runs"):
-        with engine.begin() as connection:
-            connection.execute(text(statement))
-        found = plan(engine, "EXPLAIN")
-        assert found.count("Index Scan using datahub_eventlog_runs_due") == 2
-        assert found.count("Index Cond") == 2
-        assert "Filter" not in found
-        assert "Sort" not in found
+    execute(engine, "ANALYZE datahub_eventlog_runs")
+    found = plan(engine, "EXPLAIN")
+    assert found.count("datahub_eventlog_runs_due") == 2
+    assert found.count("Index Cond: ((backfilled = ") == 2
+    assert found.count("(due <= ") >= 2
+    assert "Seq Scan" not in found
     assert len(ledger.lease("test", 200, MINUTE)) == 100
+    # A backlog is read from its oldest end, not sorted at every poll.
+    execute(engine, "UPDATE datahub_eventlog_runs SET due = first_touch")
+    execute(engine, "ANALYZE datahub_eventlog_runs")
+    found = plan(engine, "EXPLAIN")
+    assert found.count("Index Scan using datahub_eventlog_runs_due") == 2
+    assert "Sort" not in found
     engine.dispose()
 
 

@@ -7,22 +7,23 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pipelines
 import pytest
-from deployment import Deployment, eventually, postgres_yaml, sqlite_yaml
+from deployment import DEADLINE, Deployment, eventually, postgres_yaml, sqlite_yaml
 from sqlalchemy import make_url
 
 from datahub_eventlog.definitions import decode
 from datahub_eventlog.placement import ledger_of
 
 PIPELINES = pipelines.__file__
-TTL = timedelta(minutes=1)
-PLAIN_SQLITE: dict[str, Any] = {}
 
 
 @pytest.fixture
@@ -54,14 +55,13 @@ def either_home(
     return home
 
 
-def execute(home: Deployment, job: str, *, check: bool = True) -> str:
+def execute(home: Deployment, job: str) -> None:
     """Execute a job in processes of its own, one for each step."""
-    arguments = ("job", "execute", "-f", PIPELINES, "-a", "defs", "-j", job)
-    return home.run("dagster", *arguments, check=check).stderr
+    home.run("dagster", "job", "execute", "-f", PIPELINES, "-a", "defs", "-j", job)
 
 
 def script(home: Deployment, code: str) -> str:
-    """Run a program of a user's, which finds the tests' modules."""
+    """Run a program of a user's, and return what it printed as errors."""
     path = os.pathsep.join([str(Path(PIPELINES).parent), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -69,22 +69,49 @@ def script(home: Deployment, code: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=DEADLINE,
     )
     assert done.returncode == 0, done.stderr
     return done.stderr
 
 
 def states(home: Deployment) -> dict[str, str | None]:
+    """The states of the runs in the ledger, by their jobs."""
     with home.instance() as instance:
-        ledger = ledger_of(instance, patience=1)
+        ledger = ledger_of(instance, patience=5)
         return {each.job_name: ledger.state(each.run_id) for each in instance.get_runs()}
 
 
-def beat(home: Deployment) -> None:
-    """Have a dispatcher be alive, without having one."""
+@contextmanager
+def dispatcher_alive(home: Deployment) -> Iterator[None]:
+    """Have a dispatcher's heartbeat without a dispatcher."""
+    done = threading.Event()
     with home.instance() as instance:
-        ledger_of(instance, patience=1).heartbeat("elsewhere", 1, "0")
+        ledger = ledger_of(instance, patience=5)
+
+        def beat() -> None:
+            ledger.heartbeat("elsewhere", 1, "0")
+            while not done.wait(1):
+                ledger.heartbeat("elsewhere", 1, "0")
+
+        thread = threading.Thread(target=beat)
+        thread.start()
+        eventually(ledger.dispatchers, "the first heartbeat")
+        yield
+        done.set()
+        thread.join()
+
+
+IN_PROCESS = """
+import dagster, pipelines
+instance = dagster.DagsterInstance.get()
+pipelines.nested.execute_in_process(instance=instance)
+"""
+ENDS_BADLY = """
+import dagster, pipelines
+with dagster.DagsterInstance.get() as instance:
+    pipelines.failing.execute_in_process(instance=instance, raise_on_error=False)
+"""
 
 
 # A run's own process delivers it, if nobody else is there
@@ -98,15 +125,39 @@ def test_a_run_of_several_processes_delivers_itself_where_no_dispatcher_is_alive
     assert len(list(files.glob("*.json"))) == 1
 
 
-def test_a_failed_run_delivers_itself_too(home: Deployment) -> None:
-    execute(home, "failing", check=False)
+def test_runs_executed_in_process_are_delivered_when_the_program_ends(
+    either_home: Deployment, files: Path
+) -> None:
+    script(either_home, f"{IN_PROCESS}\ndagster.materialize([pipelines.orders], instance=instance)")
+    assert states(either_home) == {"nested": "delivered", "__ephemeral_asset_job__": "delivered"}
+    assert len(list(files.glob("*.json"))) == 2
+
+
+def test_a_run_executed_in_process_is_delivered_when_its_instance_is_disposed(
+    home: Deployment,
+) -> None:
+    script(home, f"import os{ENDS_BADLY}os._exit(0)")
     assert states(home) == {"failing": "delivered"}
 
 
-def test_a_run_is_left_to_a_dispatcher_that_is_alive(either_home: Deployment, files: Path) -> None:
-    beat(either_home)
-    execute(either_home, "nested")
-    assert states(either_home) == {"nested": "pending"}
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_delivers_the_run_that_it_executed(home: Deployment) -> None:
+    code = f"""
+import multiprocessing
+def work():
+    {"; ".join(IN_PROCESS.strip().splitlines())}
+child = multiprocessing.get_context("fork").Process(target=work)
+child.start()
+child.join()
+"""
+    script(home, code)
+    assert states(home) == {"nested": "delivered"}
+
+
+def test_a_run_is_left_to_a_dispatcher_that_is_alive(home: Deployment, files: Path) -> None:
+    with dispatcher_alive(home):
+        script(home, ENDS_BADLY)
+    assert states(home) == {"failing": "pending"}
     assert not files.exists()
 
 
@@ -115,23 +166,29 @@ def test_a_run_delivers_itself_only_if_it_is_asked_to(
     home: Deployment, datahub: dict[str, Any], dispatch: str
 ) -> None:
     home.write(sqlite_yaml({**datahub, "dispatch": dispatch}))
-    execute(home, "failing", check=False)
+    script(home, ENDS_BADLY)
     assert states(home) == {"failing": "pending"}
 
 
-def test_without_a_target_a_run_is_only_captured(home: Deployment) -> None:
-    home.write(sqlite_yaml({}))
-    errors = execute(home, "failing", check=False)
+SECRET = {"server": {"env": "NOT_SET_IN_A_RUN_POD"}, "token": {"env": "NEITHER"}}
+
+
+@pytest.mark.parametrize(
+    "block", [{}, {"datahub_client_config": SECRET}], ids=["no target", "no secret"]
+)
+def test_a_process_that_cannot_deliver_captures_and_says_nothing(
+    home: Deployment, block: dict[str, Any]
+) -> None:
+    home.write(sqlite_yaml(block))
+    errors = script(home, ENDS_BADLY)
     assert states(home) == {"failing": "pending"}
     assert "datahub" not in errors.lower()
 
 
-def test_without_the_secret_a_run_is_only_captured(home: Deployment) -> None:
-    client = {"server": {"env": "NOT_SET_IN_A_RUN_POD"}, "token": {"env": "NEITHER"}}
-    home.write(sqlite_yaml({"datahub_client_config": client}))
-    errors = execute(home, "failing", check=False)
+def test_without_the_extra_a_program_leaves_its_runs_to_others(home: Deployment) -> None:
+    errors = script(home, f"import sys\nsys.modules['datahub'] = None\n{ENDS_BADLY}")
     assert states(home) == {"failing": "pending"}
-    assert "NOT_SET_IN_A_RUN_POD" not in errors
+    assert "datahub" not in errors.lower()
 
 
 def test_a_server_that_never_answers_does_not_keep_a_run_from_ending(home: Deployment) -> None:
@@ -139,121 +196,89 @@ def test_a_server_that_never_answers_does_not_keep_a_run_from_ending(home: Deplo
         server = f"http://127.0.0.1:{silent.getsockname()[1]}"
         client = {"server": server, "timeout_sec": 600}
         home.write(sqlite_yaml({"datahub_client_config": client, "exit_timeout": 2}))
-        execute(home, "failing", check=False)
+        script(home, ENDS_BADLY)
     assert states(home) == {"failing": "pending"}
 
 
-IN_PROCESS = """
-import dagster, pipelines
-instance = dagster.DagsterInstance.get()
-pipelines.nested.execute_in_process(instance=instance)
-dagster.materialize([pipelines.orders], instance=instance)
-"""
-
-
-def test_runs_executed_in_process_are_delivered_when_the_program_ends(
-    either_home: Deployment, files: Path
-) -> None:
-    script(either_home, IN_PROCESS)
-    assert states(either_home) == {"nested": "delivered", "__ephemeral_asset_job__": "delivered"}
-    assert len(list(files.glob("*.json"))) == 2
-
-
-def test_runs_executed_in_process_are_delivered_when_their_instance_is_disposed(
-    home: Deployment,
-) -> None:
-    code = """
-import dagster, os, pipelines
-with dagster.DagsterInstance.get() as instance:
-    pipelines.nested.execute_in_process(instance=instance)
-os._exit(0)
-"""
-    script(home, code)
-    assert states(home) == {"nested": "delivered"}
-
-
 def test_an_instance_whose_directory_is_gone_is_not_made_again(home: Deployment) -> None:
-    code = """
-import dagster, os, pipelines, shutil
-instance = dagster.DagsterInstance.get()
-pipelines.nested.execute_in_process(instance=instance)
-shutil.rmtree(os.environ["DAGSTER_HOME"])
-"""
-    script(home, code)
+    script(home, f"{IN_PROCESS}\nimport os, shutil\nshutil.rmtree(os.environ['DAGSTER_HOME'])")
     assert not home.home.exists()
 
 
-def test_without_the_extra_a_program_leaves_its_runs_to_others(home: Deployment) -> None:
-    errors = script(home, f"import sys\nsys.modules['datahub'] = None\n{IN_PROCESS}")
-    assert set(states(home).values()) == {"pending"}
-    assert "datahub_eventlog" not in errors
+# What is loaded, and how often
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_child_delivers_the_run_that_it_executed(home: Deployment) -> None:
-    code = f"""
-import multiprocessing
-def work():
-    {"; ".join(IN_PROCESS.split(chr(10))[1:4])}
-if __name__ == "__main__":
-    child = multiprocessing.get_context("fork").Process(target=work)
-    child.start()
-    child.join()
-"""
-    script(home, code)
-    assert states(home) == {"nested": "delivered"}
+@dataclass(frozen=True)
+class Observed:
+    """What the processes of one run did."""
+
+    modules: Mapping[str, set[str]]
+    """By the role of the process: run or step."""
+    loads: list[str]
+    """The process ids of those that loaded the user's code, once for each time."""
 
 
-# What is loaded
+@pytest.fixture(scope="module")
+def observed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Observed]:
+    """A run of several processes, with plain Dagster and with a dispatcher alive elsewhere."""
+    folder = tmp_path_factory.mktemp("observed")
+    backend = {
+        "module": "dagster._core.storage.event_log",
+        "class": "SqliteEventLogStorage",
+        "config": {"base_dir": str(folder / "plain" / "history" / "runs")},
+    }
+    plain = Deployment(folder / "plain", {"event_log_storage": backend})
+    ours = Deployment(folder / "ours", sqlite_yaml({}))
+    with dispatcher_alive(ours):
+        return {"plain": observe(plain), "ours": observe(ours)}
 
 
-def modules(folder: Path, role: str) -> set[str]:
-    found = [each.read_text().split() for each in folder.glob(f"{role}-*")]
-    assert found
-    return {name for names in found for name in names}
+def observe(home: Deployment) -> Observed:
+    loads, folder = home.home / "loads", home.home / "modules"
+    folder.mkdir()
+    home.environment = {pipelines.LOADS: str(loads), pipelines.MODULES: str(folder)}
+    execute(home, "nested")
+    found = {role: set[str]() for role in ("run", "step")}
+    for path in folder.iterdir():
+        found[path.name.split("-")[0]].update(path.read_text().split())
+    return Observed(found, loads.read_text().split())
 
 
 @pytest.mark.parametrize("role", ["run", "step"])
 def test_the_processes_of_a_run_load_nothing_that_plain_dagster_does_not(
-    home: Deployment, tmp_path: Path, role: str
+    observed: dict[str, Observed], role: str
 ) -> None:
-    loaded = {}
-    for name, storage in {"plain": PLAIN_SQLITE, "ours": home.storage}.items():
-        folder = tmp_path / name
-        folder.mkdir()
-        home.write(storage)
-        if name == "ours":
-            beat(home)
-        home.environment = {pipelines.MODULES: str(folder)}
-        execute(home, "nested")
-        loaded[name] = modules(folder, role)
+    loaded = {name: each.modules[role] for name, each in observed.items()}
+    assert "dagster._core.execution.api" in loaded["plain"]
     extra = {each.split(".")[0] for each in loaded["ours"] - loaded["plain"]}
     assert extra - sys.stdlib_module_names == {"datahub_eventlog"}
 
 
-def test_the_users_code_is_loaded_once_in_each_process_as_in_plain_dagster(
-    home: Deployment, tmp_path: Path
+def test_a_step_loads_neither_the_ledger_nor_what_reads_definitions(
+    observed: dict[str, Observed],
 ) -> None:
-    loads = {}
-    for name, storage in {"plain": PLAIN_SQLITE, "ours": home.storage}.items():
-        home.write(storage)
-        home.environment = {pipelines.LOADS: str(tmp_path / name)}
-        execute(home, "nested")
-        loads[name] = (tmp_path / name).read_text().split()
-    assert len(loads["ours"]) == len(set(loads["ours"])) == len(loads["plain"])
+    ours = {each for each in observed["ours"].modules["step"] if each.startswith("datahub_event")}
+    assert "datahub_eventlog.capture" in ours
+    assert not {"datahub_eventlog.ledger", "datahub_eventlog.definitions"} & ours
 
 
-def test_the_definitions_are_stored_by_the_run_and_not_once_more_by_its_steps(
+def test_the_users_code_is_loaded_once_in_each_process_as_in_plain_dagster(
+    observed: dict[str, Observed],
+) -> None:
+    loads = observed["ours"].loads
+    assert len(loads) == len(set(loads)) == len(observed["plain"].loads)
+
+
+def test_the_definitions_are_stored_by_the_run_and_a_short_run_is_touched_twice(
     home: Deployment,
 ) -> None:
-    beat(home)
+    home.write(sqlite_yaml({"touch_interval": 600}))
     execute(home, "assets")
     with home.instance() as instance:
-        (run,) = instance.get_runs()
-        ledger = ledger_of(instance, patience=1)
-        (lease,) = ledger.lease("test", 9, TTL)
-        assert (lease.run_id, lease.touches) == (run.run_id, 2)
+        ledger = ledger_of(instance, patience=5)
+        (lease,) = ledger.lease("test", 9, timedelta(minutes=1))
         packed = ledger.facts(lease.definitions or "")
+    assert lease.touches == 2
     assert packed is not None
     assert decode(packed).assets["elsewhere",].group == "landing"
 
@@ -268,7 +293,7 @@ def test_the_daemon_delivers_from_a_thread_until_it_is_told_to_end(
     with either_home.instance() as instance:
         ledger = ledger_of(instance, patience=5)
         eventually(ledger.dispatchers, "the daemon's dispatcher beats")
-        execute(either_home, "nested")
+        script(either_home, ENDS_BADLY)
         (run,) = instance.get_runs()
         eventually(lambda: ledger.state(run.run_id) == "delivered", "the run is delivered")
         daemon.send_signal(signal.SIGTERM)

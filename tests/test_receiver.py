@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datahub.emitter.serialization_helper import pre_json_transform
+from datahub.metadata.schema_classes import OwnerClass, UpstreamClass
+from datahub.specific.dataset import DatasetPatchBuilder
 from proposals import body, dataset_urn, instance_urn, properties, run_event, tag
 from receiver import Receiver, Remote
 
@@ -110,6 +113,38 @@ def test_a_patch_adds_to_what_is_there_and_can_be_sent_again(receiver: Receiver)
     assert receiver.aspect(URN, "globalTags") == {
         "tags": [{"tag": "urn:li:tag:mine"}, {"tag": "urn:li:tag:x"}]
     }
+
+
+def test_the_clients_own_patches_are_understood(receiver: Receiver) -> None:
+    patches = (
+        DatasetPatchBuilder(URN)
+        .add_owner(OwnerClass("urn:li:corpuser:a", "DATAOWNER"))
+        .add_owner(OwnerClass("urn:li:corpuser:b", "DATAOWNER"))
+        .remove_owner("urn:li:corpuser:b")
+        .add_custom_property("one", "1")
+        .add_upstream_lineage(UpstreamClass(dataset_urn("b"), "TRANSFORMED"))
+        .build()
+    )
+    status, text = post(receiver, *(pre_json_transform(each.to_obj()) for each in patches))
+    assert status == 200, text
+    state = receiver.aspects(URN)
+    assert state["datasetProperties"] == {"customProperties": {"one": "1"}}
+    assert [each["owner"] for each in state["ownership"]["owners"]] == ["urn:li:corpuser:a"]
+    assert [each["dataset"] for each in state["upstreamLineage"]["upstreams"]] == [dataset_urn("b")]
+    assert post(receiver, *(pre_json_transform(each.to_obj()) for each in patches))[0] == 200
+    assert receiver.aspects(URN) == state
+
+
+def test_column_lineage_is_patched_by_its_own_keys(receiver: Receiver) -> None:
+    fields = [f"urn:li:schemaField:({dataset_urn(name)},f)" for name in "abc"]
+    for upstream in fields[1:]:
+        path = f"/fineGrainedLineages/NONE/{fields[0]}/NONE/{upstream}"
+        patch = [{"op": "add", "path": path, "value": {"confidenceScore": 1.0}}]
+        assert post(receiver, raw(URN, "upstreamLineage", patch, changeType="PATCH"))[0] == 200
+    value = receiver.aspect(URN, "upstreamLineage")
+    assert value is not None
+    (lineage,) = value["fineGrainedLineages"]
+    assert (lineage["downstreams"], lineage["upstreams"]) == (fields[:1], fields[1:])
 
 
 @pytest.mark.parametrize(

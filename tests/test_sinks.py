@@ -117,6 +117,13 @@ def test_a_probe_knows_a_web_page_from_gms(receiver: Receiver) -> None:
     assert ":9002/api/gms" in found.text
 
 
+def test_a_probe_finds_a_redirect_that_delivery_could_not_follow(receiver: Receiver) -> None:
+    receiver.fault("redirect", location=f"{receiver.url}/config?elsewhere", count=1)
+    (found,) = probe(RestTarget(receiver.url, token=TOKEN))
+    assert not found.is_ok
+    assert "make `server` the final address" in found.text
+
+
 def test_a_probe_says_that_gms_is_not_up() -> None:
     (found,) = probe(RestTarget("http://127.0.0.1:1"))
     assert not found.is_ok

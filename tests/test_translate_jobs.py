@@ -100,13 +100,14 @@ def test_every_op_node_is_a_job_whether_it_ran_or_not() -> None:
 
 
 def test_an_op_has_its_facts_as_plain_strings() -> None:
+    said = {"n": Metadatum("int", 2), "datahub.outputs": text("a dataset, told as lineage")}
     described = Op(
         handle="again",
         name="clean",
         description="Cleans.",
         tags={"dagster/compute_kind": "sql"},
         inputs=(Port("rows", "DataFrame", "all of them", is_required=False),),
-        outputs=(Port("result", is_dynamic=True, metadata={"n": Metadatum("int", 2)}),),
+        outputs=(Port("result", is_dynamic=True, metadata=said),),
         pool="db",
     )
     info = of_job(log(ops=[described]), "again")

@@ -469,7 +469,10 @@ OPS = [
 ]
 PLANNED = {each.key: each for each in STEPS}
 DECLARED = Definitions(
-    assets=DEPS.assets,
+    assets=facts(
+        asset_facts("orders"),
+        asset_facts("sales", "external", "orders", metadata=declares(C), group="shop"),
+    ).assets,
     ports={
         "pack": PortFacts(inputs={"x": declares(C)}),
         "work": PortFacts(outputs={"result": declares(B, side="outputs")}),
@@ -561,6 +564,7 @@ OPTIONS = st.fixed_dictionaries(
     {
         "connect_ops_to_ops": st.booleans(),
         "emit_assets": st.booleans(),
+        "materialize_dependencies": st.booleans(),
         "platform_instance": st.sampled_from([None, "east"]),
     }
 )

@@ -13,10 +13,10 @@ from logs import T0, text
 from datahub_eventlog.config import Config
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.queries import (
+    Queries,
     Query,
     QueryLineage,
     query_lineage,
-    query_proposals,
     query_text,
     query_urn,
     shape_of,
@@ -325,7 +325,10 @@ def test_a_query_has_the_urn_that_the_sensor_plugin_gives_it() -> None:
 def test_a_query_is_an_entity_with_the_tables_it_is_about() -> None:
     query = Query("SELECT a FROM x", "snowflake")
     subjects = {urn("db.s.x"), urn("db.s.a")}
-    catalog = Catalog().deliver(query_proposals(query, subjects, T0, "run"))
+    queries = Queries()
+    queries.add(query, [urn("db.s.x")], T0 - 1)
+    queries.add(query, [urn("db.s.a")], T0)
+    catalog = Catalog().deliver(queries.proposals("run"))
     this = query_urn(query)
     properties = catalog.of(this, "queryProperties")
     assert properties["statement"] == {"value": "SELECT a FROM x", "language": "SQL"}

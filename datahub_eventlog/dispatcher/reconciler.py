@@ -12,6 +12,8 @@ from datahub_eventlog.source import OVERLAP, Source
 
 EVERY = timedelta(minutes=3)
 PAGE = 500
+GRACE = timedelta(seconds=30)
+"""A run is made before its first event is stored: that long, nobody misses it."""
 
 logger = logging.getLogger("dagster.datahub_eventlog")
 
@@ -49,16 +51,19 @@ class Reconciler:
 
     def _add_missing(self) -> int:
         """Follow the runs' updates from the watermark on, page by page."""
+        newest = self._clock() - GRACE.total_seconds()
         oldest = self._clock() - self._retention.total_seconds()
         mark = max(self._ledger.watermark() - OVERLAP.total_seconds(), oldest)
         added = 0
-        while updated := self._source.updated(mark, PAGE):
+        while True:
+            page = self._source.updated(mark, PAGE)
+            settled = [each for each in page if each.time <= newest]
             # A tag on an old run counts as an update: its row was removed for good.
-            recent = [each.run_id for each in updated if (each.ended or mark) >= oldest]
+            recent = [each.run_id for each in settled if (each.ended or mark) >= oldest]
             added += len(self._ledger.add(recent, backfilled=False))
-            reached = updated[-1].time
-            self._ledger.set_watermark(reached)
-            if len(updated) < PAGE or reached <= mark:
-                break
-            mark = reached
-        return added
+            if not settled or settled[-1].time <= mark:
+                return added
+            mark = settled[-1].time
+            self._ledger.set_watermark(mark)
+            if len(settled) < PAGE:
+                return added

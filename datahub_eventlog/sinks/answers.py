@@ -72,7 +72,10 @@ class TimedOut(DeliveryError):
 
 def public(url: str) -> str:
     """An address as it may be shown: without user, password and query."""
-    split = urllib.parse.urlsplit(url)
+    try:
+        split = urllib.parse.urlsplit(url)
+    except ValueError:
+        return "the configured address"
     host = split.netloc.rpartition("@")[2]
     return urllib.parse.urlunsplit((split.scheme, host, split.path, "", ""))
 
@@ -94,7 +97,7 @@ def judge(response: requests.Response, url: str) -> Mapping[str, Any]:
 
 
 def _redirected(response: requests.Response, url: str) -> Mapping[str, Any]:
-    if response.status_code in LOSING_REDIRECTS and response.request.method != "GET":
+    if response.status_code in LOSING_REDIRECTS:
         there = public(urllib.parse.urljoin(url, response.headers["Location"]))
         raise Misconfigured(f"{url} redirects to {there}: make `server` the final address")
     return {}

@@ -191,7 +191,7 @@ def _emitter(target: KafkaTarget, more: Mapping[str, Any]) -> DatahubKafkaEmitte
             schema_registry_config={"timeout": PATIENCE},
             producer_config=producer_config,
         )
-        return DatahubKafkaEmitter(KafkaEmitterConfig(connection=connection))
+        return DatahubKafkaEmitter(_emitter_config(connection))
     except ValidationError as error:
         reasons = "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors())
         raise _wrong(reasons) from None
@@ -199,6 +199,13 @@ def _emitter(target: KafkaTarget, more: Mapping[str, Any]) -> DatahubKafkaEmitte
         raise _wrong(_without_secrets(error.args[0].str(), target)) from None
     except ValueError as error:
         raise _wrong(_without_secrets(str(error), target)) from None
+
+
+def _emitter_config(connection: KafkaProducerConnectionConfig) -> KafkaEmitterConfig:
+    options: dict[str, Any] = {"connection": connection}
+    if "max_queue_full_block_seconds" in KafkaEmitterConfig.model_fields:
+        options["max_queue_full_block_seconds"] = PATIENCE  # five minutes, if nobody says
+    return KafkaEmitterConfig(**options)
 
 
 def _wrong(reason: str) -> ConfigurationError:
@@ -220,7 +227,9 @@ def _registry_trouble(error: BaseException | None, target: KafkaTarget) -> Deliv
         return Unavailable(f"Connection error: the schema registry is not up at {url} ({kind})")
     text = f"the schema registry at {url} answers {error.http_status_code}"
     if error.http_status_code in range(400, 500):
-        return Misconfigured(f"{text}: correct datahub_kafka_config: schema_registry_url")
+        return Misconfigured(
+            f"{text}: correct datahub_kafka_config: connection: schema_registry_url"
+        )
     return Unavailable(text)
 
 

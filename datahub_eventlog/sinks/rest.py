@@ -44,6 +44,8 @@ from datahub_eventlog.sinks.delivery import Delivery, Experience, Item
 from datahub_eventlog.sinks.mcps import mcp
 from datahub_eventlog.values import Proposal
 
+PORTION = 2000
+"""Proposals that are in memory in the client's form, too."""
 TRIES = 4
 LONGEST_WAIT = 10.0
 """Seconds. A server that asks for more is left to the dispatcher."""
@@ -91,19 +93,27 @@ class RestSink:
         self, batch: Sequence[Proposal], proceed: Callable[[], None] = always
     ) -> Sequence[Rejected]:
         """Deliver the batch; see `Sink`."""
+        rejected: list[Rejected] = []
+        for start in range(0, len(batch), PORTION):
+            rejected += self._emit_portion(batch[start : start + PORTION], proceed)
+        return rejected
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._emitter.close()
+
+    def _emit_portion(
+        self, portion: Sequence[Proposal], proceed: Callable[[], None]
+    ) -> list[Rejected]:
         items: list[Item] = []
         rejected: list[Rejected] = []
-        for each in batch:
+        for each in portion:
             try:
                 items.append(_item(each, self._headers))
             except ValueError as error:
                 rejected.append(Rejected(each.urn, each.aspect, f"it is no UTF-8: {error}"))
         post = functools.partial(self._post, proceed)
         return rejected + Delivery(items, post, self._experience).run()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._emitter.close()
 
     def _post(
         self, proceed: Callable[[], None], piece: Sequence[Item], *, is_patient: bool
@@ -124,6 +134,7 @@ class RestSink:
         return (time.monotonic() - begun) / self._timeout
 
     def _judge(self, response: requests.Response, **_: Any) -> None:
+        _ = response.content  # read to its end, the connection serves the next request
         judge(response, self._url)
 
 
@@ -257,6 +268,8 @@ def _get(emitter: DatahubRestEmitter, target: RestTarget, path: str) -> Mapping[
         raise absence(error, url, target.timeout_sec) from None
     except (OSError, UnicodeError) as error:
         raise _unusable(error) from None
+    for each in response.history:
+        judge(each, url)
     if response.status_code == requests.codes.not_found and content(response) is not None:
         return {}
     return judge(response, url)

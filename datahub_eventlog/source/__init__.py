@@ -20,8 +20,8 @@ from dagster import (
     RunStatusSensorContext,
     build_run_status_sensor_context,
 )
+from dagster._core.event_api import EventLogCursor
 from dagster._core.storage.dagster_run import RunRecord
-from dagster._core.storage.event_log.base import EventLogCursor
 
 from datahub_eventlog.errors import Untranslatable
 from datahub_eventlog.source.events import event_of

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from avro.errors import AvroException
@@ -29,7 +29,23 @@ from datahub_eventlog.translate import urns
 from datahub_eventlog.values import Change, Json, Problem, Proposal
 
 Aspect: TypeAlias = Any
-"""An instance of one of DataHub's aspect classes; they share no public base class."""
+"""An instance of one of DataHub's aspect classes, which share no public base class, or one that
+is `Prepared`."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An aspect that many entities have alike, serialised once for all of them."""
+
+    name: str
+    body: str
+
+
+def prepared(aspect: Aspect) -> Prepared:
+    """Serialise an aspect; raises what DataHub's classes raise if it cannot be."""
+    if isinstance(aspect, Prepared):
+        return aspect
+    return Prepared(aspect.get_aspect_name(), _text(pre_json_transform(aspect.to_obj())))
 
 
 def state(urn: str, aspect: Aspect, time: float, run_id: str = "") -> Proposal | Problem:
@@ -94,15 +110,14 @@ def _owner(urn: str) -> OwnerClass:
 
 
 def _upsert(urn: str, aspect: Aspect, time: float | None, run_id: str) -> Proposal | Problem:
-    name = aspect.get_aspect_name()
+    name = aspect.name if isinstance(aspect, Prepared) else aspect.get_aspect_name()
     if problem := _unfit(urn, name):
         return problem
     try:
-        body = _text(pre_json_transform(aspect.to_obj()))
+        body = prepared(aspect).body
     except (AvroException, TypeError, ValueError) as error:
         return Problem(urn, name, f"{type(error).__name__}: {error}")
-    kind = urns.entity_type(urn)
-    return Proposal(urn, kind, name, body, time=time, run_id=run_id)
+    return Proposal(urn, urns.entity_type(urn), name, body, time=time, run_id=run_id)
 
 
 def _patch(

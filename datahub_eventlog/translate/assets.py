@@ -9,7 +9,8 @@ knows the definition, see `rank`, and so takes nothing away.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from datahub.metadata.schema_classes import SiblingsClass, StatusClass
 from datahub.metadata.urns import DatasetUrn
@@ -44,7 +45,8 @@ from datahub_eventlog.translate.operations import (
     observation_operation,
     profiles,
 )
-from datahub_eventlog.translate.queries import query_proposals
+from datahub_eventlog.translate.queries import Queries, query_text
+from datahub_eventlog.translate.schemas import column_schema
 from datahub_eventlog.translate.upstream import (
     AssetLineage,
     Assets,
@@ -67,7 +69,9 @@ from datahub_eventlog.values import (
     RunLog,
 )
 
-Found = Iterator[Proposal | Problem]
+Found: TypeAlias = Iterator[Proposal | Problem]
+
+_ENDED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,45 @@ class _Ports:
             ports.setdefault(step, set()).add(urn)
 
 
+_Columns: TypeAlias = tuple[float, Materialization]
+
+
+@dataclass
+class _Story:
+    """Of an asset's materialisations, the newest, and the newest of those that say a certain thing.
+
+    One that says nothing of columns or lineage takes away nothing that another of the run said.
+    """
+
+    lineages: dict[Json, AssetLineage] = field(default_factory=dict)
+    """By the shape of the materialisation, so that of many partitions only few are looked into."""
+    events: int = 0
+    schema: _Columns | None = None
+    made_of: tuple[float, AssetLineage] | None = None
+    """With the rank of what is known."""
+    table: tuple[float, AssetLineage] | None = None
+    _newest: tuple[Event, Materialization, AssetLineage] | None = None
+
+    @property
+    def newest(self) -> tuple[Event, Materialization, AssetLineage]:
+        if self._newest is None:
+            raise LookupError("there was no event")
+        return self._newest
+
+    def add(self, event: Event, asset: Materialization, lineage: AssetLineage) -> None:
+        time = event.time
+        known = time if lineage.is_known else rank(time, None)
+        self.events += 1
+        if self._newest is None or time >= self._newest[0].time:
+            self._newest = (event, asset, lineage)
+        if column_schema(asset.metadata) and (self.schema is None or time >= self.schema[0]):
+            self.schema = (time, asset)
+        if lineage.says_something and (self.made_of is None or known >= self.made_of[0]):
+            self.made_of = (known, lineage)
+        if lineage.dataset and (self.table is None or time >= self.table[0]):
+            self.table = (time, lineage)
+
+
 class _Telling:
     """Reads the asset events a second time, and says of each asset what its newest one says."""
 
@@ -179,7 +222,9 @@ class _Telling:
         self._config = context.config
         self._assets = Assets(log.run, log.definitions, context)
         self._edges = Edges()
-        self._shapes: set[Json] = set()
+        self._stories: dict[AssetKey, _Story] = {}
+        self._keyed: set[str] = set()
+        self._queries = Queries()
 
     def proposals(self) -> Found:
         for event in self._log.events:
@@ -192,6 +237,13 @@ class _Telling:
             yield from self._unmade()
             yield from self._wiped()
             yield from self._edges.proposals(self._run_id)
+        if self._config.emit_queries and self._is_over():
+            yield from self._queries.proposals(self._run_id)
+
+    def _is_over(self) -> bool:
+        """Whether no newer materialisation can take the place of one that is told."""
+        run = self._log.run
+        return self._history.is_over or not run.run_id or run.status in _ENDED
 
     def _event(self, event: Event, asset: Materialization) -> Found:
         try:
@@ -203,46 +255,52 @@ class _Telling:
             yield Problem("/".join(asset.asset_key), "datasetKey", str(error))
 
     def _materialized(self, event: Event, asset: Materialization) -> Found:
-        course = self._history.materialized[asset.asset_key]
-        is_newest = course.newest == event.storage_id
-        if is_newest or self._is_new_shape(asset, course):
-            lineage = asset_lineage(asset.asset_key, asset, self._assets)
+        key = asset.asset_key
+        course = self._history.materialized[key]
+        story = self._stories.setdefault(key, _Story())
+        of_shape = shape(asset) if course.events > 1 else None
+        lineage = story.lineages.get(of_shape)
+        if lineage is None:
+            lineage = asset_lineage(key, asset, self._assets)
             yield from lineage.problems
+            yield from self._dependencies(lineage, event.time)
             self._edges.add(lineage, event.time)
-            if is_newest:
-                yield from self._newest(event, asset, lineage)
-        if self._config.emit_assets and (is_newest or not self._run_id):
-            yield from self._operation(event, asset)
+            story.lineages[of_shape] = lineage
+        story.add(event, asset, lineage)
+        if self._config.emit_assets and not self._run_id:
+            yield from self._operation(event, asset, course_of(event, asset))
+        if story.events == course.events:
+            yield from self._newest(self._stories.pop(key), course)
 
-    def _is_new_shape(self, asset: Materialization, course: Course) -> bool:
-        """Whether it may make other tables than those before it: few of a run's partitions do."""
-        if course.events == 1:
-            return True
-        found = (asset.asset_key, shape(asset))
-        is_new = found not in self._shapes
-        self._shapes.add(found)
-        return is_new
+    def _newest(self, story: _Story, course: Course) -> Found:
+        event, asset, lineage = story.newest
+        if lineage.query is not None and self._config.emit_queries:
+            query = replace(lineage.query, text=query_text(asset.metadata) or "")
+            self._queries.add(query, lineage.queried | lineage.written, event.time)
+        if not self._config.emit_assets:
+            return
+        yield from self._state(event, asset, lineage.urn, story.schema)
+        if story.made_of is not None:
+            yield from self._lineage(*story.made_of)
+        if story.table is not None:
+            time, told = story.table
+            yield from self._sibling(told.urn, told.dataset, time)
+        if self._run_id:
+            yield from self._operation(event, asset, course)
 
-    def _newest(self, event: Event, asset: Materialization, lineage: AssetLineage) -> Found:
-        config = self._config
-        if config.emit_assets:
-            yield from self._state(event, asset, lineage.urn)
-            if lineage.is_known or lineage.upstreams:
-                aspect = upstream_lineage(lineage, with_query=config.emit_queries)
-                since = event.time if lineage.is_known else rank(event.time, None)
-                yield self._since(since, lineage.urn, aspect)
-            yield from self._sibling(lineage.urn, lineage.dataset, event.time)
-        yield from self._dependencies(lineage, event.time)
-        if lineage.query is not None and config.emit_queries:
-            subjects = lineage.queried | lineage.written
-            yield from query_proposals(lineage.query, subjects, event.time, self._run_id)
+    def _lineage(self, since: float, lineage: AssetLineage) -> Found:
+        aspect = upstream_lineage(lineage, with_query=self._config.emit_queries)
+        yield self._since(since, lineage.urn, aspect)
 
-    def _state(self, event: Event, asset: Materialization, urn: str) -> Found:
+    def _state(
+        self, event: Event, asset: Materialization, urn: str, schema: _Columns | None = None
+    ) -> Found:
         """What the asset is, as the event and its definition say."""
         key, facts = asset.asset_key, self._assets.facts(asset.asset_key)
         yield from self._exists(key, urn, event.time)
-        if schema := asset_schema(key, facts, asset):
-            yield self._since(event.time, urn, schema)
+        time, found = schema or (event.time, asset)
+        if columns := asset_schema(key, facts, found):
+            yield self._since(time, urn, columns)
         known, since = facts or AssetFacts(key), rank(event.time, facts)
         yield self._since(since, urn, asset_properties(known, asset, self._context))
         yield self._since(since, urn, browse_path(known))
@@ -265,13 +323,13 @@ class _Telling:
         found = lineage.queried
         if self._config.materialize_dependencies:
             found = found | lineage.upstreams | lineage.downstreams
-        for urn in sorted(found):
+        for urn in sorted(found - self._keyed):
+            self._keyed.add(urn)
             yield self._since(time, urn, DatasetUrn.from_string(urn).to_key_aspect())
 
-    def _operation(self, event: Event, asset: Materialization) -> Found:
+    def _operation(self, event: Event, asset: Materialization, course: Course) -> Found:
         """One for all that the run did; what belongs to no run is told event by event."""
         key, run = asset.asset_key, self._log.run
-        course = self._history.materialized[key] if self._run_id else course_of(event, asset)
         message = self._message(event, asset)
         if is_settled(self._history, key, run):
             label = partition_label(self._history, key, course, run)
@@ -280,10 +338,10 @@ class _Telling:
         yield from self._profiles(message, course, asset)
 
     def _observed(self, event: Event, asset: Materialization) -> Found:
-        key, urn = asset.asset_key, urns.asset_urn(asset.asset_key, self._context)
         if not self._config.emit_assets:
             return
-        if self._history.observed[key].newest == event.storage_id:
+        urn = urns.asset_urn(asset.asset_key, self._context)
+        if self._history.observed[asset.asset_key].newest == event.storage_id:
             yield from self._newest_observation(event, asset, urn)
         message = f"{self._message(event, asset)}:{event.storage_id}"
         course = course_of(event, asset)
@@ -292,11 +350,11 @@ class _Telling:
         yield from self._profiles(message, course, asset)
 
     def _newest_observation(self, event: Event, asset: Materialization, urn: str) -> Found:
-        """State, of an asset that Dagster doesn't make: that of others is their makers' to say."""
+        """What the asset is, if Dagster doesn't make it: else that is for its makers to say."""
         key, facts = asset.asset_key, self._assets.facts(asset.asset_key)
         if key in self._history.materialized:
             return
-        if facts is not None and not facts.is_external:
+        if (facts is not None and not facts.is_external) or not self._is_over():
             yield from self._exists(key, urn, event.time)
             return
         yield from self._state(event, asset, urn)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from datahub.metadata import schema_classes
@@ -44,7 +44,7 @@ from datahub_eventlog.values import (
 
 NATIVE_TYPE = "Dagster asset check"
 
-Found = Iterator[Proposal | Problem]
+Found: TypeAlias = Iterator[Proposal | Problem]
 
 
 def check_proposals(log: RunLog, context: Context) -> Found:

@@ -20,13 +20,14 @@ from datahub.metadata.schema_classes import (
 )
 
 from datahub_eventlog.translate import links, urns
-from datahub_eventlog.translate.aspects import Aspect, additions, state
+from datahub_eventlog.translate.aspects import Aspect, additions, prepared, state
 from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.declared import INPUTS, OUTPUTS
 from datahub_eventlog.translate.plan import Node, Plan, handles
 from datahub_eventlog.translate.progress import Progress
 from datahub_eventlog.translate.properties import json_text, present, property_texts
 from datahub_eventlog.translate.runs import HIDDEN, tag_properties
-from datahub_eventlog.values import Job, Op, Port, Problem, Proposal, Run, RunLog
+from datahub_eventlog.values import Job, Metadata, Op, Port, Problem, Proposal, Run, RunLog
 
 FLOW = "Job"
 OP = "Op"
@@ -51,11 +52,15 @@ def job_proposals(
 ) -> Iterator[Proposal | Problem]:
     """The op nodes of the job as dataJobs, also those that did not run."""
     ops = {each.handle: each for each in log.job.ops} if log.job else {}
+    alike = [prepared(each) for each in _alike(log.run, context)]
+    kinds = {each: prepared(SubTypesClass(typeNames=[each])) for each in (OP, ASSET)}
     for handle in handles(log, plan, progress.steps):
         urn = urns.job_urn(log.run, handle, context)
         op = ops.get(handle)
         node = plan.nodes.get(handle)
-        for aspect in _job_aspects(log.run, op, node, context):
+        own = [_job_info(log.run, op, node, context)] if op else []
+        kind = [kinds[ASSET if node.assets else OP]] if node else []
+        for aspect in (*own, *kind, *alike):
             yield state(urn, aspect, progress.began, log.run.run_id)
         tags = [*_shown(op.tags if op else ()), *_groups(log, node)]
         yield from additions(urn, tags=tags, run_id=log.run.run_id)
@@ -92,12 +97,9 @@ def _flow_info(job: Job, run: Run, context: Context) -> DataFlowInfoClass:
     )
 
 
-def _job_aspects(run: Run, op: Op | None, node: Node | None, context: Context) -> Iterator[Aspect]:
-    if op is not None:
-        yield _job_info(run, op, node, context)
+def _alike(run: Run, context: Context) -> Iterator[Aspect]:
+    """What all jobs of a flow have in common."""
     yield StatusClass(removed=False)
-    if node is not None:
-        yield SubTypesClass(typeNames=[ASSET if node.assets else OP])
     yield _platform(context)
     flow = urns.flow_urn(run, context)
     yield _browse_path(context, BrowsePathEntryClass(id=flow, urn=flow))
@@ -135,9 +137,14 @@ def _port_text(port: Port) -> str:
         "description": port.description,
         "is_required": None if port.is_required else False,
         "is_dynamic": port.is_dynamic or None,
-        "metadata": property_texts(port.metadata) or None,
+        "metadata": property_texts(_undeclared(port.metadata)) or None,
     }
     return json_text({name: each for name, each in said.items() if each is not None})
+
+
+def _undeclared(metadata: Metadata) -> Metadata:
+    """Without the datasets that it declares: they are lineage."""
+    return {name: each for name, each in metadata.items() if name not in {INPUTS, OUTPUTS}}
 
 
 def _platform(context: Context) -> DataPlatformInstanceClass:

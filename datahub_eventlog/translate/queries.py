@@ -24,7 +24,7 @@ from datahub.metadata.schema_classes import (
 from datahub.metadata.urns import DatasetUrn, QueryUrn
 
 from datahub_eventlog.translate import urns
-from datahub_eventlog.translate.aspects import state
+from datahub_eventlog.translate.aspects import Aspect, state
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.instances import milliseconds
 from datahub_eventlog.translate.paths import dataset_of_path
@@ -97,24 +97,39 @@ def query_lineage(query: Query, context: Context) -> QueryLineage:
     return _Naming(query, context).lineage(script)
 
 
-def query_proposals(
-    query: Query, subjects: Iterable[str], time: float, run_id: str
-) -> Iterator[Proposal | Problem]:
-    """The query as an entity of its own, with the datasets it is about."""
+class Queries:
+    """The queries of a run, each with all the datasets it is about."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._found: dict[tuple[str, str], tuple[set[str], list[float]]] = {}
+
+    def add(self, query: Query, subjects: Iterable[str], time: float) -> None:
+        """Take a query; assets may have the same one."""
+        place = (query.text, query.platform)
+        datasets, times = self._found.setdefault(place, (set(), []))
+        datasets.update(subjects)
+        times.append(time)
+
+    def proposals(self, run_id: str) -> Iterator[Proposal | Problem]:
+        """The queries as entities of their own."""
+        for (text, platform), (subjects, times) in self._found.items():
+            urn = query_urn(Query(text, platform))
+            for aspect in _aspects(text, platform, subjects, max(times)):
+                yield state(urn, aspect, max(times), run_id)
+
+
+def _aspects(text: str, platform: str, subjects: Iterable[str], time: float) -> Iterator[Aspect]:
     stamp = AuditStampClass(time=milliseconds(time), actor=_ACTOR)
-    urn = query_urn(query)
-    for aspect in (
-        QueryPropertiesClass(
-            statement=QueryStatementClass(value=query.text, language=QueryLanguageClass.SQL),
-            source=QuerySourceClass.SYSTEM,
-            created=stamp,
-            lastModified=stamp,
-        ),
-        QuerySubjectsClass([QuerySubjectClass(entity=each) for each in sorted(subjects)]),
-        DataPlatformInstanceClass(platform=urns.platform_urn(query.platform)),
-        SubTypesClass(typeNames=["Query"]),
-    ):
-        yield state(urn, aspect, time, run_id)
+    yield QueryPropertiesClass(
+        statement=QueryStatementClass(value=text, language=QueryLanguageClass.SQL),
+        source=QuerySourceClass.SYSTEM,
+        created=stamp,
+        lastModified=stamp,
+    )
+    yield QuerySubjectsClass([QuerySubjectClass(entity=each) for each in sorted(subjects)])
+    yield DataPlatformInstanceClass(platform=urns.platform_urn(platform))
+    yield SubTypesClass(typeNames=["Query"])
 
 
 class _Naming:

@@ -105,7 +105,8 @@ def _course(progress: Progress) -> dict[str, str | None]:
         "steps_failed": progress.counts.get("STEP_FAILURE", 0),
         "materializations": progress.counts.get("ASSET_MATERIALIZATION", 0),
     }
-    numbers = {**times, **counts}
+    moments = {name: None if each is None else round(each, 6) for name, each in times.items()}
+    numbers = {**moments, **counts}
     texts = {name: None if each is None else str(each) for name, each in numbers.items()}
     return {**texts, **_failure(progress)}
 

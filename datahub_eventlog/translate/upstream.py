@@ -58,6 +58,8 @@ ASPECT = "upstreamLineage"
 COLUMN_LINEAGE = "dagster/column_lineage"
 INPUT_VERSION = "dagster/input_data_version/"
 DATA_VERSION = "dagster/data_version"
+NOTED = (INPUT_VERSION, DATA_VERSION)
+DECLARED = (INPUTS, OUTPUTS)
 
 Column: TypeAlias = tuple[str, str]
 """A dataset's urn and one of its columns."""
@@ -95,6 +97,11 @@ class AssetLineage:
         """All datasets that it is made of."""
         columns = {table for each in self.columns.values() for table, _ in each}
         return (self.assets | self.tables | columns) - {self.urn}
+
+    @property
+    def says_something(self) -> bool:
+        """Whether anything is known of what it is made of."""
+        return self.is_known or bool(self.upstreams)
 
 
 class Assets:
@@ -149,12 +156,13 @@ def asset_lineage(key: AssetKey, asset: Materialization | None, assets: Assets) 
 
 
 def shape(asset: Materialization) -> Json:
-    """What of a materialisation decides which tables it makes: equal shapes, equal edges."""
-    found = {name: asset.metadata[name] for name in (*NAMES, OUTPUTS) if name in asset.metadata}
+    """What of a materialisation decides its lineage: equal shapes, equal lineage."""
+    found = {name: asset.metadata[name] for name in (*NAMES, *DECLARED) if name in asset.metadata}
     named = tuple(sorted((name, str(each.value)) for name, each in found.items()))
+    inputs = tuple(sorted(each for each in asset.tags if each.startswith(NOTED)))
     text = query_text(asset.metadata)
     columns = asset.metadata.get(COLUMN_LINEAGE)
-    return named, text and shape_of(text), tuple(sorted(columns.value)) if columns else ()
+    return named, inputs, text and shape_of(text), str(columns.value) if columns else None
 
 
 def upstream_lineage(lineage: AssetLineage, *, with_query: bool) -> UpstreamLineageClass:

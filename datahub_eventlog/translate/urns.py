@@ -131,7 +131,9 @@ def checked_dataset_urn(text: object) -> str:
 
 def is_too_long(urn: str) -> bool:
     """Whether GMS would refuse the urn for its length."""
-    return len(urn) * 12 > LONGEST and len(quote(urn, safe="", errors="replace")) > LONGEST
+    at_most = 3 if urn.isascii() else 12  # encoded bytes a character
+    is_long = len(urn) * at_most > LONGEST
+    return is_long and len(quote(urn, safe="", errors="replace")) > LONGEST
 
 
 def platform_of(urn: str) -> str:

@@ -1,0 +1,100 @@
+"""What is printed of a comparison, and whether it is good."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from comparison import Outcome, Verdict, verdict
+from running import Notes
+from suites import Suite, suite_of
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcomes of one test, of its first run and of its repetitions."""
+
+    plain: Sequence[Outcome]
+    wrapped: Sequence[Outcome]
+
+    @property
+    def verdict(self) -> Verdict:
+        """What they say of the wrapper."""
+        return verdict(self.plain, self.wrapped)
+
+
+@dataclass(frozen=True)
+class Report:
+    """One suite: its results by the tests' ids, and how much the wrapper captured."""
+
+    suite: Suite
+    results: Mapping[str, Result]
+    instances: int
+    """Made on a wrapped event log."""
+    touched: int
+    """Runs that were found in ledgers."""
+    complaints: int
+    """Of the capture; what goes wrong there must not go wrong silently here."""
+
+    @property
+    def different(self) -> list[str]:
+        """The tests that end differently with the wrapper."""
+        return [test for test, each in self.results.items() if each.verdict is Verdict.DIFFERENT]
+
+    @property
+    def is_captured(self) -> bool:
+        """Whether the wrapped side was what it should be."""
+        if not self.suite.is_captured:
+            return True
+        return self.instances > 0 and self.touched > 0 and self.complaints == 0
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the suite shows that the wrapper is transparent."""
+        return bool(self.results) and not self.different and self.is_captured
+
+    def lines(self) -> Iterator[str]:
+        """What there is to say, the summary first."""
+        counts = _count(each.plain[0] for each in self.results.values())
+        yield (
+            f"{self.suite.title}: {len(self.results)} tests, {len(self.different)} differences"
+            f" ({counts}; {self.touched} runs captured by {self.instances} instances)"
+        )
+        if not self.is_captured:
+            yield f"  the wrapper did not capture as it should: {self.complaints} complaints"
+        for test, each in self.results.items():
+            if each.verdict is not Verdict.SAME:
+                yield f"  {each.verdict.value}: {test}"
+                yield f"    plain:   {_words(each.plain)}"
+                yield f"    wrapped: {_words(each.wrapped)}"
+        yield from self._failing()
+
+    def _failing(self) -> Iterator[str]:
+        """Dagster's own failures: nothing to do with us, but good to know."""
+        for test, each in self.results.items():
+            if each.verdict is Verdict.SAME and each.plain[0].result == "failed":
+                yield f"  fails on both sides: {test} ({each.plain[0].reason})"
+
+
+def report(suite: Suite, results: Mapping[str, Result], wrapped: Notes) -> Report:
+    """The part of a suite in the whole."""
+    tests = [each for each in results if suite_of(each) == suite]
+    notes = [wrapped[each] for each in tests if each in wrapped]
+    return Report(
+        suite,
+        {each: results[each] for each in tests},
+        instances=sum(each.instances for each in notes),
+        touched=sum(each.touched for each in notes),
+        complaints=sum(each.complaints for each in notes),
+    )
+
+
+def _count(outcomes: Iterator[Outcome]) -> str:
+    """Such as `137 passed, 4 skipped`."""
+    results = [each.result for each in outcomes]
+    order = ("passed", "failed", "skipped", "missing")
+    return ", ".join(f"{results.count(each)} {each}" for each in order if each in results)
+
+
+def _words(outcomes: Sequence[Outcome]) -> str:
+    return ", then ".join(str(each) for each in outcomes)

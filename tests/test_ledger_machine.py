@@ -1,0 +1,249 @@
+"""The ledger against a model of it, driven at random: no touch is lost, no lease doubled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+from ledgers import Clock
+from sqlalchemy import delete
+from sqlalchemy.engine import Engine
+
+from datahub_eventlog.errors import LeaseLost
+from datahub_eventlog.ledger import Lease, Ledger, Outcome
+from datahub_eventlog.ledger.tables import metadata
+
+TTL = 60.0
+RUNS = ("", "a", "b", "c")
+SETTLED = {"delivered", "filtered", "gone"}
+
+
+@dataclass
+class Row:
+    """What the model believes of a run."""
+
+    state: str
+    due: float | None
+    news: int = 0
+    """Events, and requests for a delivery, that no settled delivery has covered."""
+    token: str | None = None
+    attempts: int = 0
+    again: bool = False
+    seen: dict[str, int] = field(default_factory=dict)
+    """By token, the news when it was leased."""
+
+
+class Machine(RuleBasedStateMachine):
+    """Random verbs on a few runs, whose leases may be used late and more than once."""
+
+    engine: Engine
+    leases = Bundle[Lease]("leases")
+
+    def __init__(self) -> None:
+        super().__init__()
+        with self.engine.begin() as connection:
+            for table in metadata.sorted_tables:
+                connection.execute(delete(table))
+        self.clock = Clock()
+        self.ledger = Ledger(self.engine.connect, clock=self.clock)
+        self.rows: dict[str, Row] = {}
+
+    # Events
+
+    @rule(run_id=st.sampled_from(RUNS))
+    def touch(self, run_id: str) -> None:
+        self.ledger.touch(run_id)
+        row = self.rows.setdefault(run_id, Row("pending", self.clock.time))
+        row.news += 1
+        if row.token is not None:
+            row.state = "leased"
+        elif row.state == "pending" and row.attempts:
+            pass
+        else:
+            if row.state == "parked":
+                row.attempts = 0
+            row.state = "pending"
+            row.due = min(self.clock.time, row.due if row.due is not None else self.clock.time)
+
+    @rule(run_ids=st.lists(st.sampled_from(RUNS), unique=True), backfilled=st.booleans())
+    def add(self, run_ids: list[str], *, backfilled: bool) -> None:
+        absent = [each for each in run_ids if each not in self.rows]
+        assert self.ledger.add(run_ids, backfilled=backfilled) == absent
+        for each in absent:
+            self.rows[each] = Row("pending", self.clock.time, news=1)
+
+    @rule(run_ids=st.lists(st.sampled_from(RUNS), unique=True))
+    def redeliver(self, run_ids: list[str]) -> None:
+        rows = [self.rows[each] for each in run_ids if each in self.rows]
+        settled = [each for each in rows if each.state in {*SETTLED, "parked"}]
+        assert self.ledger.redeliver(run_ids, backfilled=False) == len(settled)
+        for row in settled:
+            self._wanted_again(row)
+
+    @rule()
+    def revive(self) -> None:
+        parked = [each for each in self.rows.values() if each.state == "parked"]
+        assert self.ledger.revive() == len(parked)
+        for row in parked:
+            self._wanted_again(row)
+
+    def _wanted_again(self, row: Row) -> None:
+        row.news += 1
+        row.again = True
+        row.attempts = 0
+        if row.token is None:
+            row.state, row.due = "pending", self.clock.time
+        else:
+            row.state = "leased"
+
+    @rule(seconds=st.sampled_from([0.5, 5.0, 30.0, 61.0]))
+    def wait_a_while(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    # Leases
+
+    @rule(target=leases)
+    def lease(self) -> Lease:
+        due = {each for each, row in self.rows.items() if self._is_due(row)}
+        found = self.ledger.lease("test", 1, timedelta(seconds=TTL))
+        if not due:
+            assert found == []
+            return Lease("no", "no", 0, 0, None, None, *(False, False), 0, 0, "pending", False)
+        (lease,) = found
+        assert lease.run_id in due
+        row = self.rows[lease.run_id]
+        assert (lease.was, lease.attempts, lease.again) == (row.state, row.attempts, row.again)
+        row.state = "delivered" if row.state == "delivered" else "leased"
+        row.token, row.due = lease.token, self.clock.time + TTL
+        row.seen = {lease.token: row.news}
+        return lease
+
+    def _is_due(self, row: Row) -> bool:
+        return row.due is not None and row.due <= self.clock.time
+
+    @contextmanager
+    def _held(self, lease: Lease) -> Iterator[Row | None]:
+        """The row, if the lease still counts; if not, the verb must say so."""
+        row = self.rows.get(lease.run_id)
+        if row is not None and row.token == lease.token:
+            yield row
+            return
+        with pytest.raises(LeaseLost):
+            yield None
+
+    @rule(lease=leases)
+    def extend(self, lease: Lease) -> None:
+        with self._held(lease) as row:
+            self.ledger.extend(lease, timedelta(seconds=TTL))
+            assert row is not None
+            row.due = self.clock.time + TTL
+
+    @rule(
+        lease=leases,
+        outcome=st.sampled_from(["delivered", "filtered", "gone"]),
+        look=st.sampled_from([None, 0.0, 15.0]),
+    )
+    def settle(self, lease: Lease, outcome: Outcome, look: float | None) -> None:
+        with self._held(lease) as row:
+            look_again = None if look is None else timedelta(seconds=look)
+            settled = self.ledger.settle(lease, outcome, look_again=look_again)
+            assert row is not None
+            assert settled == (row.seen[lease.token] == row.news)
+            if settled:
+                row.state, row.news, row.again = outcome, 0, False
+                row.due = None if look is None else self.clock.time + look
+            else:
+                row.state, row.due = "pending", self.clock.time
+            row.attempts, row.token = 0, None
+
+    @rule(lease=leases, delay=st.sampled_from([0.0, 30.0]))
+    def wait(self, lease: Lease, delay: float) -> None:
+        with self._held(lease) as row:
+            self.ledger.wait(lease, timedelta(seconds=delay))
+            assert row is not None
+            has_news = row.seen[lease.token] != row.news
+            row.due = self.clock.time + (0 if has_news else delay)
+            row.state, row.attempts, row.token = "pending", 0, None
+            row.news = max(row.news, 1)
+
+    @rule(lease=leases, delay=st.sampled_from([0.0, 30.0]), counts=st.booleans())
+    def defer(self, lease: Lease, delay: float, *, counts: bool) -> None:
+        with self._held(lease) as row:
+            self.ledger.defer(lease, timedelta(seconds=delay), "bad", counts=counts)
+            assert row is not None
+            row.attempts = lease.attempts + counts
+            row.state, row.due, row.token = "pending", self.clock.time + delay, None
+            row.news = max(row.news, 1)
+
+    @rule(lease=leases)
+    def park(self, lease: Lease) -> None:
+        with self._held(lease) as row:
+            parked = self.ledger.park(lease, "bad")
+            assert row is not None
+            assert parked == (row.seen[lease.token] == row.news)
+            if parked:
+                row.state, row.due, row.attempts = "parked", None, lease.attempts
+            else:
+                row.state, row.due, row.attempts = "pending", self.clock.time, 0
+            row.token = None
+
+    @rule(lease=consumes(leases))
+    def release(self, lease: Lease) -> None:
+        with self._held(lease) as row:
+            self.ledger.release(lease)
+            assert row is not None
+            row.state = "pending" if row.state == "leased" else row.state
+            row.due, row.token = self.clock.time, None
+
+    # What must hold after every step
+
+    @invariant()
+    def the_states_are_those_of_the_model(self) -> None:
+        for run_id in RUNS:
+            row = self.rows.get(run_id)
+            assert self.ledger.state(run_id) == (None if row is None else row.state)
+
+    @invariant()
+    def no_news_is_settled(self) -> None:
+        for row in self.rows.values():
+            assert not (row.news and row.state in SETTLED)
+
+    @invariant()
+    def the_ledger_knows_whether_anything_is_left(self) -> None:
+        left = [
+            row
+            for row in self.rows.values()
+            if row.state == "leased" or (row.state == "pending" and self._is_due(row))
+        ]
+        assert self.ledger.is_drained() == (not left)
+
+
+def test_the_ledger_does_what_its_model_does(engine: Engine) -> None:
+    class Here(Machine):
+        pass
+
+    Here.engine = engine
+    Ledger(engine.connect).migrate()
+    run_state_machine_as_test(
+        Here,
+        settings=settings(
+            max_examples=60,
+            stateful_step_count=30,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
