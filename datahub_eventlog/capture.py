@@ -233,6 +233,7 @@ class CapturingEventLogStorage(ForwardingEventLogStorage):
     def __init__(self, backend: EventLogStorage | type[EventLogStorage], config: Config) -> None:
         super().__init__(backend)
         self._datahub_config = config
+        self._datahub_interval = config.touch_interval.total_seconds()
 
     def store_event(self, event: EventLogEntry) -> None:
         """Store an event."""
@@ -269,10 +270,6 @@ class CapturingEventLogStorage(ForwardingEventLogStorage):
         """Repeat what failed before: the run itself may have no other event in this process."""
         while (run_id := process().touches.next_owed()) is not None:
             self._datahub_touch(run_id, is_urgent=True)
-
-    @property
-    def _datahub_interval(self) -> float:
-        return self._datahub_config.touch_interval.total_seconds()
 
     def _datahub_touch(self, run_id: str, *, is_urgent: bool) -> float | None:
         """Touch the run; the age of the newest dispatcher's heartbeat, if there is any."""

@@ -340,7 +340,8 @@ class Proposal:
     change: Change = Change.UPSERT
     time: float | None = None
     """Of a state aspect: the time of the event it comes from; older never overwrites newer.
-    None for what is always sent: instances, run events, timeseries, patches."""
+    A patch with a time adds to the state of that moment. None for what is always sent:
+    instances, run events, timeseries, and patches that add whatever the order."""
     run_id: str = ""
     """The run that it speaks of, for system metadata."""
 

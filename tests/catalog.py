@@ -73,6 +73,15 @@ class Catalog:
                 self._times[place] = proposal.time
 
 
+def unordered(value: Any) -> Any:
+    """With sorted lists: what several deliveries added has no order."""
+    if isinstance(value, dict):
+        return {name: unordered(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return sorted((unordered(each) for each in value), key=json.dumps)
+    return value
+
+
 def edges(value: Any, side: str) -> list[str]:
     """The destinations of one side of a dataJobInputOutput, such as `inputDataset`."""
     return [each["destinationUrn"] for each in (value or {}).get(f"{side}Edges") or []]

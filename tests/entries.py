@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from dagster import AssetKey, AssetMaterialization, DagsterEvent, DagsterEventType, EventLogEntry
-from dagster._core.events import AssetMaterializationPlannedData, StepMaterializationData
+from dagster import AssetMaterialization, DagsterEvent, DagsterEventType, EventLogEntry
+from dagster._core.events import StepMaterializationData
 
 RUN = "11111111-2222-3333-4444-555555555555"
 
@@ -33,12 +33,6 @@ def materialized(key: str, run_id: str = RUN) -> EventLogEntry:
     """An asset was materialised."""
     data = StepMaterializationData(AssetMaterialization(key))
     return entry("ASSET_MATERIALIZATION", run_id, data)
-
-
-def planned(key: str, run_id: str = RUN) -> EventLogEntry:
-    """An asset is to be materialised."""
-    data = AssetMaterializationPlannedData(AssetKey(key))
-    return entry("ASSET_MATERIALIZATION_PLANNED", run_id, data)
 
 
 def message(text: str, run_id: str = RUN) -> EventLogEntry:

@@ -58,6 +58,7 @@ class PostgresServer:
         self.port = 0
         self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         self._process: subprocess.Popen[bytes] | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
         # Postgres refuses to run as root.
         self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         self._bin = _binaries() if self._user is None else _copy_binaries(self._folder)
@@ -100,6 +101,7 @@ class PostgresServer:
             self.port = port or _free_port()
             self._process = self._launch("postgres", *self._options())
             if self._is_up(deadline):
+                self._watcher = _watch(self._process.pid)
                 return
             if time.monotonic() > deadline:
                 raise TimeoutError(self._log.read_text())
@@ -168,6 +170,18 @@ class PostgresServer:
             self._process.send_signal(number)
             self._process.wait(PATIENCE)
             self._process = None
+        if self._watcher is not None:
+            self._watcher.kill()
+            self._watcher.communicate()
+            self._watcher = None
+
+
+def _watch(pid: int) -> subprocess.Popen[bytes]:
+    """Have the server shut down when this process is gone, even if it was killed."""
+    command = 'read -r _; kill -INT "$0"'  # it reads from us, and we never write
+    return subprocess.Popen(
+        ["sh", "-c", command, str(pid)], stdin=subprocess.PIPE, start_new_session=True
+    )
 
 
 def _binaries() -> Path:

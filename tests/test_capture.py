@@ -24,7 +24,7 @@ from dagster._core.storage.event_log import (
 )
 from dagster._core.storage.event_log.base import EventLogStorage
 from dagster_postgres import PostgresEventLogStorage
-from entries import RUN, entry, materialized, message, planned
+from entries import RUN, entry, materialized, message
 from instances import in_memory
 from sqlalchemy import URL, Engine, create_engine, event, make_url, text
 from sqlalchemy.pool import NullPool
@@ -286,22 +286,30 @@ def test_an_event_is_stored_and_its_run_touched(backend: Backend) -> None:
     assert touched(storage) == {RUN: 1}
 
 
-def test_several_events_are_stored_as_a_batch_with_one_touch(backend: Backend) -> None:
-    storage = Storage.around(backend())
-    batches: list[Sequence[EventLogEntry]] = []
+class Batching(InMemoryEventLogStorage):
+    """Remembers the batches that it was given."""
 
-    def record(events: Sequence[EventLogEntry]) -> None:
-        batches.append(events)
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[Sequence[EventLogEntry]] = []
 
-    vars(storage._datahub_backend)["store_event_batch"] = record
-    events = [planned("a"), planned("b")]
-    storage.store_event_batch(events)
-    assert batches == [events]
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        self.batches.append(events)
+        super().store_event_batch(events)
+
+
+def test_a_batch_reaches_the_backend_as_a_batch() -> None:
+    backend = Batching()
+    events = [materialized("a"), materialized("b")]
+    Storage.around(backend).store_event_batch(events)
+    assert backend.batches == [events]
+    assert len(backend.get_logs_for_run(RUN)) == 2
+    backend.dispose()
 
 
 def test_a_batch_reaches_the_log_and_touches_each_of_its_runs_once(backend: Backend) -> None:
     storage = Storage.around(backend(), touch_interval=timedelta(0))
-    storage.store_event_batch([planned("a"), planned("b"), planned("a", run_id="other")])
+    storage.store_event_batch([materialized("a"), materialized("b"), materialized("a", "other")])
     assert len(storage.get_logs_for_run(RUN)) == 2
     assert touched(storage) == {RUN: 1, "other": 1}
 

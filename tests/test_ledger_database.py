@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -14,7 +15,7 @@ from dagster._core.storage.event_log import InMemoryEventLogStorage, SqliteEvent
 from dagster_postgres import PostgresEventLogStorage
 from ledgers import MINUTE, due, in_processes, lease_of, touch_file
 from postgres import PostgresServer
-from sqlalchemy import Connection, create_engine, event, inspect, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.pool import NullPool
 
 from datahub_eventlog.errors import ConfigurationError, LedgerMissing, LedgerUnavailable
@@ -282,16 +283,18 @@ def locked(connect: Connect, statement: str) -> Iterator[Connection]:
 
 
 def impatient(connect: Connect, folder: Path) -> Ledger:
-    """A ledger as capture has it, beside one that waits for long."""
+    """A ledger as capture has it; on Postgres, waiting for the server itself ends at last too."""
     with connect() as connection:
-        is_sqlite = connection.dialect.name == "sqlite"
-    return Ledger.in_file(str(folder / "ledger.db"), patience=0.2) if is_sqlite else Ledger(connect)
+        url = connection.engine.url
+    if url.get_backend_name() == "sqlite":
+        return Ledger.in_file(str(folder / "ledger.db"), patience=0.2)
+    options = {"options": "-c statement_timeout=30000"}
+    return Ledger(create_engine(url, poolclass=NullPool, connect_args=options).connect)
 
 
 def test_a_touch_gives_up_on_a_locked_row(new_connect: Connect, tmp_path: Path) -> None:
     ledger = impatient(new_connect, tmp_path)
     ledger.touch("one")
-    # It would hang if it waited for the lock, which is held until it has given up.
     with (
         locked(new_connect, "UPDATE datahub_eventlog_runs SET touches = 9"),
         pytest.raises(LedgerUnavailable, match="lock"),
@@ -319,6 +322,37 @@ def test_a_touch_leaves_no_impatience_on_a_pooled_connection(postgres_url: str) 
     with engine.connect() as connection:
         assert connection.execute(text("SHOW lock_timeout")).scalar() == "0"
     engine.dispose()
+
+
+def test_a_claim_sees_what_the_one_that_it_waited_for_has_written(postgres_url: str) -> None:
+    engine = create_engine(postgres_url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    ledger = Ledger(engine.connect)
+    ledger.touch("one")
+    ledger.touch("three")
+    one, three = lease_of(ledger, "one"), lease_of(ledger, "three")
+    first, last = Claim("urn", "status", 1.0, "same"), Claim("urn", "status", 3.0, "same")
+    ledger.claim(one, MINUTE, [first], resend_after=MINUTE)
+    ledger.confirm(one, [first])
+    two = "UPDATE datahub_eventlog_states SET run_id = 'two', time = 2, hash = 'x', sent = NULL"
+    writer = create_engine(postgres_url, poolclass=NullPool)
+    with ThreadPoolExecutor(1) as pool, writer.connect() as connection:
+        connection.execute(text(two))
+        granted = pool.submit(ledger.claim, three, MINUTE, [last], resend_after=MINUTE)
+        wait_for_a_waiter(engine)
+        connection.commit()
+        assert granted.result() == [True]
+
+
+def wait_for_a_waiter(engine: Engine) -> None:
+    """Return when somebody waits for a lock on the database."""
+    waiters = text(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    deadline = time.monotonic() + 60
+    with engine.connect() as connection:
+        while not connection.execute(waiters).scalar():
+            assert time.monotonic() < deadline
 
 
 def test_many_touches_of_one_run_are_all_counted(connect: Connect) -> None:

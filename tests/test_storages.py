@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import multiprocessing
 import subprocess
 import sys
@@ -13,13 +14,14 @@ import pytest
 from custom_storages import CustomStorage, NoSqlEventLogStorage
 from dagster import DagsterInstance
 from dagster._core.errors import DagsterInvalidConfigError
+from dagster._core.events import DagsterEventBatchMetadata
 from dagster._core.storage.event_log import (
     ConsolidatedSqliteEventLogStorage,
     SqliteEventLogStorage,
 )
 from dagster._core.storage.runs import InMemoryRunStorage
 from dagster_postgres import PostgresEventLogStorage, PostgresRunStorage
-from entries import RUN, entry, planned
+from entries import RUN, entry, materialized
 from instances import configured, write_yaml
 from sqlalchemy import make_url
 
@@ -131,14 +133,14 @@ def test_of_a_pool_with_one_slot_the_second_claim_waits(instance: DagsterInstanc
     assert storage.claim_concurrency_slot("pool", "run 2", "step").is_claimed
 
 
-def test_dagster_writes_batches_as_batches(
+def test_a_batch_of_dagsters_is_written_when_it_is_complete(
     instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "10")
-    storage: Any = instance.event_log_storage
-    events = [planned("a"), planned("b")]
-    storage.store_event_batch(events)
-    assert len(instance.all_logs(RUN)) == 2
+    for key, is_end in (("a", False), ("b", True)):
+        metadata = DagsterEventBatchMetadata("batch", is_end=is_end)
+        instance.handle_new_event(materialized(key), batch_metadata=metadata)
+        assert len(instance.all_logs(RUN)) == (2 if is_end else 0)
 
 
 def test_the_instance_can_be_inspected_migrated_and_reindexed(instance: DagsterInstance) -> None:
@@ -151,7 +153,9 @@ def test_the_instance_can_be_inspected_migrated_and_reindexed(instance: DagsterI
 
 
 def test_the_webserver_can_have_its_pooled_connections(instance: DagsterInstance) -> None:
-    instance.optimize_for_webserver(statement_timeout=5000, pool_recycle=3600, max_overflow=2)
+    wanted = {"statement_timeout": 5000, "pool_recycle": 3600, "max_overflow": 2}
+    known = inspect.signature(instance.optimize_for_webserver).parameters
+    instance.optimize_for_webserver(**{each: wanted[each] for each in wanted if each in known})
     instance.report_engine_event("hello", run_id=RUN, job_name="job")
     instance.event_log_storage.store_event(entry("RUN_ENQUEUED"))
     assert touched(instance) == {RUN: 1}

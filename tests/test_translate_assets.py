@@ -555,6 +555,12 @@ def test_a_materialisation_is_an_operation() -> None:
     }
 
 
+def test_a_code_version_that_nobody_gave_is_not_shown() -> None:
+    whole = made(materialized("orders", tags={"dagster/code_version": RUN_ID}))
+    (found,) = series(delivered(whole), urn("orders"))
+    assert "code_version" not in found["customProperties"]
+
+
 def test_all_partitions_of_a_run_are_one_operation_and_one_state() -> None:
     days = [f"2024-01-{day:02}" for day in range(1, 32)]
     events = [materialized("orders", partition=day) for day in days]
@@ -645,6 +651,14 @@ def test_the_observation_of_an_asset_that_dagster_makes_leaves_its_properties() 
         materialized("x", metadata={"a": text("1")}), observed("x", metadata={"b": text("2")})
     )
     assert "b" not in properties(delivered(both), "x")
+
+
+def test_an_observation_knows_less_than_a_materialisation() -> None:
+    whole = made(materialized("x", metadata={"a": text("1")}))
+    seen = later(made(observed("x", metadata={"b": text("2")})), 9)
+    assert properties(delivered(whole, seen), "x") == properties(delivered(seen, whole), "x")
+    assert "b" not in properties(delivered(whole, seen), "x")
+    assert "b" in properties(delivered(seen), "x")
 
 
 def test_an_observed_external_asset_has_the_facts_of_its_definition() -> None:

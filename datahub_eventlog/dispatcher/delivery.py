@@ -15,6 +15,9 @@ from datahub_eventlog.values import Change, Problem, Proposal
 BATCH = 200
 """Proposals a request, as many as the client sends at once (see datahub's rest_emitter)."""
 
+ADDED_TO = frozenset({"dataJobInputOutput", "upstreamLineage"})
+"""The states that patches with a time add to."""
+
 
 def digest(proposal: Proposal) -> str:
     """The hash of everything that is sent."""
@@ -25,16 +28,21 @@ def digest(proposal: Proposal) -> str:
 def claim_of(proposal: Proposal) -> Claim | None:
     """The claim under which a state is sent, or None for what is always sent.
 
-    A patch adds to what is there, whoever sent it: it has a slot of its own, so that it is
-    not repeated for nothing, but never gives way to another patch.
+    A patch adds to what is there, whoever sent it: it has a slot of its own, so that it is not
+    repeated for nothing and never gives way to another patch. One with a time adds to the state
+    of that moment, and so gives way to a newer state.
     """
     content = digest(proposal)
     if proposal.change is Change.PATCH:
         slot = f"{proposal.aspect}#{content}"
-        return Claim(proposal.urn, slot, proposal.time or 0.0, content)
+        base = None if proposal.time is None else proposal.aspect
+        return Claim(proposal.urn, slot, proposal.time or 0.0, content, base)
     if proposal.time is None:
         return None
-    return Claim(proposal.urn, proposal.aspect, proposal.time, content)
+    is_added_to = proposal.aspect in ADDED_TO
+    return Claim(
+        proposal.urn, proposal.aspect, proposal.time, content, takes_additions=is_added_to
+    )
 
 
 @dataclass

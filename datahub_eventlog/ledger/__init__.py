@@ -185,10 +185,14 @@ class Ledger:
         """Note that DataHub took these states.
 
         Where a newer run claimed one meanwhile, that run is touched and sends it once more:
-        DataHub may have applied ours last. That holds for a lost lease too.
+        DataHub may have applied ours last. That holds for a lost lease too. So it is with a
+        newer run that has added to one of them.
         """
         if not self._run(lambda c: states.confirm(c, self._now, lease, claims)):
             self._make_way(lease, claims)
+        added = self._run(lambda c: states.additions(c, lease, claims))
+        if added:
+            self._run(partial(states.yield_to, now=self._now, found=added), is_atomic=True)
 
     # Asking for a delivery.
 

@@ -57,12 +57,25 @@ class Claim:
     """Of the event that it comes from: older never overwrites newer."""
     hash: str
     """Of the content; at most 64 characters."""
+    base: str | None = None
+    """The slot that this one adds to. Where that is newer, it has the last word; where that was
+    sent since, it may have replaced what was added, which is then sent once more."""
+    takes_additions: bool = False
+    """Other claims may have this slot as their base."""
 
     @cached_property
     def digest(self) -> str:
         """The key of its row: a urn can be too long for an index."""
-        text = f"{self.urn}\n{self.slot}"
-        return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
+        return _digest(self.urn, self.slot)
+
+    @cached_property
+    def base_digest(self) -> str | None:
+        """The key of the row of what it adds to."""
+        return None if self.base is None else _digest(self.urn, self.base)
+
+
+def _digest(urn: str, slot: str) -> str:
+    return hashlib.blake2b(f"{urn}\n{slot}".encode(), digest_size=20).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -39,17 +39,21 @@ def claim(
     Of several for one slot the newest counts, and of equal ones the last.
     """
     newest = {each.digest: each for each in sorted(claims, key=lambda each: each.time)}
-    known = _locked(connection, now, list(newest))
+    bases = {each.base_digest for each in claims if each.base_digest is not None}
+    known = _locked(connection, now, [*newest.keys() | bases])
     fresh = {digest for digest in newest if digest not in known}
     wins = {
         digest: each
         for digest, each in newest.items()
-        if digest in fresh or _order(known[digest]) <= (each.time, lease.run_id)
+        if _is_newest(each, lease, known.get(digest))
+        and _is_newest(each, lease, _base(each, known))
     }
     sends = {
         digest
         for digest, each in wins.items()
-        if digest in fresh or _must_be_sent(known[digest], each, lease, resend_after)
+        if digest in fresh
+        or _must_be_sent(known[digest], each, lease, resend_after)
+        or _was_replaced(known[digest], _base(each, known))
     }
     unchanged = {each: known[each] for each in wins.keys() - sends}
     sends &= _taken(connection, now, lease, wins, unchanged)
@@ -64,6 +68,18 @@ def confirm(connection: Connection, now: Instant, lease: Lease, claims: Sequence
         mine = update(states).where(s.digest.in_(chunk), s.token == lease.token)
         held += connection.execute(mine.values(sent=now)).rowcount
     return held == len(set(digests))
+
+
+def additions(connection: Connection, lease: Lease, claims: Iterable[Claim]) -> dict[str, str]:
+    """By digest, the runs that added to these states what is newer, and may be replaced now."""
+    ours = {each.digest: each for each in claims if each.takes_additions}
+    found: dict[str, str] = {}
+    for chunk in _chunks(list(ours)):
+        statement = select(s.digest, s.base, s.time, s.run_id).where(s.base.in_(chunk))
+        for row in connection.execute(statement):
+            if not _is_newest(ours[row.base], lease, row):
+                found[row.digest] = row.run_id
+    return found
 
 
 def newer(connection: Connection, lease: Lease, claims: Iterable[Claim]) -> dict[str, str]:
@@ -89,6 +105,21 @@ def yield_to(connection: Connection, now: Instant, found: Mapping[str, str]) -> 
     for chunk in _chunks(sorted(found)):
         theirs = update(states).where(s.digest.in_(chunk), s.run_id.in_(owners))
         connection.execute(theirs.values(sent=None, token=None))
+
+
+def _is_newest(claim: Claim, lease: Lease, row: Row[Any] | None) -> bool:
+    return row is None or _order(row) <= (claim.time, lease.run_id)
+
+
+def _base(claim: Claim, known: Mapping[str, Row[Any]]) -> Row[Any] | None:
+    return None if claim.base_digest is None else known.get(claim.base_digest)
+
+
+def _was_replaced(row: Row[Any], base: Row[Any] | None) -> bool:
+    """Whether what was added was sent before what it adds to."""
+    if base is None or base.sent is None or row.sent is None:
+        return False
+    return bool(base.sent >= row.sent)
 
 
 def _must_be_sent(row: Row[Any], claim: Claim, lease: Lease, resend_after: timedelta) -> bool:
@@ -136,6 +167,7 @@ def _taken(
             "run_id": lease.run_id,
             "sent": unchanged[digest].sent if digest in unchanged else None,
             "token": unchanged[digest].token if digest in unchanged else lease.token,
+            "base": each.base_digest,
         }
         for digest, each in sorted(wins.items())
     ]

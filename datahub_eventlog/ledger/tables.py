@@ -107,6 +107,9 @@ states = Table(
     # Of the lease that claimed it; only its own confirmation counts.
     Column("token", String(255)),
     Column("claimed", Moment, nullable=False),
+    # The digest of what it adds to; NULL for a state that stands alone.
+    Column("base", String(64)),
+    Index("datahub_eventlog_states_base", "base"),
 )
 
 rejections = Table(

@@ -133,7 +133,7 @@ class RestSink:
             raise _unusable(error) from None
         return (time.monotonic() - begun) / self._timeout
 
-    def _judge(self, response: requests.Response, **_: Any) -> None:
+    def _judge(self, response: requests.Response, **settings: Any) -> None:
         _ = response.content  # read to its end, the connection serves the next request
         judge(response, self._url)
 

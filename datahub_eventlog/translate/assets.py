@@ -301,7 +301,8 @@ class _Telling:
         time, found = schema or (event.time, asset)
         if columns := asset_schema(key, facts, found):
             yield self._since(time, urn, columns)
-        known, since = facts or AssetFacts(key), rank(event.time, facts)
+        since = rank(event.time, facts, was_made=event.type != OBSERVED)
+        known = facts or AssetFacts(key)
         yield self._since(since, urn, asset_properties(known, asset, self._context))
         yield self._since(since, urn, browse_path(known))
         tags = list(tag_names(known))

@@ -32,14 +32,16 @@ _ELSEWHERE = frozenset({"table_schema", "column_lineage"})
 _SYSTEM = ("dagster/", ".dagster/")
 
 
-def rank(time: float, facts: object | None) -> float:
+def rank(time: float, facts: object | None, *, was_made: bool = True) -> float:
     """The time of a state that a definition completes: the event's, if the definition is known.
 
     Without it, a time before that of every event, but in the same order: what then is said is
     the newest among those who know as little, and replaces nothing that was said with more
-    knowledge.
+    knowledge. An observation in turn knows less than a materialisation.
     """
-    return time if facts is not None else time / 1_000_000
+    if facts is not None:
+        return time
+    return time / 1_000_000 if was_made else time / 1_000_000_000_000
 
 
 def asset_properties(

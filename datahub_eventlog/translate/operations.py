@@ -93,13 +93,15 @@ def _facts(course: Course, asset: Materialization, run_id: str) -> dict[str, str
     partitions = list(course.partitions)
     listed = ", ".join(partitions) if len(partitions) <= LISTED else range_label(partitions)
     tags = {name: text for name, text in asset.tags.items() if not name.startswith(_SYSTEM)}
+    # Dagster takes the run's id where the asset has no version.
+    code = asset.tags.get(CODE_VERSION)
     facts = {
         "run_id": run_id or None,
         "step_key": ", ".join(sorted(each for each in course.steps if each)) or None,
         "partitions": listed or None,
         "partition_count": str(len(partitions)) if partitions else None,
         "data_version": asset.tags.get(DATA_VERSION),
-        "code_version": asset.tags.get(CODE_VERSION),
+        "code_version": None if code == run_id else code,
         "description": asset.description,
     }
     return present({**{f"tags.{name}": text for name, text in tags.items()}, **facts})
