@@ -98,10 +98,11 @@ class Left:
 
 
 class Lifecycle:
-    """What one process delivers itself."""
+    """What one process delivers itself; a forked child starts no dispatcher beside its parent's."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_forked: bool = False) -> None:
         self._lock = threading.Lock()
+        self._is_forked = is_forked
         self._owner: weakref.ref[Any] | None = None
         self._timeout = timedelta()
         self._handle: Handle | None = None
@@ -117,7 +118,7 @@ class Lifecycle:
         Returns at once: an instance that registers its storages is not complete yet.
         """
         with self._lock:
-            if self._owner is not None:
+            if self._is_forked or self._owner is not None:
                 return
             self._owner = weakref.ref(owner)
             self._timeout = config.exit_timeout
@@ -241,7 +242,7 @@ def lifecycle() -> Lifecycle:
 
 def _forget() -> None:
     global _lifecycle  # noqa: PLW0603  # the documented process state
-    _lifecycle = Lifecycle()
+    _lifecycle = Lifecycle(is_forked=True)
 
 
 if hasattr(os, "register_at_fork"):

@@ -105,3 +105,10 @@ def test_several_processes_lease_no_run_twice(
     leased = Counter(line for each in found for line in each.read_text().splitlines())
     assert leased == Counter(run_ids)
     engine.dispose()
+
+
+def test_the_lease_query_is_compiled_once() -> None:
+    """A dispatcher asks every second: SQLAlchemy must know the query again."""
+    one, other = (candidates(instant(None), 10)._generate_cache_key() for _ in range(2))
+    assert one is not None
+    assert one == other

@@ -60,6 +60,8 @@ def whole_life(ledger: Ledger) -> None:
     ledger.sweep(MINUTE)
     assert ledger.watermark() == 1.5
     assert ledger.facts("hash") == b"facts"
+    assert ledger.definitions_of("one") == "hash"
+    assert ledger.definitions_of("unknown") is None
     assert set(due(ledger)) == {"", "one"}
     ledger.retire("host", 1)
     assert ledger.status().runs["pending"] == 2
@@ -266,6 +268,11 @@ def test_a_touch_is_one_statement_and_two_with_facts(postgres_url: str) -> None:
     assert len(statements) == 1
     ledger.touch("two", definitions=Facts("hash", b"facts"))
     assert len(statements) == 3
+
+
+def test_the_ledger_knows_its_kind_of_database(new_ledger: Ledger, new_connect: Connect) -> None:
+    with new_connect() as connection:
+        assert new_ledger.dialect() == connection.dialect.name
 
 
 # Waiting and failing

@@ -301,6 +301,50 @@ def test_the_daemon_delivers_from_a_thread_until_it_is_told_to_end(
         assert ledger.dispatchers() == []
 
 
+THREADS = """
+import os, threading, time
+from dagster import DagsterInstance
+def dispatchers():
+    return [each for each in threading.enumerate() if each.name == "datahub-eventlog"]
+def wait_for(count):
+    end = time.monotonic() + 60
+    while len(dispatchers()) != count:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+first = DagsterInstance.get()
+second = DagsterInstance.get()
+wait_for(1)
+"""
+
+
+def test_a_process_has_one_dispatcher_which_ends_with_its_first_instance(home: Deployment) -> None:
+    home.environment = {"DATAHUB_EVENTLOG_IS_DAEMON": "true"}
+    script(home, f"{THREADS}second.dispose()\nwait_for(1)\nfirst.dispose()\nwait_for(0)")
+
+
+def test_a_dispatcher_does_not_keep_its_process_from_ending(home: Deployment) -> None:
+    home.environment = {"DATAHUB_EVENTLOG_IS_DAEMON": "true"}
+    script(home, THREADS)
+    with home.instance() as instance:
+        assert ledger_of(instance, patience=5).dispatchers() == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_of_the_daemon_starts_no_second_dispatcher(home: Deployment) -> None:
+    home.environment = {"DATAHUB_EVENTLOG_IS_DAEMON": "true"}
+    code = """
+import os, threading
+from dagster import DagsterInstance
+from datahub_eventlog import DataHubEventLogStorage
+child = os.fork()
+if child == 0:
+    instance = DagsterInstance.get()
+    os._exit(len([each for each in threading.enumerate() if "datahub-eventlog" in each.name]))
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+    script(home, code)
+
+
 def test_a_daemon_without_the_extra_says_what_to_install(home: Deployment, tmp_path: Path) -> None:
     code = """
 import sys

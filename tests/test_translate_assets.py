@@ -45,6 +45,7 @@ from datahub_eventlog.values import (
     Materialization,
     Metadatum,
     Planned,
+    PortFacts,
     RunLog,
     Wiped,
 )
@@ -156,7 +157,7 @@ RICH = AssetFacts(
     automation="eager",
     freshness={"window": 60},
     backfill="single run",
-    io_manager="io_manager",
+    io_manager="warehouse",
     metadata={
         "team": text("sales"),
         "dagster/code_references": Metadatum(
@@ -192,7 +193,7 @@ def test_an_asset_is_a_dataset_of_dagster_with_what_its_definition_says() -> Non
         "dagster/code_version": "c1",
         "dagster/freshness_policy": '{"window": 60}',
         "dagster/group_name": "sales",
-        "dagster/io_manager_key": "io_manager",
+        "dagster/io_manager_key": "warehouse",
         "dagster/kinds": "python, snowflake",
         "dagster/partitions_def": "Daily, starting 2024-01-01 UTC.",
         "rows": "3",
@@ -466,6 +467,18 @@ def test_declared_datasets_are_lineage() -> None:
     assert catalog.of(snowflake("b"), "siblings") is None
     (problem,) = catalog.problems
     assert problem.reason.startswith("datahub.inputs: 'no urn'")
+
+
+def test_datasets_that_inputs_declare_are_lineage_of_the_asset_that_the_op_makes_alone() -> None:
+    ports = {"orders": PortFacts(inputs={"raw": declares(snowflake("a"))})}
+    alone = made(
+        materialized("orders"),
+        steps=[step("orders", asset="orders")],
+        definitions=Definitions(ports=ports),
+    )
+    assert upstreams(delivered(alone), urn("orders")) == [snowflake("a")]
+    several = replace(alone, steps=(step("orders", outputs={"x": "orders", "y": "other"}),))
+    assert upstreams(delivered(several), urn("orders")) == []
 
 
 def test_an_invalid_datahub_urn_is_a_problem_and_the_next_evidence_counts() -> None:

@@ -177,7 +177,7 @@ def test_the_old_name_of_the_table_name_still_counts() -> None:
     ("name", "expected"),
     [
         ("shop.main.orders", "shop.main.orders"),
-        ("/data/shop.duckdb.main.orders", "shop.main.orders"),
+        ("/data/Shop.duckdb.main.Orders", "shop.main.orders"),
         ("data/shop.db.main.orders", "shop.main.orders"),
         ("C:\\data\\shop.duckdb.main.orders", "shop.main.orders"),
         ("md:shop.main.orders", "shop.main.orders"),

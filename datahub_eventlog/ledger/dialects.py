@@ -22,6 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import Insert
+from sqlalchemy.sql.functions import FunctionElement
 
 from datahub_eventlog.ledger.tables import Moment, dialect_of
 
@@ -39,7 +40,7 @@ TOUCH_PATIENCE = 1.0
 """Seconds that a touch waits for a lock, so that no run waits longer for our sake."""
 
 
-class Now(ColumnElement[float]):
+class Now(FunctionElement[float]):
     """The database's clock, in epoch seconds with fractions; one value in a whole statement."""
 
     inherit_cache = True
@@ -104,18 +105,16 @@ def upsert(
     """
     if is_mysql(dialect):
         return _mysql_upsert(table, values, changes, only_if)
-    from sqlalchemy.dialects import postgresql, sqlite
-
-    is_postgres = dialect == "postgresql"
-    insert = postgresql.insert(table) if is_postgres else sqlite.insert(table)
+    insert = _insert(dialect, table)
     filled = insert.values(values)
-    if is_postgres and not is_patient:
+    if dialect == "postgresql" and not is_patient:
         filled = insert.from_select(list(values), _impatiently(values))
-    return filled.on_conflict_do_update(
+    upserting: Insert = filled.on_conflict_do_update(
         index_elements=list(table.primary_key.columns),
         set_=dict(changes(insert.excluded)),
         where=None if only_if is None else only_if(insert.excluded),
     )
+    return upserting
 
 
 def insert_absent(dialect: str, table: Table, values: Values) -> Insert:
@@ -123,11 +122,8 @@ def insert_absent(dialect: str, table: Table, values: Values) -> Insert:
     if is_mysql(dialect):
         key = next(iter(table.primary_key.columns)).name
         return _mysql_upsert(table, values, lambda _: [(key, table.c[key])], None)
-    from sqlalchemy.dialects import postgresql, sqlite
-
-    if dialect == "postgresql":
-        return postgresql.insert(table).values(values).on_conflict_do_nothing()
-    return sqlite.insert(table).values(values).on_conflict_do_nothing()
+    inserting: Insert = _insert(dialect, table).values(values).on_conflict_do_nothing()
+    return inserting
 
 
 @contextmanager
@@ -166,6 +162,17 @@ def written(
 def is_mysql(dialect: str) -> bool:
     """Whether it is MySQL or MariaDB."""
     return dialect in {"mysql", "mariadb"}
+
+
+def _insert(dialect: str, table: Table) -> Any:
+    """An insert that knows ON CONFLICT; only the dialect at hand is loaded."""
+    if dialect == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as insert_of_postgres
+
+        return insert_of_postgres(table)
+    from sqlalchemy.dialects.sqlite import insert as insert_of_sqlite
+
+    return insert_of_sqlite(table)
 
 
 def _impatiently(values: Values) -> Any:

@@ -7,7 +7,6 @@ with the columns of version 1 for ever.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import (
@@ -158,18 +157,20 @@ def ddl(dialect_name: str) -> str:
 
 
 def dialect_of(name: str, **options: Any) -> Dialect:
-    """SQLAlchemy's dialect of that name.
+    """SQLAlchemy's dialect of that name, whatever the driver.
 
     Raises `ConfigurationError` for a database that is not one of those Dagster runs on.
     """
-    from sqlalchemy.dialects import mysql, postgresql, sqlite
+    if name == "sqlite":
+        from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 
-    known: dict[str, Callable[..., Dialect]] = {
-        "sqlite": sqlite.dialect,
-        "postgresql": postgresql.dialect,
-        "mysql": mysql.dialect,
-        "mariadb": mysql.dialect,
-    }
-    if name not in known:
-        raise ConfigurationError(f"{name}: expected one of {', '.join(known)}")
-    return known[name](**options)
+        return SQLiteDialect(**options)
+    if name == "postgresql":
+        from sqlalchemy.dialects.postgresql.base import PGDialect
+
+        return PGDialect(**options)
+    if name in {"mysql", "mariadb"}:
+        from sqlalchemy.dialects.mysql.base import MySQLDialect
+
+        return MySQLDialect(**options)
+    raise ConfigurationError(f"{name}: expected one of sqlite, postgresql, mysql, mariadb")

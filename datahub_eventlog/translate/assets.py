@@ -118,7 +118,7 @@ class _Ports:
     """Collects what the steps read and wrote."""
 
     def __init__(self, log: RunLog, context: Context) -> None:
-        self._assets = Assets(log.run, log.definitions, context)
+        self._assets = Assets(log, context)
         self._emits = context.config.emit_assets
         self._shapes: set[Json] = set()
         self.inputs: dict[str, set[str]] = {}
@@ -220,7 +220,7 @@ class _Telling:
         self._history = history
         self._context = context
         self._config = context.config
-        self._assets = Assets(log.run, log.definitions, context)
+        self._assets = Assets(log, context)
         self._edges = Edges()
         self._stories: dict[AssetKey, _Story] = {}
         self._keyed: set[str] = set()

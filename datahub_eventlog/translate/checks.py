@@ -74,7 +74,7 @@ class _Telling:
         self._log = log
         self._run_id = log.run.run_id
         self._context = context
-        self._assets = Assets(log.run, log.definitions, context)
+        self._assets = Assets(log, context)
         self._newest: dict[CheckKey, tuple[float, int]] = {}
         self._failed: dict[str, Event] = {}
         for event in log.events:

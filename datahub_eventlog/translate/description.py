@@ -29,6 +29,7 @@ LONGEST_TEXT = 20_000
 
 _ELSEWHERE = frozenset({"table_schema", "column_lineage"})
 """Kinds of metadata that have an aspect of their own."""
+_DEFAULT = "io_manager"
 _SYSTEM = ("dagster/", ".dagster/")
 
 
@@ -123,7 +124,7 @@ def _facts(facts: AssetFacts) -> dict[str, str | None]:
         "dagster/automation_condition": facts.automation,
         "dagster/freshness_policy": _json(facts.freshness),
         "dagster/backfill_policy": facts.backfill,
-        "dagster/io_manager_key": facts.io_manager,
+        "dagster/io_manager_key": facts.io_manager if facts.io_manager != _DEFAULT else None,
         "dagster/is_external": "true" if facts.is_external else None,
     }
 

@@ -183,7 +183,7 @@ class _Reading:
         self._read |= sources - set(result.out_tables)
         for table in result.out_tables:
             self._written.setdefault(table, set()).update(sources - {table})
-            if result.query_type_props.get("temporary") or _is_temporary(table):
+            if result.query_type_props.get("temporary") or _is_temporary(table, statement):
                 self._temporary.add(table)
         if len(result.out_tables) == 1:
             self._add_columns(result.out_tables[0], self._written_columns(statement, result))
@@ -307,9 +307,11 @@ def _assignments(branch: Any) -> list[tuple[str, exp.Expression]]:
     return [(a.name, b) for a, b in zip(names.expressions, values.expressions, strict=False)]
 
 
-def _is_temporary(table: str) -> bool:
-    """Whether T-SQL and Redshift drop it by themselves; a SELECT INTO doesn't say so."""
-    return DatasetUrn.from_string(table).name.rpartition(".")[2].startswith("#")
+def _is_temporary(table: str, statement: str) -> bool:
+    """Whether T-SQL or Redshift drops it by itself: its `#` is not in every version's urn."""
+    name = DatasetUrn.from_string(table).name.rpartition(".")[2].lower()
+    marked = re.search(rf"#{re.escape(name)}\b", statement, re.IGNORECASE)
+    return name.startswith("#") or marked is not None
 
 
 def _after_use(names: Dialect, statement: exp.Expression) -> Dialect:

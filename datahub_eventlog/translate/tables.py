@@ -217,8 +217,8 @@ def _table(name: str, platform: str, subject: Subject) -> str:
         plain = _without_connection(plain, subject)
     if platform == "duckdb":
         plain = _without_file(plain)
-    # DataHub's own dbt source does so for whatever platform dbt writes to.
-    return plain.lower() if subject.is_of_dbt else plain
+    # DataHub's dbt source does so on whatever platform; of DuckDB it is the only source.
+    return plain.lower() if subject.is_of_dbt or platform == "duckdb" else plain
 
 
 def _without_connection(name: str, subject: Subject) -> str:

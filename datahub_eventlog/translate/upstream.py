@@ -46,12 +46,12 @@ from datahub_eventlog.translate.tables import (
 from datahub_eventlog.values import (
     AssetFacts,
     AssetKey,
-    Definitions,
     Json,
     Materialization,
+    Metadata,
     Problem,
     Proposal,
-    Run,
+    RunLog,
 )
 
 ASPECT = "upstreamLineage"
@@ -107,11 +107,13 @@ class AssetLineage:
 class Assets:
     """What is known of the assets of one run, or of the events that belong to none."""
 
-    def __init__(self, run: Run, definitions: Definitions | None, context: Context) -> None:
+    def __init__(self, log: RunLog, context: Context) -> None:
         """Take what there is beside the events."""
-        self.run = run
+        self.run = log.run
         self.context = context
-        self._facts = definitions.assets if definitions else {}
+        self._steps = log.steps
+        self._facts = log.definitions.assets if log.definitions else {}
+        self._ports = log.definitions.ports if log.definitions else {}
 
     def facts(self, key: AssetKey) -> AssetFacts | None:
         """What the asset's definition says, if that is known."""
@@ -142,6 +144,22 @@ class Assets:
             return urns.asset_urn(key, self.context)
         except urns.InvalidUrn:
             return None
+
+    def ports(self, key: AssetKey) -> Iterator[Metadata]:
+        """The metadata of the inputs and outputs of the op that makes this asset alone."""
+        for handle in self._makers.get(key, ()):
+            ports = self._ports.get(handle)
+            yield from (*ports.inputs.values(), *ports.outputs.values()) if ports else ()
+
+    @cached_property
+    def _makers(self) -> Mapping[AssetKey, list[str]]:
+        """The handles of the ops that make one asset and no other."""
+        found: dict[AssetKey, list[str]] = {}
+        for step in self._steps:
+            keys = [each.asset_key for each in step.outputs if each.asset_key is not None]
+            if len(keys) == 1:
+                found.setdefault(keys[0], []).append(step.handle)
+        return found
 
     @cached_property
     def known(self) -> Mapping[str, str]:
@@ -299,13 +317,11 @@ class _Finding:
         return read
 
     def _declared(self, name: str) -> frozenset[str]:
-        """The datasets that the asset's metadata names as `datahub.inputs` or `.outputs`."""
-        found = self._subject.metadata.get(name)
-        texts = found.value if found is not None else []
-        checked = (
-            self._valid(urns.checked_dataset_urn, each, name)
-            for each in (texts if isinstance(texts, list) else [texts])
-        )
+        """The datasets that metadata name as `datahub.inputs` or `.outputs` of the asset."""
+        places = (self._subject.metadata, *self._assets.ports(self._key))
+        values = [each[name].value for each in places if name in each]
+        texts = [text for each in values for text in (each if isinstance(each, list) else [each])]
+        checked = (self._valid(urns.checked_dataset_urn, each, name) for each in texts)
         return frozenset(each for each in checked if each is not None)
 
     def _origins(self, keys: Iterable[AssetKey]) -> frozenset[str]:
