@@ -175,7 +175,8 @@ class Lifecycle:
             return
         with self._lock:
             if not self._is_stopped:
-                self._handle = start_in_daemon(block or {}, lambda: opened(instance_ref))
+                known = {} if block is None else block
+                self._handle = start_in_daemon(known, lambda: opened(instance_ref))
 
     def _at_exit(self) -> None:
         """Have everything ended before the interpreter is, whether or not Dagster disposes."""

@@ -124,8 +124,7 @@ class DataHubEventLogStorage(CapturingEventLogStorage, ConfigurableClass):
         super().register_instance(instance)
         self._datahub_warn()
         if self._datahub_is_auto and role() == "daemon":
-            block = self._datahub_block if isinstance(self._datahub_block, Mapping) else None
-            lifecycle().start(self, instance, block, self._datahub_config)
+            lifecycle().start(self, instance, self._datahub_block, self._datahub_config)
 
     def dispose(self) -> None:
         """Deliver what this process left undelivered, or stop the dispatcher; then dispose."""

@@ -104,7 +104,7 @@ def test_a_single_table_that_was_dropped_is_made_again(
     new_ledger.touch("one")
     execute(new_connect, "DROP TABLE datahub_eventlog_dispatchers")
     assert new_ledger.touch("two") is None
-    assert due(new_ledger) == ["one", "two"]
+    assert set(due(new_ledger)) == {"one", "two"}
 
 
 def test_many_first_touches_at_once_make_the_tables_once(new_connect: Connect) -> None:

@@ -171,6 +171,7 @@ def test_a_touch_never_puts_a_run_off(ledger: Ledger, clock: Clock) -> None:
     ledger.wait(lease_of(ledger, "one"), MINUTE)
     clock.advance(20)
     ledger.touch("one", urgent=False)
+    clock.advance(1)
     ledger.touch("two")
     ledger.touch("one", urgent=False)
     assert due(ledger) == ["one", "two"]

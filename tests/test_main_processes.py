@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -343,6 +344,23 @@ if child == 0:
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
     script(home, code)
+
+
+@pytest.mark.parametrize("block", [["no", "mapping"], {"evn": "PROD"}])
+def test_a_daemon_delivers_nothing_under_a_wrong_configuration_and_says_so(
+    home: Deployment, files: Path, block: Any
+) -> None:
+    storage = sqlite_yaml({})
+    storage["event_log_storage"]["config"]["datahub"] = block
+    home.write(storage)
+    target = json.dumps({"path": str(files)})
+    home.environment = {"DATAHUB_EVENTLOG_DATAHUB_FILE_CONFIG": target}
+    daemon = home.start("dagster._daemon", "run", "-f", PIPELINES, log="daemon.log")
+    told = "Nothing is delivered to DataHub from this process. datahub:"
+    eventually(lambda: told in home.log("daemon.log"), "the daemon says what is wrong")
+    assert daemon.poll() is None
+    with home.instance() as instance:
+        assert ledger_of(instance, patience=5).dispatchers() == []
 
 
 def test_a_daemon_without_the_extra_says_what_to_install(home: Deployment, tmp_path: Path) -> None:

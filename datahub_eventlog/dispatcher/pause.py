@@ -23,7 +23,7 @@ class Pause:
         self._clock = clock
         self._failures = 0
         self._until = 0.0
-        self._message = ""
+        self._kind: type[Unavailable] | None = None
 
     @property
     def is_on(self) -> bool:
@@ -46,13 +46,14 @@ class Pause:
         wait = longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
         self._until = self._clock() + max(wait, error.retry_after or 0.0)
         self._failures += 1
-        if str(error) != self._message:
+        # Not by the message: it can name the proposal at hand, which is another one each time.
+        if type(error) is not self._kind:
             logger.error("%s Runs wait in the ledger until it is back.", error)
-        self._message = str(error)
+        self._kind = type(error)
 
     def end(self) -> None:
         """DataHub has taken something."""
         if self._failures:
             logger.info("DataHub is back; delivering what has waited.")
         self._failures = 0
-        self._message = ""
+        self._kind = None

@@ -45,6 +45,7 @@ from datahub_eventlog.translate.operations import (
     observation_operation,
     profiles,
 )
+from datahub_eventlog.translate.ports import ports_of
 from datahub_eventlog.translate.queries import Queries, query_text
 from datahub_eventlog.translate.schemas import column_schema
 from datahub_eventlog.translate.upstream import (
@@ -97,12 +98,8 @@ def asset_view(log: RunLog, context: Context) -> AssetView:
     if not context.config.capture_asset_materialization:
         return AssetView(log, context)
     history = history_of(log.events)
-    ports = _Ports(log, context)
-    for event in log.events:
-        ports.add(event)
-    for key, failed in failures(history, log).items():
-        ports.add_output(failed.step, key)
-    return AssetView(log, context, history, ports.found(ports.inputs), ports.found(ports.outputs))
+    ports = ports_of(log, history, context)
+    return AssetView(log, context, history, ports.inputs, ports.outputs)
 
 
 def runless_proposals(
@@ -112,64 +109,6 @@ def runless_proposals(
     log = RunLog(Run("", "", ""), None, (), events, definitions)
     yield from asset_view(log, context).proposals()
     yield from check_proposals(log, context)
-
-
-class _Ports:
-    """Collects what the steps read and wrote."""
-
-    def __init__(self, log: RunLog, context: Context) -> None:
-        self._assets = Assets(log, context)
-        self._emits = context.config.emit_assets
-        self._shapes: set[Json] = set()
-        self.inputs: dict[str, set[str]] = {}
-        self.outputs: dict[str, set[str]] = {}
-
-    def add(self, event: Event) -> None:
-        asset = event.data
-        if event.type == FAILED or not isinstance(asset, Materialization):
-            return
-        step, key = event.step_key, asset.asset_key
-        if step is None or not self._assets.allows(key):
-            return
-        if event.type == OBSERVED:
-            self._add(self.inputs, step, self._stand_in(key, asset))
-        elif self._emits:
-            self.add_output(step, key)
-            for each in self._assets.upstream(key, asset):
-                self._add(self.inputs, step, self._assets.urn(each))
-        elif (step, key, shape(asset)) not in self._shapes:
-            self._shapes.add((step, key, shape(asset)))
-            self._add_tables(step, asset)
-
-    def add_output(self, step: str | None, key: AssetKey) -> None:
-        if step is not None and self._assets.allows(key):
-            self._add(self.outputs, step, self._stand_in(key, None))
-
-    def found(self, ports: Mapping[str, set[str]]) -> Mapping[str, frozenset[str]]:
-        """Without what a step reads of its own making."""
-        made = self.outputs if ports is self.inputs else {}
-        found = {step: frozenset(each - made.get(step, set())) for step, each in ports.items()}
-        return {step: each for step, each in sorted(found.items()) if each}
-
-    def _stand_in(self, key: AssetKey, asset: Materialization | None) -> str | None:
-        """The asset's own urn or, where assets are not to be emitted, that of its table."""
-        return self._assets.urn(key) if self._emits else self._assets.dataset(key, asset)
-
-    def _add_tables(self, step: str, asset: Materialization) -> None:
-        try:
-            lineage = asset_lineage(asset.asset_key, asset, self._assets)
-        except urns.InvalidUrn:
-            return
-        for table in lineage.downstreams:
-            self._add(self.outputs, step, table)
-        upstream = (self._assets.dataset(each) for each in lineage.keys)
-        for each in (*lineage.tables, *upstream):
-            self._add(self.inputs, step, each)
-
-    @staticmethod
-    def _add(ports: dict[str, set[str]], step: str, urn: str | None) -> None:
-        if urn is not None:
-            ports.setdefault(step, set()).add(urn)
 
 
 _Columns: TypeAlias = tuple[float, Materialization]
@@ -365,9 +304,10 @@ class _Telling:
 
     def _unmade(self) -> Found:
         """That there are the assets which the run did not get to make: its steps name them."""
+        told = self._history.materialized.keys() | self._history.observed.keys()
         for key, failed in failures(self._history, self._log).items():
             urn = self._assets.urn(key) if self._assets.allows(key) else None
-            if urn is not None and key not in self._history.observed:
+            if urn is not None and key not in told:
                 yield from self._exists(key, urn, failed.time)
 
     def _wiped(self) -> Found:

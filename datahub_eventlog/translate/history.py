@@ -152,10 +152,10 @@ def is_settled(history: History, key: AssetKey, run: Run) -> bool:
 
 
 def failures(history: History, log: RunLog) -> Mapping[AssetKey, Failed]:
-    """Assets that the run was to make and didn't.
+    """Assets that a step was to make and failed to, whatever other steps made of them.
 
-    Dagster's own storages don't keep its event for that, so what a failed step was to make and
-    has not made counts as well.
+    Dagster's own storages don't keep its event for that, so all that a failed step was to make
+    counts.
     """
     found = dict(history.failed)
     for step in log.steps:
@@ -164,7 +164,7 @@ def failures(history: History, log: RunLog) -> Mapping[AssetKey, Failed]:
             for output in step.outputs:
                 if output.asset_key is not None and output.asset_key in history.planned:
                     found.setdefault(output.asset_key, failed)
-    return {key: each for key, each in sorted(found.items()) if key not in history.materialized}
+    return dict(sorted(found.items()))
 
 
 def _add(history: History, event: Event) -> None:

@@ -1,0 +1,102 @@
+"""What the steps of a run read and wrote, as far as their asset events say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from datahub_eventlog.translate import urns
+from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.history import FAILED, OBSERVED, History, failures
+from datahub_eventlog.translate.upstream import Assets, asset_lineage, shape
+from datahub_eventlog.values import AssetKey, Event, Json, Materialization, RunLog
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The urns of datasets, by the keys of the steps, sorted."""
+
+    inputs: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    outputs: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+def ports_of(log: RunLog, history: History, context: Context) -> Ports:
+    """What each step read, and what it wrote or, if it failed, was to write.
+
+    What it makes itself is none of its inputs. What the events until now say stays true.
+    """
+    fold = _Fold(log, context)
+    for event in log.events:
+        fold.add(event)
+    for key, failed in failures(history, log).items():
+        if failed.step is not None:
+            fold.add_output(failed.step, key)
+    return Ports(_frozen(fold.inputs), _frozen(fold.outputs))
+
+
+class _Fold:
+    """Takes the events in their order."""
+
+    def __init__(self, log: RunLog, context: Context) -> None:
+        self._assets = Assets(log, context)
+        self._emits = context.config.emit_assets
+        self._shapes: set[Json] = set()
+        self.inputs: dict[str, set[str]] = {}
+        self.outputs: dict[str, set[str]] = {}
+        self._own = {each.key: {output.asset_key for output in each.outputs} for each in log.steps}
+
+    def add(self, event: Event) -> None:
+        asset = event.data
+        if event.type == FAILED or not isinstance(asset, Materialization):
+            return
+        if event.step_key is not None and self._assets.allows(asset.asset_key):
+            self._add(event.type, event.step_key, asset)
+
+    def add_output(self, step: str, key: AssetKey) -> None:
+        if self._assets.allows(key):
+            _put(self.outputs, step, self._stand_in(key, None))
+
+    def _add(self, kind: str, step: str, asset: Materialization) -> None:
+        key = asset.asset_key
+        if kind == OBSERVED:
+            self._add_input(step, key, asset)
+        elif self._emits:
+            _put(self.outputs, step, self._assets.urn(key))
+            for each in self._assets.upstream(key, asset):
+                self._add_input(step, each, None)
+        elif (step, key, shape(asset)) not in self._shapes:
+            self._shapes.add((step, key, shape(asset)))
+            self._add_tables(step, asset)
+
+    def _add_input(self, step: str, key: AssetKey, asset: Materialization | None) -> None:
+        if key not in self._own.get(step, ()):
+            self._add_read(step, self._stand_in(key, asset))
+
+    def _add_read(self, step: str, urn: str | None) -> None:
+        if urn not in self.outputs.get(step, ()):
+            _put(self.inputs, step, urn)
+
+    def _stand_in(self, key: AssetKey, asset: Materialization | None) -> str | None:
+        """The asset's own urn or, where assets are not to be emitted, that of its table."""
+        return self._assets.urn(key) if self._emits else self._assets.dataset(key, asset)
+
+    def _add_tables(self, step: str, asset: Materialization) -> None:
+        try:
+            lineage = asset_lineage(asset.asset_key, asset, self._assets)
+        except urns.InvalidUrn:
+            return
+        for table in lineage.downstreams:
+            _put(self.outputs, step, table)
+        for table in lineage.tables:
+            self._add_read(step, table)
+        for key in lineage.keys:
+            self._add_input(step, key, None)
+
+
+def _put(ports: dict[str, set[str]], step: str, urn: str | None) -> None:
+    if urn is not None:
+        ports.setdefault(step, set()).add(urn)
+
+
+def _frozen(ports: Mapping[str, set[str]]) -> Mapping[str, frozenset[str]]:
+    return {step: frozenset(each) for step, each in sorted(ports.items())}

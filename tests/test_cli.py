@@ -1,0 +1,121 @@
+"""The command line, as a user calls it: in processes of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from deployment import Deployment, sqlite_yaml
+from receiver import Receiver
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver(token="hush") as receiver:
+        yield receiver
+
+
+JOB = """
+import dagster as dg
+
+@dg.op
+def one():
+    return 1
+
+@dg.job(executor_def=dg.in_process_executor)
+def small():
+    one()
+"""
+
+
+def _deployment(tmp_path: Path, receiver: Receiver, **datahub: object) -> Deployment:
+    block = {
+        "datahub_client_config": {"server": {"env": "GMS"}, "token": {"env": "TOKEN"}},
+        "dispatch": "worker",
+        **datahub,
+    }
+    variables = {"GMS": receiver.url, "TOKEN": "hush"}
+    return Deployment(tmp_path / "home", sqlite_yaml(block), variables)
+
+
+def test_a_worker_delivers_what_status_shows_as_pending(tmp_path: Path, receiver: Receiver) -> None:
+    deployment = _deployment(tmp_path, receiver)
+    (deployment.home / "small.py").write_text(JOB)
+    deployment.run("dagster", "job", "execute", "-f", "small.py")
+    assert deployment.status()["runs"] == {
+        "pending": 1,
+        "leased": 0,
+        "delivered": 0,
+        "parked": 0,
+        "filtered": 0,
+        "gone": 0,
+        "expired": 0,
+    }
+    assert receiver.entities() == []
+    with deployment.instance() as instance:
+        (run,) = instance.get_runs()
+
+    shown = json.loads(deployment.cli("show", run.run_id, "--json").stdout)
+    assert "dataFlowInfo" in {each["aspectName"] for each in shown}
+    assert receiver.entities() == []
+
+    done = deployment.cli("worker", "--until-empty")
+    assert "Emitting metadata..." in done.stderr
+    assert "hush" not in done.stderr + done.stdout
+    found = deployment.status()
+    assert (found["runs"]["pending"], found["runs"]["delivered"]) == (0, 1)
+    assert found["oldest_pending_seconds"] is None
+    assert {each["entityUrn"] for each in shown} == set(receiver.entities())
+    assert "small" in deployment.cli("show", run.run_id).stdout
+
+
+def test_check_says_what_is_wrong_and_what_to_do(tmp_path: Path, receiver: Receiver) -> None:
+    deployment = _deployment(tmp_path, receiver, dispatch="auto")
+    good = deployment.cli("check")
+    assert "FAILED" not in good.stdout
+
+    deployment.write(sqlite_yaml({"evn": "PROD", "datahub_client_config": {"token": "hush"}}))
+    wrong = deployment.cli("check", check=False)
+    assert wrong.returncode == 1
+    assert "Did you mean env?" in wrong.stdout
+    assert "token: {env: DATAHUB_GMS_TOKEN}" in wrong.stdout
+    assert "hush" not in wrong.stdout + wrong.stderr
+
+    deployment.write({})
+    absent = deployment.cli("check", check=False)
+    assert absent.returncode == 1
+    assert "not switched on" in absent.stdout
+
+
+def test_a_worker_with_a_wrong_configuration_names_it_and_ends(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    deployment = _deployment(tmp_path, receiver, max_attempts=0)
+    done = deployment.cli("worker", check=False)
+    assert done.returncode == 1
+    assert "max_attempts: expected 1 or more" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_worker_without_its_variables_names_them(tmp_path: Path, receiver: Receiver) -> None:
+    deployment = _deployment(tmp_path, receiver)
+    deployment.environment = {"GMS": receiver.url}
+    done = deployment.cli("worker", "--until-empty", check=False)
+    assert done.returncode == 1
+    assert "TOKEN is not set here" in done.stderr
+
+
+def test_wrong_usage_has_exit_code_2(tmp_path: Path, receiver: Receiver) -> None:
+    deployment = _deployment(tmp_path, receiver)
+    assert deployment.cli("retry", check=False).returncode == 2
+    assert deployment.cli("no-such-command", check=False).returncode == 2
+    assert deployment.cli("show", "no-such-run", check=False).returncode == 1
+
+
+def test_ddl_prints_statements_that_make_the_tables(tmp_path: Path, receiver: Receiver) -> None:
+    deployment = _deployment(tmp_path, receiver)
+    printed = deployment.cli("ddl").stdout
+    assert printed.count("CREATE TABLE") == 6
+    assert "datahub_eventlog_runs" in printed

@@ -1,0 +1,87 @@
+"""What an event log becomes in DataHub when nothing goes wrong: the measure of everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from catalog import unordered
+from dagster import DagsterInstance
+from receiver import Receiver
+
+from datahub_eventlog import sinks
+from datahub_eventlog.config import Config, RestTarget
+from datahub_eventlog.dispatcher import Dispatcher, Parts
+from datahub_eventlog.dispatcher.translation import ForExtractor
+from datahub_eventlog.extractor import Extractor
+from datahub_eventlog.ledger import Facts, Ledger
+from datahub_eventlog.source import Source
+
+State = dict[str, dict[str, Any]]
+"""As `Receiver.state` returns it: values by urn and aspect."""
+DEADLINE = timedelta(seconds=60)
+
+
+@contextmanager
+def dispatcher_of(  # noqa: PLR0913 - each is a part of it
+    config: Config,
+    instance: DagsterInstance,
+    ledger: Ledger,
+    *,
+    owner: str = "one",
+    sleep: Callable[[float], None] = lambda _: None,
+    deadline: timedelta = DEADLINE,
+) -> Iterator[Dispatcher]:
+    """A dispatcher with a real sink, put together by hand; `deadline` is the extractor's."""
+    assert config.target is not None
+    sink = sinks.connect(config.target, config.emit_mode, sleep=sleep)
+    extractor = Extractor(config, ForExtractor(config), deadline)
+    parts = Parts(ledger, Source(instance), sink, extractor, None, owner)
+    yield Dispatcher(config, parts)
+    sink.close()
+
+
+def undisturbed(instance: DagsterInstance, ledger: Ledger, config: Config | None = None) -> State:
+    """What a quiet DataHub has after the instance's runs came one by one, in order of their ends.
+
+    `ledger` lends only what the runs' own processes stored of their definitions, and when it was
+    made, since older runless events are nobody's business.
+    """
+    created = ledger.created()
+    with TemporaryDirectory() as folder, Receiver() as quiet:
+        path = str(Path(folder, "ledger.db"))
+        fresh = Ledger.in_file(path, patience=30, clock=lambda: created)
+        quietly = replace(config or Config(), target=RestTarget(server=quiet.url))
+        with dispatcher_of(quietly, instance, fresh) as dispatcher:
+            for run_id in (*_by_end(instance), ""):
+                fresh.touch(run_id, definitions=_facts(ledger, run_id))
+                dispatcher.deliver([run_id])
+        return quiet.state()
+
+
+def differences(found: State, expected: State) -> list[str]:
+    """One line for each aspect that is missing, not the same, or too much."""
+    places = sorted({(urn, name) for each in (found, expected) for urn in each for name in each[urn]})
+    lines = []
+    for urn, name in places:
+        ours, theirs = (each.get(urn, {}).get(name) for each in (found, expected))
+        if unordered(ours) != unordered(theirs):
+            lines.append(f"{urn} {name}: {ours} instead of {theirs}")
+    return lines
+
+
+def _by_end(instance: DagsterInstance) -> list[str]:
+    records = instance.get_run_records()
+    ordered = sorted(records, key=lambda each: (each.end_time or float("inf"), each.storage_id))
+    return [each.dagster_run.run_id for each in ordered]
+
+
+def _facts(ledger: Ledger, run_id: str) -> Facts | None:
+    hash_ = ledger.definitions_of(run_id) if run_id else None
+    blob = None if hash_ is None else ledger.facts(hash_)
+    return None if hash_ is None or blob is None else Facts(hash_, blob)
