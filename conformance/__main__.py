@@ -20,7 +20,7 @@ from archives import NotFetched, suite_version, tests_of_dagster, tests_of_dagst
 from comparison import MISSING, Outcome
 from report import Result, report
 from running import PATHS, SERVER, DidNotRun, Notes, Run
-from suites import SUITES, Database
+from suites import SUITES, Database, selected
 
 REPETITIONS = 3
 """How often a test that ended differently is repeated, on either side."""
@@ -91,7 +91,7 @@ def _sources(database: Database) -> Sources:
 def _compare(database: Database, tests: Sequence[str]) -> int:
     print(_title(), flush=True)
     sources = _sources(database)
-    plain, wrapped = sources.run(tests or [each.tests for each in SUITES[database]])
+    plain, wrapped = sources.run(tests or selected(database))
     results = _results(sources, plain, wrapped)
     reports = [report(each, results, wrapped) for each in SUITES[database]]
     shown = [each for each in reports if each.results or not tests]

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 from archives import CACHE
 from comparison import Outcome
+from suites import LEFT_OUT
 from typing_extensions import Self
 
 HERE = Path(__file__).parent
@@ -77,6 +78,7 @@ class Run:
         ]
         command += ["-c", str(folder / "pytest.ini"), "--rootdir", str(root)]
         command += ["--notes", str(self._notes), *(str(root / each) for each in tests)]
+        command += [word for each in LEFT_OUT for word in ("--deselect", each)]
         with self._output.open("w") as output:
             self._process = subprocess.Popen(
                 command, cwd=work, env=_environment(paths, work), stdout=output, stderr=output

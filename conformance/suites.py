@@ -13,51 +13,111 @@ Database: TypeAlias = Literal["sqlite", "postgres"]
 
 @dataclass(frozen=True)
 class Suite:
-    """Tests with a common beginning of their ids: a file, or a class in it."""
+    """Tests that are reported together."""
 
     title: str
-    tests: str
+    tests: tuple[str, ...]
+    """How their ids begin: files, or classes in them."""
     style: Style = "B"
     is_captured: bool = False
-    """Whether its events must be found in the ledger afterwards."""
+    """Whether their runs must be found in ledgers, since a fixture makes their instance."""
 
 
-_STORAGES = "dagster_tests/storage_tests"
+_TESTS = "dagster_tests"
+_STORAGES = f"{_TESTS}/storage_tests"
 _EVENT_LOG = f"{_STORAGES}/test_event_log.py"
+_INSTANCES = f"{_TESTS}/core_tests/instance_tests"
 _POSTGRES = "dagster_postgres_tests"
+
+LEFT_OUT = (
+    f"{_EVENT_LOG}::TestLegacyStorage",
+    f"{_STORAGES}/test_run_storage.py::TestLegacyRunStorage",
+)
+"""Tests of adapters that Dagster doesn't use any more; they assert Dagster's default storage."""
 
 SUITES: dict[Database, tuple[Suite, ...]] = {
     "sqlite": (
-        Suite("event log, sqlite", f"{_EVENT_LOG}::TestSqliteEventLogStorage", is_captured=True),
+        Suite("event log, sqlite", (f"{_EVENT_LOG}::TestSqliteEventLogStorage",), is_captured=True),
         Suite(
             "event log, consolidated sqlite",
-            f"{_EVENT_LOG}::TestConsolidatedSqliteEventLogStorage",
+            (f"{_EVENT_LOG}::TestConsolidatedSqliteEventLogStorage",),
             is_captured=True,
         ),
         Suite(
-            "event log, in memory", f"{_EVENT_LOG}::TestInMemoryEventLogStorage", is_captured=True
+            "event log, in memory",
+            (f"{_EVENT_LOG}::TestInMemoryEventLogStorage",),
+            is_captured=True,
         ),
-        Suite("run storage, sqlite", f"{_STORAGES}/test_run_storage.py", "A"),
-        Suite("schedule storage, sqlite", f"{_STORAGES}/test_schedule_storage.py", "A"),
-    ),
-    "postgres": (
         Suite(
-            "event log, postgres",
-            f"{_POSTGRES}/test_event_log.py",
+            "event log, other tests",
+            (_EVENT_LOG, f"{_STORAGES}/test_polling_event_watcher.py"),
+        ),
+        Suite("run storage, sqlite", (f"{_STORAGES}/test_run_storage.py",), "A"),
+        Suite("schedule storage, sqlite", (f"{_STORAGES}/test_schedule_storage.py",), "A"),
+        Suite(
+            "assets",
+            (
+                f"{_STORAGES}/test_asset_checks.py",
+                f"{_STORAGES}/test_asset_events.py",
+                f"{_STORAGES}/test_assets.py",
+                f"{_TESTS}/asset_defs_tests/asset_graph_view_tests/test_partitioned_asset_check_status.py",
+                f"{_TESTS}/cli_tests/test_asset_wipe_command.py",
+                f"{_TESTS}/core_tests/test_caching_instance_queryer.py",
+                f"{_TESTS}/core_tests/test_data_time.py",
+                f"{_TESTS}/execution_tests/versioning_tests/test_data_versions.py",
+            ),
             "A",
             is_captured=True,
         ),
-        Suite("run storage, postgres", f"{_POSTGRES}/test_run_storage.py", "A"),
-        Suite("schedule storage, postgres", f"{_POSTGRES}/test_schedule_storage.py", "A"),
+        Suite(
+            "partitions",
+            (
+                f"{_STORAGES}/test_partition_status_cache.py",
+                f"{_TESTS}/definitions_tests/test_dynamic_partitions.py",
+            ),
+            is_captured=True,
+        ),
+        Suite(
+            "concurrency",
+            (
+                f"{_TESTS}/cli_tests/command_tests/test_concurrency_command.py",
+                f"{_TESTS}/daemon_tests/test_concurrency_daemon.py",
+                f"{_TESTS}/execution_tests/misc_execution_tests/test_instance_concurrency_context.py",
+            ),
+        ),
+        Suite(
+            "instances",
+            (
+                f"{_INSTANCES}/test_instance.py",
+                f"{_INSTANCES}/test_instance_data_versions.py",
+                f"{_INSTANCES}/test_instance_lazy_load.py",
+                f"{_STORAGES}/test_local_instance.py",
+                f"{_TESTS}/daemon_tests/test_monitoring_daemon.py",
+            ),
+            "A",
+            is_captured=True,
+        ),
+        Suite("migrations", (f"{_TESTS}/general_tests/compat_tests/test_back_compat.py",)),
+    ),
+    "postgres": (
+        Suite("event log, postgres", (f"{_POSTGRES}/test_event_log.py",), "A", is_captured=True),
+        Suite("run storage, postgres", (f"{_POSTGRES}/test_run_storage.py",), "A"),
+        Suite("schedule storage, postgres", (f"{_POSTGRES}/test_schedule_storage.py",), "A"),
     ),
 }
 
 
 def suite_of(test: str) -> Suite | None:
     """The suite that a test belongs to, by the longest beginning of its id."""
-    suites = [each for group in SUITES.values() for each in group]
-    fitting = [each for each in suites if _begins(test, each.tests)]
-    return max(fitting, key=lambda each: len(each.tests), default=None)
+    known = [(tests, each) for group in SUITES.values() for each in group for tests in each.tests]
+    fitting = [(tests, each) for tests, each in known if _begins(test, tests)]
+    return max(fitting, key=lambda pair: len(pair[0]), default=("", None))[1]
+
+
+def selected(database: Database) -> list[str]:
+    """What to run: no class of a file that is run as a whole."""
+    tests = [each for suite in SUITES[database] for each in suite.tests]
+    return [each for each in tests if not any(_begins(each, file) for file in {*tests} - {each})]
 
 
 def _begins(test: str, beginning: str) -> bool:

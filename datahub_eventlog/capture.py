@@ -267,8 +267,12 @@ class CapturingEventLogStorage(ForwardingEventLogStorage):
                 self._datahub_ended(run_id, age)
 
     def _datahub_pay(self) -> None:
-        """Repeat what failed before: the run itself may have no other event in this process."""
-        while (run_id := process().touches.next_owed()) is not None:
+        """Repeat what failed before: the run itself may have no other event in this process.
+
+        For a moment only, since a run waits; what is left is for the next event.
+        """
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end and (run_id := process().touches.next_owed()) is not None:
             self._datahub_touch(run_id, is_urgent=True)
 
     def _datahub_touch(self, run_id: str, *, is_urgent: bool) -> float | None:

@@ -79,7 +79,7 @@ def subset_of_a_multi_asset(instance: dg.DagsterInstance) -> Sequence[str]:
     return [*first, *_materialize(instance, several, selection=["two"])]
 
 
-@SCENARIOS.add(crash="KeyError: ")
+@SCENARIOS.add(crash="KeyError: 'clean'")
 def graph_backed_asset(instance: dg.DagsterInstance) -> Sequence[str]:
     @dg.op
     def fetch() -> int:
@@ -163,7 +163,7 @@ def long_key_that_names_no_table(instance: dg.DagsterInstance) -> Sequence[str]:
     )
 
 
-@SCENARIOS.add()
+@SCENARIOS.add(crash="Failed validation|failed validation")
 def long_key_without_an_environment(instance: dg.DagsterInstance) -> Sequence[str]:
     return _materialize(instance, _stating("table", {"rows": 1}, ["team", "shop", "db"]))
 
@@ -255,7 +255,7 @@ def asset_with_a_prefix(instance: dg.DagsterInstance) -> Sequence[str]:
     return _materialize(instance, _stating("daily__sync", {"rows": 1}, ["shop"]))
 
 
-@SCENARIOS.add(crash="KeyError: ")
+@SCENARIOS.add(crash="KeyError: 'waiting'")
 def failing_asset(instance: dg.DagsterInstance) -> Sequence[str]:
     @dg.asset
     def broken() -> int:

@@ -1,11 +1,13 @@
 """Scenarios of jobs made of ops."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
 from dagster._core.code_pointer import FileCodePointer
 from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.execution.api import execute_run
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
@@ -231,6 +233,23 @@ def canceled_in_the_queue(instance: dg.DagsterInstance) -> Sequence[str]:
 
     run = instance.create_run_for_job(waiting)
     instance.report_run_canceled(run)
+    return [run.run_id]
+
+
+@dg.op
+def interrupted() -> None:
+    raise DagsterExecutionInterruptedError
+
+
+@SCENARIOS.add()
+def canceled_run(instance: dg.DagsterInstance) -> Sequence[str]:
+    @dg.job
+    def stopped() -> None:
+        interrupted()
+
+    run = instance.create_run_for_job(stopped, run_config=IN_PROCESS)
+    with contextlib.suppress(DagsterExecutionInterruptedError):
+        execute_run(InMemoryJob(stopped), run, instance)
     return [run.run_id]
 
 

@@ -13,6 +13,9 @@ from parity_ops import REVENUE
 from parity_sides import Told
 
 RELATIONSHIPS = "dataProcessInstanceRelationships"
+SIDES = {LINEAGE, "dataProcessInstanceInput", "dataProcessInstanceOutput"}
+EPHEMERAL = "__ephemeral_asset_job__"
+DAGSTER = "urn:li:dataset:(urn:li:dataPlatform:dagster,"
 JOBS = {"dataFlow", "dataJob"}
 TEXTS = ("datasetProperties.customProperties.", "dataFlowInfo.customProperties.")
 RUN_FACTS = (
@@ -55,7 +58,8 @@ def _(found: Difference, _: Told) -> object:
 @rule("Jobs and ops have a place and a kind")
 def _(found: Difference, _: Told) -> object:
     aspects = {"browsePathsV2", "dataPlatformInstance", "subTypes"}
-    return found.kind in JOBS and found.aspect in aspects and found.is_gain
+    is_new = found.aspect in aspects and found.is_gain and found.path == ()
+    return found.kind in JOBS and is_new
 
 
 @rule("An op that makes an asset is called so")
@@ -108,14 +112,22 @@ def _(found: Difference, _: Told) -> object:
 
 @rule("Links lead somewhere")
 def _(found: Difference, _: Told) -> object:
-    return found.place.endswith(".externalUrl") and found.ours and not found.is_loss
+    """The job that `materialize()` makes up has no page."""
+    return found.path[-1:] == ("externalUrl",) and (found.ours or EPHEMERAL in found.urn)
 
 
 @rule("The hidden jobs of assets have names for people")
 def _(found: Difference, _: Told) -> object:
-    return found.place == "dataFlowInfo.name" and found.urn.count("__") and found.ours in {
-        "Ephemeral asset job"
-    }
+    return found.place == "dataFlowInfo.name" and EPHEMERAL in found.urn
+
+
+@rule("The prefix tells code locations apart")
+def _(found: Difference, told: Told) -> object:
+    if told.scenario.name != "job_of_a_code_location":
+        return False
+    if found.is_gain or found.is_loss:
+        return (found.urn in told.theirs) != (found.urn in told.ours)
+    return str(found.theirs).replace("prod/", "shop/") == found.ours
 
 
 # ------------------------------------------------------------------------------------------ lineage
@@ -131,9 +143,8 @@ def _(found: Difference, told: Told) -> object:
 
 @rule("A step works on assets, whatever their keys")
 def _(found: Difference, _: Told) -> object:
-    sides = {LINEAGE, "dataProcessInstanceInput", "dataProcessInstanceOutput"}
     assets = all("dataPlatform:dagster," in each for each in _urns(found.ours))
-    return found.aspect in sides and found.is_gain and assets
+    return found.aspect in SIDES and found.is_gain and assets
 
 
 @rule("Connected ops have the urns that they have")
@@ -151,11 +162,11 @@ def _(found: Difference, _: Told) -> object:
 
 @rule("Buckets and containers are part of a path")
 def _(found: Difference, told: Told) -> object:
-    if not told.scenario.options.get("capture_input_output"):
+    if told.scenario.name != "paths_of_io_managers":
         return False
-    told_urns = [found.urn] if found.aspect == "datasetKey" else _urns(found.theirs, found.ours)
-    places = ("gcs", "s3", "abs", "abfss", "hdfs", "file")
-    return all(f"dataPlatform:{each}," in urn for urn in told_urns for each in places if each in urn)
+    urns = [found.urn] if found.aspect == "datasetKey" else _urns(found.theirs, found.ours)
+    is_remote = [not each.startswith("urn:li:dataset:(urn:li:dataPlatform:file") for each in urns]
+    return found.aspect in {*SIDES, "datasetKey"} and urns and all(is_remote)
 
 
 # --------------------------------------------------------------------------------------------- runs
@@ -171,6 +182,12 @@ def _(found: Difference, _: Told) -> object:
 def _(found: Difference, _: Told) -> object:
     is_fact = len(found.path) > 1 and found.path[1].startswith(RUN_FACTS)
     return found.aspect == PROPERTIES and is_fact and found.is_gain
+
+
+@rule("Runs belong to the platform instance")
+def _(found: Difference, _: Told) -> object:
+    is_new = found.place == "dataPlatformInstance" and found.is_gain
+    return found.kind == "dataProcessInstance" and is_new
 
 
 @rule("Step runs belong to their run and follow each other")
@@ -202,8 +219,79 @@ def _(found: Difference, told: Told) -> object:
 
 @rule("Every asset is a dataset")
 def _(found: Difference, told: Told) -> object:
-    is_asset = found.urn.startswith("urn:li:dataset:(urn:li:dataPlatform:dagster,")
-    return is_asset and not told.theirs.get(found.urn, {}).keys() - {"datasetKey"} and found.is_gain
+    unknown = not told.theirs.get(found.urn, {}).keys() - {"datasetKey"}
+    return found.urn.startswith(DAGSTER) and unknown and found.is_gain
+
+
+@rule("An asset has its facts")
+def _(found: Difference, _: Told) -> object:
+    aspects = {"operation", "datasetProfile", "schemaMetadata", "ownership"}
+    is_fact = found.place.startswith("datasetProperties.customProperties.dagster/")
+    is_new = found.aspect in aspects and found.path == ()
+    return found.urn.startswith(DAGSTER) and found.is_gain and (is_new or is_fact)
+
+
+@rule("The lineage of an asset is that of its graph")
+def _(found: Difference, _: Told) -> object:
+    is_new = found.place in {"upstreamLineage", "upstreamLineage.upstreams.*"}
+    assets = all(each.startswith(DAGSTER) for each in _urns(found.ours))
+    return found.urn.startswith(DAGSTER) and is_new and found.is_gain and assets
+
+
+@rule("Columns have lineage")
+def _(found: Difference, _: Told) -> object:
+    return found.place.startswith("upstreamLineage.fineGrainedLineages") and found.is_gain
+
+
+@rule("Assets and their tables are siblings")
+def _(found: Difference, _: Told) -> object:
+    return found.aspect == "siblings" and found.is_gain
+
+
+@rule("Groups are known from the first run on")
+def _(found: Difference, _: Told) -> object:
+    """Where the plugin's cache is empty; as `asset_groups` shows, it says the same with it."""
+    tags = found.place in {"globalTags", "globalTags.tags.*"} and "asset_group:" in str(found.ours)
+    return (tags or found.place == "browsePathsV2.path.*") and found.is_gain
+
+
+@rule("An asset's properties are sent whole")
+def _(found: Difference, _: Told) -> object:
+    return found.place == "datasetProperties.tags" and (found.is_gain and found.ours == [])
+
+
+@rule("Keys follow from the urns")
+def _(found: Difference, _: Told) -> object:
+    """DataHub adds them itself to whatever has another aspect."""
+    return found.urn.startswith(DAGSTER) and found.place == "datasetKey" and found.is_loss
+
+
+@rule("Asset checks are assertions")
+def _(found: Difference, _: Told) -> object:
+    return found.kind == "assertion" and found.is_gain
+
+
+@rule("A key names no table if it is not to")
+def _(found: Difference, told: Told) -> object:
+    obeyed = told.scenario.options.get("capture_dataset_from_asset_key") is False
+    return obeyed and found.place == "upstreamLineage" and found.is_loss
+
+
+@rule("Every kind of SQL is read")
+def _(found: Difference, told: Told) -> object:
+    """Several statements, and a SELECT alone."""
+    is_new = found.aspect in {"upstreamLineage", "datasetKey"} and found.is_gain
+    return told.scenario.name in {"sql_of_several_statements", "sql_select"} and is_new
+
+
+@rule("Lineage names its query")
+def _(found: Difference, _: Told) -> object:
+    return found.place == "upstreamLineage.upstreams.*.query" and found.is_gain
+
+
+@rule("Queries have the time of their event")
+def _(found: Difference, _: Told) -> object:
+    return found.aspect == "queryProperties" and found.path[-1:] == ("time",)
 
 
 def _urns(*values: object) -> list[str]:

@@ -16,7 +16,7 @@ from datahub.metadata.schema_classes import SiblingsClass, StatusClass
 from datahub.metadata.urns import DatasetUrn
 
 from datahub_eventlog.translate import urns
-from datahub_eventlog.translate.aspects import Aspect, additions, instance, state
+from datahub_eventlog.translate.aspects import Aspect, additions, instance, prepared, state
 from datahub_eventlog.translate.checks import check_proposals
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.description import (
@@ -72,6 +72,7 @@ from datahub_eventlog.values import (
 
 Found: TypeAlias = Iterator[Proposal | Problem]
 
+_STATUS = "status"
 _ENDED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
 
 
@@ -162,6 +163,7 @@ class _Telling:
         self._assets = Assets(log, context)
         self._edges = Edges()
         self._stories: dict[AssetKey, _Story] = {}
+        self._existence = [prepared(each) for each in existence(context)]
         self._keyed: set[str] = set()
         self._queries = Queries()
 
@@ -250,8 +252,8 @@ class _Telling:
 
     def _exists(self, key: AssetKey, urn: str, time: float) -> Found:
         is_gone = self._config.remove_wiped_assets and self._history.wiped.get(key, -1.0) >= time
-        for aspect in existence(self._context):
-            if not (is_gone and isinstance(aspect, StatusClass)):
+        for aspect in self._existence:
+            if not (is_gone and aspect.name == _STATUS):
                 yield self._since(time, urn, aspect)
 
     def _sibling(self, urn: str, dataset: str | None, time: float) -> Found:

@@ -104,6 +104,7 @@ def _course(progress: Progress) -> dict[str, str | None]:
         "steps_succeeded": progress.counts.get("STEP_SUCCESS", 0),
         "steps_failed": progress.counts.get("STEP_FAILURE", 0),
         "materializations": progress.counts.get("ASSET_MATERIALIZATION", 0),
+        "expectations": progress.counts.get("STEP_EXPECTATION_RESULT", 0),
     }
     moments = {name: None if each is None else round(each, 6) for name, each in times.items()}
     numbers = {**moments, **counts}

@@ -235,7 +235,7 @@ class Edges:
                 builder.add_column(asset, column)
             for asset in sorted(self._siblings.get(table, ())):
                 builder.add_twin(asset)
-            yield from as_of(self._since, patches(builder, run_id))
+            yield from patches(builder, run_id, time=self._since)
 
 
 def as_of(time: float, found: Iterable[Proposal | Problem]) -> Iterator[Proposal | Problem]:
