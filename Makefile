@@ -25,6 +25,15 @@ conformance: $(STAMP)
 conformance-postgres: $(STAMP)
 	$(BIN)/python conformance --database postgres
 
+.PHONY: chaos soak
+chaos: $(STAMP)
+	$(BIN)/python chaos --storage postgres --seed 1 --minutes 0.75
+	$(BIN)/python chaos --storage sqlite --seed 2 --minutes 0.5
+
+soak: $(STAMP)
+	$(BIN)/python chaos --storage postgres --seed 3 4 5 --minutes 15
+	$(BIN)/python chaos --storage sqlite --seed 6 --minutes 10
+
 constraints: $(STAMP)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --upgrade --no-header \

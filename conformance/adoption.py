@@ -22,6 +22,7 @@ import pytest
 import suites
 import yaml
 from dagster import DagsterInstance
+from dagster._core import test_utils
 from dagster._core.instance.ref import InstanceRef
 from running import SERVER
 from sqlalchemy import make_url
@@ -45,6 +46,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests() -> None:
     """Prepare this process, before anything of the tests is imported."""
     moved.restore_names()
+    # It looks for the tests beside the installed Dagster.
+    test_utils.ensure_dagster_tests_import = lambda: None
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -18,11 +18,10 @@ from typing import Any, NoReturn
 
 import pytest
 from archives import suite_version
+from suites import files
 
 OWNERS = frozenset({"dagster", "dagster_shared"})
 """The packages whose names are looked for."""
-PACKAGES = ("dagster_tests.storage_tests", "dagster_postgres_tests")
-"""Where the tests are."""
 MODULES = {
     "dagster_shared.seven": "dagster._seven",
     "dagster_shared.yaml_utils": "dagster._utils.yaml_utils",
@@ -55,10 +54,12 @@ def _imports() -> Iterator[tuple[str, str]]:
 
 
 def _files() -> Iterator[Path]:
-    for package in PACKAGES:
+    for name in files():
+        package, _, rest = name.partition("/")
         spec = find_spec(package)
         for folder in (spec and spec.submodule_search_locations) or ():
-            yield from sorted(Path(folder).rglob("*.py"))
+            path = Path(folder, rest)
+            yield from sorted(path.rglob("*.py")) if path.is_dir() else [path]
 
 
 def _is_owned(module: str) -> bool:

@@ -30,6 +30,12 @@ ROOM = 1 << 30
 TIMEOUT = 300
 """Seconds in which each test must end."""
 
+PYTEST = (
+    *(sys.executable, "-m", "pytest", "-q", "--disable-warnings", f"--timeout={TIMEOUT}"),
+    *("-p", "adoption", "-p", "pytest_timeout", "-p", "no:cacheprovider"),
+    *("--continue-on-collection-errors", *(f"--deselect={each}" for each in LEFT_OUT)),
+)
+
 Side: TypeAlias = Literal["plain", "wrapped"]
 
 
@@ -66,19 +72,9 @@ class Run:
         work = folder / "work"
         work.mkdir()
         (folder / "pytest.ini").write_text("[pytest]\n")
-        command = [sys.executable, "-m", "pytest", "-p", "adoption", "-p", "pytest_timeout"]
-        command += [
-            "-p",
-            "no:cacheprovider",
-            "-q",
-            "--disable-warnings",
-            f"--timeout={TIMEOUT}",
-            "--side",
-            side,
-        ]
-        command += ["-c", str(folder / "pytest.ini"), "--rootdir", str(root)]
-        command += ["--notes", str(self._notes), *(str(root / each) for each in tests)]
-        command += [word for each in LEFT_OUT for word in ("--deselect", each)]
+        command = [*PYTEST, "-c", str(folder / "pytest.ini"), "--rootdir", str(root)]
+        command += ["--side", side, "--notes", str(self._notes)]
+        command += [str(root / each) for each in tests]
         with self._output.open("w") as output:
             self._process = subprocess.Popen(
                 command, cwd=work, env=_environment(paths, work), stdout=output, stderr=output

@@ -62,7 +62,6 @@ SUITES: dict[Database, tuple[Suite, ...]] = {
                 f"{_STORAGES}/test_assets.py",
                 f"{_TESTS}/asset_defs_tests/asset_graph_view_tests/test_partitioned_asset_check_status.py",
                 f"{_TESTS}/cli_tests/test_asset_wipe_command.py",
-                f"{_TESTS}/core_tests/test_caching_instance_queryer.py",
                 f"{_TESTS}/core_tests/test_data_time.py",
                 f"{_TESTS}/execution_tests/versioning_tests/test_data_versions.py",
             ),
@@ -118,6 +117,13 @@ def selected(database: Database) -> list[str]:
     """What to run: no class of a file that is run as a whole."""
     tests = [each for suite in SUITES[database] for each in suite.tests]
     return [each for each in tests if not any(_begins(each, file) for file in {*tests} - {each})]
+
+
+def files() -> list[str]:
+    """The files and folders that the tests are in, and what all of them import."""
+    tests = [each for group in SUITES.values() for suite in group for each in suite.tests]
+    shared = [f"{_TESTS}/conftest.py", f"{_STORAGES}/utils"]
+    return sorted({*shared, *(each.split("::", maxsplit=1)[0] for each in tests)})
 
 
 def _begins(test: str, beginning: str) -> bool:

@@ -28,7 +28,7 @@ DEADLINE = timedelta(seconds=60)
 
 
 @contextmanager
-def dispatcher_of(  # noqa: PLR0913 - each is a part of it
+def dispatcher_of(
     config: Config,
     instance: DagsterInstance,
     ledger: Ledger,
@@ -66,7 +66,9 @@ def undisturbed(instance: DagsterInstance, ledger: Ledger, config: Config | None
 
 def differences(found: State, expected: State) -> list[str]:
     """One line for each aspect that is missing, not the same, or too much."""
-    places = sorted({(urn, name) for each in (found, expected) for urn in each for name in each[urn]})
+    places = sorted(
+        {(urn, name) for each in (found, expected) for urn in each for name in each[urn]}
+    )
     lines = []
     for urn, name in places:
         ours, theirs = (each.get(urn, {}).get(name) for each in (found, expected))

@@ -98,7 +98,7 @@ def worker(*, until_empty: bool) -> None:
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
-        delivering.run(until_empty=until_empty)
+        delivering.serve(until_empty=until_empty)
 
 
 @main.command()

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -69,6 +70,7 @@ class Dispatcher:
         self._parts = parts
         self._on_request = on_request
         self._sent: OrderedDict[str, Sent] = OrderedDict()
+        self._held: list[Lease] = []
         self._is_stopping = False
         self.pause = Pause()
 
@@ -78,11 +80,10 @@ class Dispatcher:
             return 0
         limit = 1 if self.pause.is_probing else AT_ONCE
         leases = self._parts.ledger.lease(self._parts.owner, limit, TTL)
+        self._held = list(leases)
         for lease in leases:
-            if self._is_stopping or self.pause.is_on:
-                self._parts.ledger.release(lease)
-            else:
-                self._deliver(lease)
+            self._deliver(lease)
+            self._held.remove(lease)
         return len(leases)
 
     def deliver(self, run_ids: Sequence[str]) -> None:
@@ -96,15 +97,31 @@ class Dispatcher:
         """Finish the run at hand and give the others back."""
         self._is_stopping = True
 
+    def abandon(self) -> None:
+        """Give back the run at hand, too, whose delivery hangs; another thread calls this.
+
+        Whoever is still sending it finds its lease lost. Raises `LedgerUnavailable`.
+        """
+        for lease in tuple(self._held):
+            with suppress(LeaseLost):
+                self._parts.ledger.release(lease)
+
     def _deliver(self, lease: Lease) -> None:
         try:
-            self._look_at(lease)
+            self._try(lease)
         except LeaseLost:
             logger.info("Run %s belongs to another dispatcher now.", lease.run_id)
+
+    def _try(self, lease: Lease) -> None:
+        if self._is_stopping or self.pause.is_on:
+            self._parts.ledger.release(lease)
+            return
+        try:
+            self._look_at(lease)
         except Unavailable as error:
             self.pause.begin(error)
             self._parts.ledger.release(lease)
-        except LedgerUnavailable:
+        except (LeaseLost, LedgerUnavailable):
             raise
         except Exception as error:  # noqa: BLE001 - one bad run must not hold up the others
             self._put_off(lease, error)

@@ -40,9 +40,7 @@ def claim_of(proposal: Proposal) -> Claim | None:
     if proposal.time is None:
         return None
     is_added_to = proposal.aspect in ADDED_TO
-    return Claim(
-        proposal.urn, proposal.aspect, proposal.time, content, takes_additions=is_added_to
-    )
+    return Claim(proposal.urn, proposal.aspect, proposal.time, content, takes_additions=is_added_to)
 
 
 @dataclass

@@ -77,6 +77,10 @@ class Loop:
         self._stop.set()
         self._dispatcher.stop()
 
+    def abandon(self) -> None:
+        """Give the run at hand back, too, since its delivery does not come to an end."""
+        self._dispatcher.abandon()
+
     def _round(self) -> bool:
         """Do one round; whether there was something to do."""
         try:

@@ -32,7 +32,12 @@ from datahub_eventlog.dispatcher.core import Dispatcher, Parts
 from datahub_eventlog.dispatcher.loop import Heartbeat, Loop
 from datahub_eventlog.dispatcher.reconciler import Reconciler
 from datahub_eventlog.dispatcher.translation import ForExtractor
-from datahub_eventlog.errors import ConfigurationError, DataHubEventLogError, Unavailable
+from datahub_eventlog.errors import (
+    ConfigurationError,
+    DataHubEventLogError,
+    LedgerUnavailable,
+    Unavailable,
+)
 from datahub_eventlog.extractor import Extractor
 from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.source import Source
@@ -83,6 +88,8 @@ def assemble(opened: Opened, config: Config) -> Iterator[Parts]:
     """
     require_delivery(config)
     assert config.target is not None  # noqa: S101 - require_delivery has seen to it
+    # It logs the text of SQL that it doesn't understand, where there may be secrets.
+    logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
     extractor = Extractor(config, ForExtractor(config))
     sink = sinks.connect(config.target, config.emit_mode)
     try:
@@ -128,7 +135,23 @@ class Worker:
         self._config = config
         self._open = open_instance
         self._loop: Loop | None = None
+        self._ledger: Ledger | None = None
         self._is_stopped = False
+        self._over = threading.Event()
+
+    def serve(self, *, until_empty: bool = False) -> None:
+        """As `run`, but within `exit_timeout` after `stop` it returns, even if DataHub hangs."""
+        errors: list[BaseException] = []
+        thread = threading.Thread(
+            target=self._serve, args=(until_empty, errors), name="datahub-eventlog", daemon=True
+        )
+        thread.start()
+        self._over.wait()
+        thread.join(self._config.exit_timeout.total_seconds())
+        if thread.is_alive():
+            self.abandon()
+        for error in errors:
+            raise error
 
     def run(self, *, until_empty: bool = False) -> None:
         """Deliver until `stop`, or with `until_empty` until nothing is due.
@@ -138,6 +161,7 @@ class Worker:
         require_delivery(self._config)
         with self._open() as opened, assemble(opened, self._config) as parts:
             opened.ledger.migrate()
+            self._ledger = opened.ledger
             self._pool(opened.instance)
             heartbeat = Heartbeat(lambda: self._beat(opened.ledger))
             dispatcher = Dispatcher(self._config, parts)
@@ -149,13 +173,36 @@ class Worker:
             try:
                 self._loop.run(is_done=opened.ledger.is_drained if until_empty else lambda: False)
             finally:
-                opened.ledger.retire(socket.gethostname(), os.getpid())
+                self._retire(opened.ledger)
 
     def stop(self) -> None:
         """Finish the run at hand, give the others back, and let `run` return."""
         self._is_stopped = True
         if self._loop is not None:
             self._loop.stop()
+        self._over.set()
+
+    def abandon(self) -> None:
+        """Give the run at hand back, too: its delivery hangs, and the process is about to end."""
+        if self._loop is None or self._ledger is None:
+            return
+        try:
+            self._loop.abandon()
+            self._retire(self._ledger)
+        except LedgerUnavailable as error:
+            logger.warning("The run at hand is kept until its lease ends: %s", error)
+
+    def _serve(self, until_empty: bool, errors: list[BaseException]) -> None:  # noqa: FBT001
+        try:
+            self.run(until_empty=until_empty)
+        except BaseException as error:  # noqa: BLE001 - handed to the caller
+            errors.append(error)
+        finally:
+            self._over.set()
+
+    @staticmethod
+    def _retire(ledger: Ledger) -> None:
+        ledger.retire(socket.gethostname(), os.getpid())
 
     @staticmethod
     def _beat(ledger: Ledger) -> None:
@@ -189,6 +236,8 @@ class DaemonThread:
         if self._worker is not None:
             self._worker.stop()
         self._thread.join(timeout.total_seconds())
+        if self._worker is not None and self._thread.is_alive():
+            self._worker.abandon()
 
     def _run(self) -> None:
         try:

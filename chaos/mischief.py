@@ -1,0 +1,184 @@
+"""What goes wrong, and when: decided by a seed."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from stage import LOCATION, Stage, kill
+
+JOBS: Mapping[str, int] = {
+    "stepping": 3,
+    "succeeding": 2,
+    "failing": 2,
+    "retrying": 2,
+    "lingering": 3,
+    "fanning": 1,
+    "landing": 2,
+    "chain": 4,
+    "chain_in_processes": 2,
+}
+"""How often each is launched, in proportion."""
+PARTITIONED = frozenset({"chain", "chain_in_processes"})
+UNFINISHED = 4
+"""Runs that go on at the same time."""
+FAULTS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("status", {"status": 503}),
+    ("status", {"status": 429, "retry_after": 1}),
+    ("status", {"status": 500}),
+    ("hang", {"when": "before"}),
+    ("hang", {"when": "after"}),
+    ("slow", {"seconds": 1}),
+    ("cut", {"when": "before"}),
+    ("cut", {"when": "after"}),
+    ("cut", {"when": "within"}),
+    ("html", {}),
+    ("refuse", {}),
+    ("token", {}),
+)
+T = TypeVar("T")
+CALM = 20.0
+"""Seconds between two ends of Postgres: Dagster itself needs them to go on."""
+
+
+@dataclass
+class Tally:
+    """What was done."""
+
+    launched: dict[str, str] = field(default_factory=dict)
+    """The jobs of the runs, by their ids."""
+    killed: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    canceled: set[str] = field(default_factory=set)
+    killed_pids: dict[int, float] = field(default_factory=dict)
+    """When."""
+    outages: list[tuple[float, float]] = field(default_factory=list)
+    """From when to when Postgres was away."""
+    refused: int = 0
+    """Requests that Dagster itself could not serve."""
+
+
+class Mischief:
+    """Launches runs, and gets into their way."""
+
+    def __init__(self, stage: Stage, seed: int) -> None:
+        self._stage = stage
+        self._random = random.Random(seed)
+        self._fault_ends: float | None = None
+        self._postgres_back: float | None = None
+        self._last_outage = time.time()
+        self.tally = Tally()
+
+    def go_on(self) -> None:
+        """Do the next thing."""
+        self._end_what_is_over()
+        if self._postgres_back is not None:
+            return
+        self._stage.keep_up()
+        self._launch()
+        self._random.choice(self._tricks())()
+
+    def pause(self) -> float:
+        """Seconds until the next thing."""
+        return self._random.uniform(0.3, 2.0)
+
+    def calm_down(self) -> None:
+        """End all faults."""
+        if self._postgres_back is not None:
+            self._start_postgres()
+        self._stage.mend()
+        self._stage.keep_up()
+
+    def _tricks(self) -> list[Callable[[], None]]:
+        tricks = [self._kill_run, self._kill_step, self._kill_step, self._kill_dispatcher]
+        tricks += [self._begin_fault] * 3 + [self._cancel, self._report, self._nothing]
+        is_calm = time.time() - self._last_outage > CALM
+        return [*tricks, *[self._kill_postgres] * 3] if self._stage.postgres and is_calm else tricks
+
+    def _nothing(self) -> None:
+        """Not everything goes wrong all the time."""
+
+    def _launch(self) -> None:
+        runs, _ = self._stage.workers()
+        if len(runs) >= UNFINISHED:
+            return
+        job = self._random.choices(list(JOBS), list(JOBS.values()))[0]
+        day = self._random.choice(("mon", "tue", "wed"))
+        tags = {"dagster/partition": day} if job in PARTITIONED else {}
+        run_id = self._ask(lambda: self._stage.deployment.launch(LOCATION, job, **tags))
+        if run_id is not None:
+            self.tally.launched[run_id] = job
+
+    def _ask(self, question: Callable[[], T]) -> T | None:
+        """The answer of Dagster's webserver, which may be without a database."""
+        try:
+            return question()
+        except (AssertionError, OSError):
+            self.tally.refused += 1
+            return None
+
+    def _kill_run(self) -> None:
+        self._kill("run workers", self._stage.workers()[0])
+
+    def _kill_step(self) -> None:
+        self._kill("step workers", self._stage.workers()[1])
+
+    def _kill_dispatcher(self) -> None:
+        self._kill("dispatchers", [each.pid for each in self._stage.dispatchers.values()])
+
+    def _kill(self, kind: str, pids: list[int]) -> None:
+        if not pids:
+            return
+        pid = self._random.choice(sorted(pids))
+        if kill(pid):
+            self.tally.killed[kind] += 1
+            self.tally.killed_pids[pid] = time.time()
+
+    def _kill_postgres(self) -> None:
+        assert self._stage.postgres is not None
+        self._last_outage = time.time()
+        self._stage.postgres.kill()
+        self.tally.killed["Postgres"] += 1
+        self._postgres_back = time.time() + self._random.uniform(0.5, 4)
+
+    def _start_postgres(self) -> None:
+        assert self._stage.postgres is not None
+        self._stage.postgres.start()
+        self.tally.outages.append((self._last_outage, time.time()))
+        self._last_outage = time.time()
+        self._postgres_back = None
+
+    def _begin_fault(self) -> None:
+        if self._fault_ends is not None:
+            return
+        kind, options = self._random.choice(FAULTS)
+        self.tally.faults[" ".join([kind, *map(str, options.values())])] += 1
+        if kind == "refuse":
+            self._stage.receiver.refuse()
+        elif kind == "token":
+            self._stage.receiver.token = "another"
+        else:
+            self._stage.receiver.fault(kind, **options)
+        self._fault_ends = time.time() + self._random.uniform(2, 8)
+
+    def _end_what_is_over(self) -> None:
+        now = time.time()
+        if self._postgres_back is not None and now >= self._postgres_back:
+            self._start_postgres()
+        if self._fault_ends is not None and now >= self._fault_ends:
+            self._stage.mend()
+            self._fault_ends = None
+
+    def _cancel(self) -> None:
+        lingering = [run_id for run_id, job in self.tally.launched.items() if job == "lingering"]
+        if lingering:
+            self.tally.canceled.add(lingering[-1])
+            self._ask(lambda: self._stage.deployment.terminate(lingering[-1]))
+
+    def _report(self) -> None:
+        asset = f"outside_{self._random.randrange(3)}"
+        self._ask(lambda: self._stage.report(asset))

@@ -1,0 +1,149 @@
+"""Dagster's own processes and a DataHub, of which any may be killed: they are started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from deployment import Deployment, eventually, free_port, postgres_yaml, sqlite_yaml
+from postgres import PostgresServer
+from receiver import Receiver
+from sqlalchemy import make_url
+
+JOBS = Path(__file__).with_name("jobs.py")
+LOCATION = "chaos"
+TOKEN = "hush"
+LOCAL = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Process:
+    """A line of `ps`."""
+
+    pid: int
+    parent: int
+    command: str
+
+
+@dataclass
+class Stage:
+    """A deployment that runs, its database and its DataHub."""
+
+    deployment: Deployment
+    receiver: Receiver
+    postgres: PostgresServer | None
+    dispatchers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    code: subprocess.Popen[bytes] | None = None
+    webserver: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start everything and return when runs can be launched."""
+        port = free_port()
+        self.deployment.port = free_port()
+        server = {"host": LOCAL, "port": port, "location_name": LOCATION}
+        workspace = {"load_from": [{"grpc_server": server}]}
+        path = self.deployment.home / "workspace.yaml"
+        path.write_text(yaml.safe_dump(workspace))
+        options = ("-h", LOCAL, "-p", str(port), "-f", str(JOBS), "-a", "defs")
+        self.code = self.deployment.start(
+            *("dagster", "api", "grpc", *options, "--location-name", LOCATION), log="code.log"
+        )
+        self.keep_up()
+        eventually(self._is_loaded, "the webserver knows the code location")
+
+    def keep_up(self) -> None:
+        """Start what has ended: it was killed, or the database was."""
+        assert self.code is None or self.code.poll() is None, "the code server has ended"
+        if self.webserver is None or self.webserver.poll() is not None:
+            arguments = ("-h", LOCAL, "-p", str(self.deployment.port), "-w", "workspace.yaml")
+            self.webserver = self.deployment.start("dagster_webserver", *arguments, log="web.log")
+        for name, command in _DISPATCHERS.items():
+            if name not in self.dispatchers or self.dispatchers[name].poll() is not None:
+                self.dispatchers[name] = self.deployment.start(*command, log=f"{name}.log")
+
+    def workers(self) -> tuple[list[int], list[int]]:
+        """The processes of runs, and those of their steps."""
+        assert self.code is not None
+        found = [each for each in _processes() if "spawn_main" in each.command]
+        runs = [each.pid for each in found if each.parent == self.code.pid]
+        return runs, [each.pid for each in found if each.parent in runs]
+
+    def report(self, asset: str) -> None:
+        """Report a materialisation from outside, as other systems do."""
+        url = f"http://{LOCAL}:{self.deployment.port}/report_asset_materialization/{asset}"
+        urllib.request.urlopen(urllib.request.Request(url, data=b"{}"), timeout=30).close()
+
+    def mend(self) -> None:
+        """DataHub is itself again."""
+        self.receiver.clear()
+        self.receiver.token = TOKEN
+        self.receiver.accept()
+
+    def stop_dispatchers(self) -> None:
+        """As an administrator does; what they have at hand they finish."""
+        for process in self.dispatchers.values():
+            process.send_signal(signal.SIGTERM)
+        for process in self.dispatchers.values():
+            process.wait(60)
+
+    def _is_loaded(self) -> bool:
+        return LOCATION in self.deployment._loaded()
+
+
+_DISPATCHERS = {
+    "daemon": ("dagster._daemon", "run", "-w", "workspace.yaml"),
+    "worker": ("datahub_eventlog.cli", "worker"),
+}
+
+
+def kill(pid: int) -> bool:
+    """Kill -9; whether it was there."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+        return True
+    return False
+
+
+def _processes() -> Iterator[Process]:
+    listed = subprocess.run(
+        ["ps", "-axo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    )
+    for line in listed.stdout.splitlines():
+        pid, parent, command = line.split(None, 2)
+        yield Process(int(pid), int(parent), command)
+
+
+@contextmanager
+def stage(storage: str, home: Path) -> Iterator[Stage]:
+    """A deployment on that storage, ready to launch runs."""
+    with Receiver(token=TOKEN) as receiver:
+        client = {"server": receiver.url, "token": TOKEN, "timeout_sec": 3}
+        datahub = {"datahub_client_config": client, "poll_interval": 0.5, "touch_interval": 1}
+        if storage == "sqlite":
+            yield from _running(home, sqlite_yaml(datahub), receiver, None)
+            return
+        with PostgresServer() as server, server.database() as url:
+            psycopg2 = make_url(url).set(drivername="postgresql+psycopg2")
+            text = psycopg2.render_as_string(hide_password=False)
+            yield from _running(home, postgres_yaml(text, datahub), receiver, server)
+
+
+def _running(
+    home: Path, storage: dict[str, Any], receiver: Receiver, postgres: PostgresServer | None
+) -> Iterator[Stage]:
+    coordinator = {"module": "dagster._core.run_coordinator", "class": "DefaultRunCoordinator"}
+    deployment = Deployment(home, {**storage, "run_coordinator": coordinator})
+    running = Stage(deployment, receiver, postgres)
+    try:
+        running.start()
+        yield running
+    finally:
+        deployment.stop()

@@ -1,0 +1,377 @@
+"""Lineage over several runs of the same code, and of code that changes, as DataHub ends up with it.
+
+All parts are real: the runs, the ledger, the dispatcher, and a receiver for DataHub.
+"""
+
+import itertools
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import dagster as dg
+import pytest
+from catalog import unordered
+from deployment import sqlite_yaml
+from instances import configured
+from receiver import Receiver
+
+from datahub_eventlog.config import Config, RestTarget
+from datahub_eventlog.dispatcher import Dispatcher, Opened, assemble
+from datahub_eventlog.ledger import Facts, Ledger
+from datahub_eventlog.placement import ledger_of
+from datahub_eventlog.source import Source
+
+Lineage: TypeAlias = Mapping[str, Mapping[str, Sequence[str]]]
+"""By the names of ops and datasets: what they read, write and come from."""
+
+IN_PROCESS = {"execution": {"config": {"in_process": {}}}}
+
+
+class DataHub:
+    """A receiver with a ledger of its own, so that the same runs can be delivered anew."""
+
+    def __init__(self, instance: dg.DagsterInstance, directory: Path, config: Config) -> None:
+        self._stack = ExitStack()
+        self.receiver = self._stack.enter_context(Receiver())
+        self._captured = ledger_of(instance, patience=5)
+        self._ledger = Ledger.in_file(str(directory), patience=5)
+        self._ledger.migrate()
+        target = RestTarget(self.receiver.url)
+        config = Config(**{**vars(config), "target": target})
+        parts = self._stack.enter_context(assemble(Opened(instance, self._ledger), config))
+        self._dispatcher = Dispatcher(config, parts)
+
+    def __enter__(self) -> "DataHub":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def deliver(self, run_id: str) -> None:
+        name = self._captured.definitions_of(run_id)
+        stored = None if name is None else self._captured.facts(name)
+        assert name is not None
+        assert stored is not None
+        self._ledger.touch(run_id, Facts(name, stored))
+        self._dispatcher.deliver([run_id])
+        found = self._ledger.status()
+        assert found.rejected == []
+        assert {state for state, number in found.runs.items() if number} == {"delivered"}
+
+    def lineage(self) -> Lineage:
+        """What is not empty of it."""
+        found: dict[str, dict[str, list[str]]] = {}
+        for urn, aspects in self.receiver.state().items():
+            for side, names in _sides(aspects).items():
+                if names:
+                    found.setdefault(_name(urn), {})[side] = names
+        return found
+
+    def state(self) -> Any:
+        """All that is there, but for the key of a job that was never sent as a whole."""
+        return unordered(self.receiver.state())
+
+
+def _sides(aspects: Mapping[str, Any]) -> Mapping[str, list[str]]:
+    jobs = aspects.get("dataJobInputOutput") or {}
+    tables = aspects.get("upstreamLineage") or {}
+    return {
+        "reads": _names(jobs.get("inputDatasetEdges"), "destinationUrn"),
+        "writes": _names(jobs.get("outputDatasetEdges"), "destinationUrn"),
+        "after": _names(jobs.get("inputDatajobEdges"), "destinationUrn"),
+        "from": _names(tables.get("upstreams"), "dataset"),
+    }
+
+
+def _names(edges: Any, field: str) -> list[str]:
+    return sorted(_name(each[field]) for each in edges or ())
+
+
+def _name(urn: str) -> str:
+    """Of a job its op, of a dataset its name."""
+    if ":dataJob:" in urn:
+        return urn.rpartition("/")[2].rstrip(")")
+    return urn.split(",")[1]
+
+
+# -------------------------------------------------------------------------------------------- steps
+
+
+@dataclass(frozen=True)
+class Step:
+    """A run, and what lineage there is when it has been delivered."""
+
+    what: str
+    execute: Callable[[dg.DagsterInstance], str]
+    lineage: Lineage
+
+
+class Stores(dg.IOManager):
+    """Says where it keeps things, but keeps none."""
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        context.add_output_metadata({"path": dg.MetadataValue.path(f"s3://bucket/{obj}")})
+
+    def load_input(self, context: dg.InputContext) -> str:
+        return "loaded"
+
+
+def _ops(*, place: str = "one", fails: str | None = None) -> dg.JobDefinition:
+    """A job whose first op writes to that place, and of whose ops one may fail."""
+
+    def work(name: str) -> None:
+        if name == fails:
+            raise dg.Failure("on purpose")
+
+    @dg.op
+    def first() -> str:
+        work("first")
+        return place
+
+    @dg.op(ins={"taken": dg.In(metadata={"datahub.inputs": [_table("declared")]})})
+    def second(taken: str) -> str:
+        work("second")
+        return "two"
+
+    @dg.op
+    def third(taken: str) -> str:
+        work("third")
+        return "three"
+
+    @dg.job(name="chain", resource_defs={"io_manager": Stores()})
+    def chain() -> None:
+        third(second(first()))
+
+    return chain
+
+
+def _table(name: str) -> str:
+    return f"urn:li:dataset:(urn:li:dataPlatform:postgres,{name},PROD)"
+
+
+def _run(job: dg.JobDefinition, **options: Any) -> Callable[[dg.DagsterInstance], str]:
+    def execute(instance: dg.DagsterInstance) -> str:
+        result = job.execute_in_process(instance=instance, raise_on_error=False, **options)
+        return result.run_id
+
+    return execute
+
+
+def _chain(place: str = "one", **more: Sequence[str]) -> Lineage:
+    return {
+        "first": {"writes": [f"bucket/{place}"]},
+        "second": {"reads": [f"bucket/{place}", "declared"], "writes": ["bucket/two"]},
+        "third": {"reads": ["bucket/two"], "writes": ["bucket/three"]},
+    }
+
+
+OPS = (
+    Step("a failed run says what is declared", _run(_ops(fails="first")), {
+        "second": {"reads": ["declared"]},
+    }),
+    Step("a complete run says all", _run(_ops()), _chain()),
+    Step("a run that fails in the middle", _run(_ops(fails="second")), _chain()),
+    Step("a run that fails at once", _run(_ops(fails="first")), _chain()),
+    Step("a run of one op", _run(_ops(), op_selection=["third"]), _chain()),
+    Step("another place", _run(_ops(place="other")), _chain("other")),
+    Step("a failing run after that", _run(_ops(place="other", fails="third")), _chain("other")),
+)  # fmt: skip
+
+
+def _assets(
+    *, deps: Sequence[str] = ("raw",), query: str = "", fails: bool = False
+) -> Sequence[dg.AssetsDefinition]:
+    @dg.asset
+    def raw() -> None: ...
+
+    @dg.asset
+    def other() -> None: ...
+
+    @dg.asset(deps=list(deps))
+    def refined() -> dg.MaterializeResult[None]:
+        if fails:
+            raise dg.Failure("on purpose")
+        urn = "urn:li:dataset:(urn:li:dataPlatform:snowflake,db.s.refined,PROD)"
+        said = {"Query": query, "datahub_urn": urn} if query else {}
+        return dg.MaterializeResult(metadata=said)
+
+    @dg.multi_asset(
+        specs=[
+            dg.AssetSpec("left", deps=["refined"], skippable=True),
+            dg.AssetSpec("right", deps=["refined"], skippable=True),
+        ],
+        can_subset=True,
+    )
+    def both(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
+        for key in sorted(context.selected_asset_keys):
+            yield dg.MaterializeResult(asset_key=key)
+
+    return [raw, other, refined, both]
+
+
+def _materialize(*selection: str, **options: Any) -> Callable[[dg.DagsterInstance], str]:
+    def execute(instance: dg.DagsterInstance) -> str:
+        chosen = list(selection) or None
+        result = dg.materialize(
+            _assets(**options), instance=instance, selection=chosen, raise_on_error=False
+        )
+        return result.run_id
+
+    return execute
+
+
+def _graph(*deps: str, tables: Sequence[str] = ()) -> Lineage:
+    upstream = sorted({*deps, *tables})
+    found = {
+        "raw": {"writes": ["raw"]},
+        "other": {"writes": ["other"]},
+        "refined": {"reads": sorted(deps), "writes": ["refined"], "from": upstream},
+        "both": {"reads": ["refined"], "writes": ["left", "right"]},
+        "left": {"from": ["refined"]},
+        "right": {"from": ["refined"]},
+    }
+    return {**found, "db.s.refined": {"from": ["refined"]}} if tables else found
+
+
+INSERT = "INSERT INTO db.s.refined SELECT a FROM db.s.{}"
+
+ASSETS = (
+    Step("all of them", _materialize(), _graph("raw")),
+    Step("one that fails", _materialize(fails=True), _graph("raw")),
+    Step("one of a multi-asset", _materialize("left"), _graph("raw")),
+    Step("one asset", _materialize("refined"), _graph("raw")),
+    Step("more to depend on", _materialize(deps=["raw", "other"]), _graph("other", "raw")),
+    Step("less to depend on", _materialize("refined", deps=["other"]), _graph("other")),
+    Step(
+        "SQL that reads a table",
+        _materialize("refined", deps=["other"], query=INSERT.format("x")),
+        _graph("other", tables=["db.s.x"]),
+    ),
+    Step(
+        "other SQL",
+        _materialize("refined", deps=["other"], query=INSERT.format("y")),
+        _graph("other", tables=["db.s.y"]),
+    ),
+    Step(
+        "a failing run after that",
+        _materialize(deps=["other"], fails=True),
+        _graph("other", tables=["db.s.y"]),
+    ),
+)
+
+SEQUENCES = {"ops": OPS, "assets": ASSETS}
+
+
+# -------------------------------------------------------------------------------------------- tests
+
+
+@dataclass(frozen=True)
+class History:
+    """The runs of a sequence, executed, and how to deliver them anew."""
+
+    steps: Sequence[Step]
+    runs: Sequence[str]
+    instance: dg.DagsterInstance
+    directory: Path
+    numbers: Iterator[int]
+
+    def datahub(self, **options: Any) -> DataHub:
+        file = self.directory / f"ledger-{next(self.numbers)}"
+        return DataHub(self.instance, file, Config(**options))
+
+
+@pytest.fixture(scope="module", params=SEQUENCES)
+def history(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[History]:
+    home, ledgers = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("ledgers")
+    steps = SEQUENCES[request.param]
+    with configured(home, **sqlite_yaml({"dispatch": "off"})) as instance:
+        runs = [each.execute(instance) for each in steps]
+        yield History(steps, runs, instance, ledgers, itertools.count())
+
+
+def test_runs_that_know_less_keep_lineage_and_real_changes_replace_it(history: History) -> None:
+    with history.datahub() as datahub:
+        for step, run_id in zip(history.steps, history.runs, strict=True):
+            datahub.deliver(run_id)
+            assert (step.what, datahub.lineage()) == (step.what, step.lineage)
+
+
+@pytest.mark.parametrize("seed", [None, 1, 2, 3, 4])
+def test_in_whatever_order_runs_are_delivered_the_state_ends_the_same(
+    history: History, seed: int | None
+) -> None:
+    order = list(reversed(history.runs))
+    if seed is not None:
+        random.Random(seed).shuffle(order)
+    with history.datahub() as expected, history.datahub() as found:
+        for run_id in history.runs:
+            expected.deliver(run_id)
+        for run_id in order:
+            found.deliver(run_id)
+        assert found.lineage() == history.steps[-1].lineage
+        assert found.state() == expected.state()
+
+
+def test_connected_ops_stay_connected_whatever_fails(history: History) -> None:
+    if history.steps is not OPS:
+        return
+    with history.datahub(connect_ops_to_ops=True) as datahub:
+        for run_id in history.runs:
+            datahub.deliver(run_id)
+        after = {name: each.get("after") for name, each in datahub.lineage().items()}
+    assert after == {"first": None, "second": ["first"], "third": ["second"]}
+
+
+# ------------------------------------------------------------------------------------------ retries
+
+
+@dg.op
+def makes() -> str:
+    return "made"
+
+
+@dg.op
+def breaks_at_first(context: dg.OpExecutionContext, taken: str) -> str:
+    if context.run.parent_run_id is None:
+        raise dg.Failure("at first")
+    return "mended"
+
+
+@dg.job(resource_defs={"io_manager": Stores()})
+def mending() -> None:
+    breaks_at_first(makes())
+
+
+def test_a_retry_from_failure_completes_the_lineage_and_continues_the_run(tmp_path: Path) -> None:
+    home, ledger = tmp_path / "home", tmp_path / "ledger"
+    home.mkdir()
+    job = dg.reconstructable(mending)
+    with configured(home, **sqlite_yaml({"dispatch": "off"})) as instance:
+        with dg.execute_job(job, instance, run_config=IN_PROCESS) as result:
+            first = result.run_id
+        again = dg.ReexecutionOptions.from_failure(first, instance)
+        with dg.execute_job(
+            job, instance, run_config=IN_PROCESS, reexecution_options=again
+        ) as result:
+            second = result.run_id
+        with DataHub(instance, ledger, Config()) as datahub:
+            datahub.deliver(first)
+            datahub.deliver(second)
+            assert datahub.lineage() == {
+                "makes": {"writes": ["bucket/made"]},
+                "breaks_at_first": {"writes": ["bucket/mended"]},
+            }
+            (run,) = (
+                each["dataProcessInstanceRelationships"]
+                for each in datahub.receiver.state().values()
+                if each.get("dataProcessInstanceProperties", {}).get("name") == second
+            )
+            log = Source(instance).run(second)
+            assert log is not None
+            assert log.parent_run_id == first
+            assert run["parentInstance"] in datahub.receiver.entities("dataProcessInstance")
