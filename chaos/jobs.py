@@ -1,7 +1,5 @@
 """The code location of the chaos program: what users write, with no word about DataHub."""
 
-from __future__ import annotations
-
 import random
 import time
 from collections.abc import Iterator

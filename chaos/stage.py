@@ -46,6 +46,10 @@ class Stage:
 
     def start(self) -> None:
         """Start everything and return when runs can be launched."""
+        # Dagster's processes don't bear to make the same databases at the same time.
+        with self.deployment.instance() as instance:
+            instance.get_runs_count()
+            instance.all_logs("")
         port = free_port()
         self.deployment.port = free_port()
         server = {"host": LOCAL, "port": port, "location_name": LOCATION}

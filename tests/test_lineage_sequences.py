@@ -55,10 +55,10 @@ class DataHub:
         stored = None if name is None else self._captured.facts(name)
         assert name is not None
         assert stored is not None
-        self._ledger.touch(run_id, Facts(name, stored))
+        self._ledger.touch(run_id, definitions=Facts(name, stored))
         self._dispatcher.deliver([run_id])
         found = self._ledger.status()
-        assert found.rejected == []
+        assert not found.rejected
         assert {state for state, number in found.runs.items() if number} == {"delivered"}
 
     def lineage(self) -> Lineage:
@@ -168,6 +168,7 @@ def _chain(place: str = "one", **more: Sequence[str]) -> Lineage:
     }
 
 
+TAKEN = {"ops": {"third": {"inputs": {"taken": "anything"}}}}
 OPS = (
     Step("a failed run says what is declared", _run(_ops(fails="first")), {
         "second": {"reads": ["declared"]},
@@ -175,7 +176,8 @@ OPS = (
     Step("a complete run says all", _run(_ops()), _chain()),
     Step("a run that fails in the middle", _run(_ops(fails="second")), _chain()),
     Step("a run that fails at once", _run(_ops(fails="first")), _chain()),
-    Step("a run of one op", _run(_ops(), op_selection=["third"]), _chain()),
+    Step("a run of one op", _run(_ops(), op_selection=["third"], run_config=TAKEN), _chain()),
+    Step("a run of the first", _run(_ops(), op_selection=["first"]), _chain()),
     Step("another place", _run(_ops(place="other")), _chain("other")),
     Step("a failing run after that", _run(_ops(place="other", fails="third")), _chain("other")),
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import logging
 import os
 import socket
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from datahub.ingestion.graph.client import DataHubGraph
 
 STATEMENT_TIMEOUT = timedelta(seconds=60)
+RESTART = timedelta(seconds=10)
+"""Until a dispatcher that broke is started again."""
 NEEDED = ("datahub", "tenacity")
 """The packages of the extra `datahub` without which nothing can be sent."""
 
@@ -211,11 +214,14 @@ class Worker:
     @staticmethod
     def _pool(instance: DagsterInstance) -> None:
         """Keep one connection open, as the webserver does, instead of one for each query."""
-        instance.optimize_for_webserver(
-            statement_timeout=int(STATEMENT_TIMEOUT.total_seconds() * 1000),
-            pool_recycle=3600,
-            max_overflow=2,
-        )
+        wanted = {
+            "statement_timeout": int(STATEMENT_TIMEOUT.total_seconds() * 1000),
+            "pool_recycle": 3600,
+            "max_overflow": 2,
+        }
+        # Dagster 1.10 has no `max_overflow`.
+        known = inspect.signature(instance.optimize_for_webserver).parameters
+        instance.optimize_for_webserver(**{key: wanted[key] for key in known})
 
 
 class DaemonThread:
@@ -225,6 +231,7 @@ class DaemonThread:
         self._block = block
         self._open = open_instance
         self._worker: Worker | None = None
+        self._is_stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="datahub-eventlog", daemon=True)
 
     def start(self) -> None:
@@ -233,6 +240,7 @@ class DaemonThread:
 
     def stop(self, timeout: timedelta) -> None:
         """Ask it to end, and wait for that."""
+        self._is_stopped.set()
         if self._worker is not None:
             self._worker.stop()
         self._thread.join(timeout.total_seconds())
@@ -240,14 +248,25 @@ class DaemonThread:
             self._worker.abandon()
 
     def _run(self) -> None:
+        """Deliver until the end; what broke it may have passed when it is tried again."""
         try:
             config = read(self._block).strict()
-            self._worker = Worker(config, self._open)
-            self._worker.run()
+            while not self._is_stopped.is_set():
+                self._deliver(config)
+                self._is_stopped.wait(RESTART.total_seconds())
         except ConfigurationError as error:
             logger.error("Nothing is delivered to DataHub from this process. %s", error)  # noqa: TRY400 - the message says it all
+
+    def _deliver(self, config: Config) -> None:
+        self._worker = Worker(config, self._open)
+        try:
+            self._worker.run()
+        except ConfigurationError:
+            raise
         except Exception:
-            logger.exception("The DataHub dispatcher ended; runs wait in the ledger.")
+            logger.exception(
+                "The DataHub dispatcher broke; runs wait in the ledger until it is back."
+            )
 
 
 def start_in_daemon(block: Block, open_instance: Open) -> DaemonThread:
