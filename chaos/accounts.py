@@ -15,6 +15,7 @@ from undisturbed import differences, undisturbed
 
 from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.source import Source
+from datahub_eventlog.source.runs import seconds
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.checks import assertion_urn
 from datahub_eventlog.translate.context import Context
@@ -119,13 +120,14 @@ class Accounts:
         run = record.dagster_run
         if run.status is not DagsterRunStatus.FAILURE or run.job_name == BROKEN_ON_PURPOSE:
             return False
-        messages = [entry.message for entry in self._instance.all_logs(run.run_id)]
-        pids = {int(each) for message in messages for each in PID.findall(message)}
-        begun = record.create_timestamp.timestamp()
+        events = list(self._events(run.run_id))
+        pids = {int(pid) for _, event in events for pid in PID.findall(event.message or "")}
+        has_started = any(event.event_type.name == "RUN_START" for _, event in events)
+        begun = seconds(record.create_timestamp)
         ended = record.end_time or float("inf")
         was_hit = any(
-            pid in pids or (not pids and begun <= time <= ended)
-            for pid, time in tally.killed_pids.items()
+            pid in pids or (not has_started and begun <= time <= ended)
+            for pid, time in tally.hit.items()
         )
         was_out = any(begin <= ended and end >= begun for begin, end in tally.outages)
         return not (was_hit or was_out or run.run_id in tally.canceled)

@@ -6,8 +6,10 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from http.client import HTTPException
+from typing import Any
 
 from stage import LOCATION, Stage, kill
 
@@ -40,7 +42,8 @@ FAULTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("refuse", {}),
     ("token", {}),
 )
-T = TypeVar("T")
+REASON = 120
+"""Letters of it are enough."""
 CALM = 20.0
 """Seconds between two ends of Postgres: Dagster itself needs them to go on."""
 
@@ -54,12 +57,12 @@ class Tally:
     killed: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     canceled: set[str] = field(default_factory=set)
-    killed_pids: dict[int, float] = field(default_factory=dict)
-    """When."""
+    hit: dict[int, float] = field(default_factory=dict)
+    """When the processes of runs were hit, themselves or in one of their steps."""
     outages: list[tuple[float, float]] = field(default_factory=list)
     """From when to when Postgres was away."""
-    refused: int = 0
-    """Requests that Dagster itself could not serve."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Requests that Dagster itself could not serve, and why."""
 
 
 class Mischief:
@@ -71,6 +74,8 @@ class Mischief:
         self._fault_ends: float | None = None
         self._postgres_back: float | None = None
         self._last_outage = time.time()
+        self._asking = ThreadPoolExecutor(UNFINISHED)
+        self._asked: list[Future[None]] = []
         self.tally = Tally()
 
     def go_on(self) -> None:
@@ -90,6 +95,7 @@ class Mischief:
         """End all faults."""
         if self._postgres_back is not None:
             self._start_postgres()
+        self._asking.shutdown()
         self._stage.mend()
         self._stage.keep_up()
 
@@ -103,40 +109,47 @@ class Mischief:
         """Not everything goes wrong all the time."""
 
     def _launch(self) -> None:
-        runs, _ = self._stage.workers()
-        if len(runs) >= UNFINISHED:
+        self._asked = [each for each in self._asked if not each.done()]
+        if len(self._stage.workers()[0]) + len(self._asked) >= UNFINISHED:
             return
         job = self._random.choices(list(JOBS), list(JOBS.values()))[0]
         day = self._random.choice(("mon", "tue", "wed"))
         tags = {"dagster/partition": day} if job in PARTITIONED else {}
-        run_id = self._ask(lambda: self._stage.deployment.launch(LOCATION, job, **tags))
-        if run_id is not None:
+
+        def ask() -> None:
+            run_id = self._stage.deployment.launch(LOCATION, job, **tags)
             self.tally.launched[run_id] = job
 
-    def _ask(self, question: Callable[[], T]) -> T | None:
-        """The answer of Dagster's webserver, which may be without a database."""
+        self._ask(ask)
+
+    def _ask(self, question: Callable[[], None]) -> None:
+        """Ask Dagster's webserver in another thread: it is slow, and may have no database."""
+        self._asked.append(self._asking.submit(self._try, question))
+
+    def _try(self, question: Callable[[], None]) -> None:
         try:
-            return question()
-        except (AssertionError, OSError):
-            self.tally.refused += 1
-            return None
+            question()
+        except (AssertionError, OSError, HTTPException) as error:
+            self.tally.refused[f"{type(error).__name__} {error}"[:REASON]] += 1
 
     def _kill_run(self) -> None:
-        self._kill("run workers", self._stage.workers()[0])
+        self._kill("run workers", dict.fromkeys(self._stage.workers()[0]))
 
     def _kill_step(self) -> None:
         self._kill("step workers", self._stage.workers()[1])
 
     def _kill_dispatcher(self) -> None:
-        self._kill("dispatchers", [each.pid for each in self._stage.dispatchers.values()])
+        pids = [each.pid for each in self._stage.dispatchers.values()]
+        self._kill("dispatchers", dict.fromkeys(pids))
 
-    def _kill(self, kind: str, pids: list[int]) -> None:
+    def _kill(self, kind: str, pids: Mapping[int, int | None]) -> None:
+        """Kill one of the processes; a step's has its run's beside it, which is hit as well."""
         if not pids:
             return
         pid = self._random.choice(sorted(pids))
         if kill(pid):
             self.tally.killed[kind] += 1
-            self.tally.killed_pids[pid] = time.time()
+            self.tally.hit[pids[pid] or pid] = time.time()
 
     def _kill_postgres(self) -> None:
         assert self._stage.postgres is not None
@@ -174,7 +187,8 @@ class Mischief:
             self._fault_ends = None
 
     def _cancel(self) -> None:
-        lingering = [run_id for run_id, job in self.tally.launched.items() if job == "lingering"]
+        launched = list(self.tally.launched.items())
+        lingering = [run_id for run_id, job in launched if job == "lingering"]
         if lingering:
             self.tally.canceled.add(lingering[-1])
             self._ask(lambda: self._stage.deployment.terminate(lingering[-1]))

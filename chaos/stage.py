@@ -73,12 +73,12 @@ class Stage:
             if name not in self.dispatchers or self.dispatchers[name].poll() is not None:
                 self.dispatchers[name] = self.deployment.start(*command, log=f"{name}.log")
 
-    def workers(self) -> tuple[list[int], list[int]]:
-        """The processes of runs, and those of their steps."""
+    def workers(self) -> tuple[list[int], dict[int, int]]:
+        """The processes of runs, and those of steps with the ones of their runs."""
         assert self.code is not None
         found = [each for each in _processes() if "spawn_main" in each.command]
         runs = [each.pid for each in found if each.parent == self.code.pid]
-        return runs, [each.pid for each in found if each.parent in runs]
+        return runs, {each.pid: each.parent for each in found if each.parent in runs}
 
     def report(self, asset: str) -> None:
         """Report a materialisation from outside, as other systems do."""

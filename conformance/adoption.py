@@ -32,6 +32,8 @@ from datahub_eventlog.capture import process
 from datahub_eventlog.errors import LedgerUnavailable
 from datahub_eventlog.placement import ledger_of
 
+PARTS = frozenset({"run_storage", "event_log_storage", "schedule_storage"})
+"""Keys of dagster.yaml that don't go together with `storage`."""
 BLOCK = {"dispatch": "off"}
 """What stands under `datahub:`; nothing is delivered."""
 
@@ -140,11 +142,11 @@ def _written(
 
 def _adopted(written: Mapping[str, Any], style: suites.Style, base_dir: str) -> Mapping[str, Any]:
     """The blocks of dagster.yaml that differ once the wrapper is named in it."""
-    storage, event_log = written.get("storage"), written.get("event_log_storage")
-    if storage is not None or (style == "A" and event_log is None):
-        inner = storage or {"sqlite": {"base_dir": base_dir}}
+    if written.get("storage") or (style == "A" and PARTS.isdisjoint(written)):
+        inner = written.get("storage") or {"sqlite": {"base_dir": base_dir}}
         return {"storage": {"custom": _named("DataHubStorage", storage=inner)}}
-    backend = {} if event_log is None else {"backend": event_log}
+    event_log = written.get("event_log_storage")
+    backend = {"backend": event_log} if event_log else {}
     return {"event_log_storage": _named("DataHubEventLogStorage", **backend)}
 
 

@@ -115,6 +115,8 @@ class Job:
     metadata: Metadata = field(default_factory=dict)
     owners: tuple[str, ...] = ()
     ops: tuple[Op, ...] = ()
+    is_part: bool = False
+    """These are only some of the job's ops, selected for the run."""
 
 
 @dataclass(frozen=True)
@@ -353,4 +355,3 @@ class Problem:
     urn: str
     aspect: str
     reason: str
-

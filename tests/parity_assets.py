@@ -12,9 +12,7 @@ SCENARIOS = Scenarios()
 TABLE = "urn:li:dataset:(urn:li:dataPlatform:snowflake,db.s.target,PROD)"
 
 
-def _materialize(
-    instance: dg.DagsterInstance, *assets: Any, **options: Any
-) -> Sequence[str]:
+def _materialize(instance: dg.DagsterInstance, *assets: Any, **options: Any) -> Sequence[str]:
     result = dg.materialize(list(assets), instance=instance, raise_on_error=False, **options)
     return [result.run_id]
 
@@ -91,7 +89,8 @@ def graph_backed_asset(instance: dg.DagsterInstance) -> Sequence[str]:
 
     @dg.graph_asset
     def built() -> int:
-        return clean(fetch())
+        cleaned: int = clean(fetch())
+        return cleaned
 
     return _materialize(instance, built)
 
@@ -151,16 +150,12 @@ def wrong_urn_in_metadata(instance: dg.DagsterInstance) -> Sequence[str]:
 
 @SCENARIOS.add()
 def long_key(instance: dg.DagsterInstance) -> Sequence[str]:
-    return _materialize(
-        instance, _stating("target", {"rows": 1}, ["prod", "snowflake", "db", "s"])
-    )
+    return _materialize(instance, _stating("target", {"rows": 1}, ["prod", "snowflake", "db", "s"]))
 
 
 @SCENARIOS.add(options={"capture_dataset_from_asset_key": False})
 def long_key_that_names_no_table(instance: dg.DagsterInstance) -> Sequence[str]:
-    return _materialize(
-        instance, _stating("target", {"rows": 1}, ["prod", "snowflake", "db", "s"])
-    )
+    return _materialize(instance, _stating("target", {"rows": 1}, ["prod", "snowflake", "db", "s"]))
 
 
 @SCENARIOS.add(crash="Failed validation|failed validation")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from parity_sides import State, Told
+from parity_sides import Told
 from receiver import Json
 
 
@@ -106,7 +106,10 @@ def _differences(path: tuple[str, ...], theirs: Any, ours: Any) -> _Found:
 
 def _of_lists(path: tuple[str, ...], theirs: Sequence[Any], ours: Sequence[Any]) -> _Found:
     """Items that have an identity are compared with their like; the order counts nowhere."""
-    one, other = {_identity(each): each for each in theirs}, {_identity(each): each for each in ours}
+    one, other = (
+        {_identity(each): each for each in theirs},
+        {_identity(each): each for each in ours},
+    )
     for name in sorted(one.keys() | other.keys()):
         yield from _differences(path, one.get(name, ABSENT), other.get(name, ABSENT))
 
@@ -181,6 +184,7 @@ class _Freezing:
 _TIMES = {"timestampMillis", "time", "lastUpdatedTimestamp", "durationMillis"}
 _CHANGING: Sequence[tuple[re.Pattern[str], str]] = (
     (re.compile(r"\b1[6-9]\d{8}\.\d+\b"), "<seconds>"),
+    (re.compile(r"\b20\d\d-\d\d-\d\dT[\d:.]+\+00:00"), "<moment>"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "<sha256>"),
     (re.compile(r"\b[0-9a-f]{40}\b"), "<snapshot>"),
     (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "<version>"),

@@ -16,7 +16,7 @@ from parity_sides import Scenarios
 SCENARIOS = Scenarios()
 
 ORDERS = "urn:li:dataset:(urn:li:dataPlatform:postgres,shop.public.orders,PROD)"
-IN_PROCESS = {"execution": {"config": {"in_process": {}}}}
+IN_PROCESS: dict[str, Any] = {"execution": {"config": {"in_process": {}}}}
 REVENUE = "urn:li:dataset:(urn:li:dataPlatform:snowflake,dwh.sales.revenue,PROD)"
 
 
@@ -254,7 +254,7 @@ def canceled_run(instance: dg.DagsterInstance) -> Sequence[str]:
 
 
 @dg.op(ins={"number": dg.In(metadata={"datahub.inputs": [ORDERS]})})
-def fails_at_first(context: dg.OpExecutionContext, number: int) -> None:
+def fails_at_first(context: dg.OpExecutionContext, number: int) -> None:  # noqa: ARG001
     if context.run.parent_run_id is None:
         raise dg.Failure("at first")
 

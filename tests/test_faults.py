@@ -30,7 +30,7 @@ from sqlalchemy import make_url
 from undisturbed import differences, dispatcher_of, undisturbed
 
 from datahub_eventlog.config import Config, RestTarget
-from datahub_eventlog.dispatcher import Dispatcher, Worker
+from datahub_eventlog.dispatcher import Dispatcher, Worker, start_in_daemon
 from datahub_eventlog.errors import LedgerUnavailable
 from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.ledger.tables import metadata
@@ -613,7 +613,7 @@ def test_a_database_that_restarts_under_a_run_costs_neither_the_run_nor_its_deli
         scene.assert_true()
 
 
-def test_a_database_that_goes_away_in_a_delivery_costs_no_attempt(
+def test_a_database_that_goes_away_in_a_delivery_costs_neither_an_attempt_nor_a_lease(
     tmp_path: Path, receiver: Receiver, own_postgres: PostgresServer
 ) -> None:
     with (
@@ -632,7 +632,6 @@ def test_a_database_that_goes_away_in_a_delivery_costs_no_attempt(
             thread.join(60)
             own_postgres.start()
             assert scene.counts() == {"leased": 1}
-            scene.an_hour_later()
             deliver_all(dispatcher, scene)
         assert scene.is_delivered(run_id)
         scene.assert_true()
@@ -642,6 +641,30 @@ def _tolerantly(dispatcher: Dispatcher) -> None:
     """One round, as the loop does it."""
     with pytest.raises(LedgerUnavailable):
         dispatcher.run_once()
+
+
+def test_a_daemons_dispatcher_starts_when_its_database_does(
+    tmp_path: Path,
+    receiver: Receiver,
+    own_postgres: PostgresServer,
+    said: Callable[[int], list[str]],
+) -> None:
+    with (
+        own_postgres.database() as url,
+        configured(tmp_path, **_postgres(url)) as instance,
+    ):
+        scene = Scene(instance, receiver)
+        run_id = scene.run(two_ops)
+        reference = instance.get_ref()
+        own_postgres.stop()
+        client = {"server": receiver.url, "token": TOKEN}
+        daemon = start_in_daemon({"datahub_client_config": client}, lambda: opened(reference))
+        eventually(lambda: said(logging.ERROR), "it can't start yet")
+        own_postgres.start()
+        eventually(lambda: scene.is_delivered(run_id), "the run is delivered")
+        daemon.stop(timedelta(seconds=60))
+        assert scene.ledger.dispatchers() == []
+        scene.assert_true()
 
 
 LOCK = """

@@ -10,11 +10,12 @@ import functools
 import re
 import tempfile
 from collections import Counter
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("datahub_dagster_plugin", reason="the sensor plugin supports it not")
+pytest.importorskip("datahub_dagster_plugin", reason="the sensor plugin is not installed")
 
 import parity_assets
 import parity_ops
@@ -29,9 +30,16 @@ GOLDEN = Path(__file__).parent / "golden"
 DOCUMENT = Path(__file__).parents[1] / "docs" / "differences-from-the-sensor.md"
 GAVE_UP = "Error in emitting metadata to DataHub"
 
+TESTED = (1, 7)
+"""The version of the plugin that the document is about."""
+
 pytestmark = [
     # The plugin and what it calls, such as DataHub's own client, are not ours to warn about.
     pytest.mark.filterwarnings("ignore"),
+    pytest.mark.skipif(
+        tuple(map(int, version("acryl-datahub-dagster-plugin").split(".")[:2])) < TESTED,
+        reason="an older plugin differs in more",
+    ),
 ]
 
 
@@ -100,6 +108,8 @@ def test_the_document_names_the_differences_that_are_meant() -> None:
 
 
 def test_the_document_names_what_the_sensor_gives_up_on() -> None:
-    listed = set(re.findall(r"`(\w+)`", DOCUMENT.read_text().split("## Where the sensor gives up")[1]))
+    listed = set(
+        re.findall(r"`(\w+)`", DOCUMENT.read_text().split("## Where the sensor gives up")[1])
+    )
 
     assert set(CRASHING) <= listed

@@ -16,6 +16,7 @@ from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher.context import context_of
 from datahub_eventlog.dispatcher.delivery import Delivery, Report, Rules, Sent
 from datahub_eventlog.dispatcher.pause import Pause
+from datahub_eventlog.dispatcher.tables import Tables
 from datahub_eventlog.errors import LeaseLost, LedgerUnavailable, Unavailable
 from datahub_eventlog.extractor import Extraction, Extractor
 from datahub_eventlog.ledger import Lease, Ledger, Outcome
@@ -58,6 +59,8 @@ class Parts:
     """For the user's extractor; None where the target offers none."""
     owner: str
     """Who leases, such as `host:pid`."""
+    tables: Tables | None = None
+    """The columns that DataHub knows, for reading SQL."""
 
 
 class Dispatcher:
@@ -73,17 +76,21 @@ class Dispatcher:
         self._held: list[Lease] = []
         self._is_stopping = False
         self.pause = Pause()
+        if config.debug_mode:  # its parent's level is Dagster's, and hides them
+            logger.setLevel(logging.DEBUG)
 
     def run_once(self) -> int:
         """Deliver what is due and return how many runs that was."""
         if self.pause.is_on:
             return 0
+        self.abandon()  # what the ledger's database kept us from giving back
         limit = 1 if self.pause.is_probing else AT_ONCE
         leases = self._parts.ledger.lease(self._parts.owner, limit, TTL)
         self._held = list(leases)
         for lease in leases:
             self._deliver(lease)
-            self._held.remove(lease)
+            with suppress(ValueError):  # abandoned
+                self._held.remove(lease)
         return len(leases)
 
     def deliver(self, run_ids: Sequence[str]) -> None:
@@ -98,13 +105,14 @@ class Dispatcher:
         self._is_stopping = True
 
     def abandon(self) -> None:
-        """Give back the run at hand, too, whose delivery hangs; another thread calls this.
+        """Give back every run at hand; another thread calls this when a delivery hangs.
 
-        Whoever is still sending it finds its lease lost. Raises `LedgerUnavailable`.
+        Whoever is still sending one finds its lease lost. Raises `LedgerUnavailable`.
         """
         for lease in tuple(self._held):
             with suppress(LeaseLost):
                 self._parts.ledger.release(lease)
+        self._held.clear()
 
     def _deliver(self, lease: Lease) -> None:
         try:
@@ -181,7 +189,12 @@ class Dispatcher:
         self._settle(lease, "delivered", cursor=found.cursor)
 
     def _send(self, lease: Lease, items: Iterator[Proposal | Problem]) -> Report:
-        rules = Rules(TTL, self._config.resend_after, self._on_request)
+        rules = Rules(
+            TTL,
+            self._config.resend_after,
+            self._on_request,
+            is_logged=self._config.debug_mode,
+        )
         sent = self._remembered(lease.run_id)
         report = Delivery(self._parts.ledger, self._parts.sink, lease, rules, sent).send(items)
         if report.sent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ BATCH = 200
 
 ADDED_TO = frozenset({"dataJobInputOutput", "upstreamLineage"})
 """The states that patches with a time add to."""
+
+
+logger = logging.getLogger("dagster.datahub_eventlog")
 
 
 def digest(proposal: Proposal) -> str:
@@ -66,6 +70,8 @@ class Rules:
     """How long each request extends the run's lease."""
     resend_after: timedelta
     on_request: Callable[[], None] = lambda: None
+    is_logged: bool = False
+    """Every proposal is written to the log."""
 
 
 @dataclass
@@ -130,6 +136,8 @@ class Delivery:
 
     def _emit(self) -> None:
         batch, self._ready = self._ready[:BATCH], self._ready[BATCH:]
+        if self._rules.is_logged:
+            _log(batch)
         rejected = self._sink.emit(batch, self._proceed)
         refused = {(each.urn, each.aspect) for each in rejected}
         taken = [each for each in batch if (each.urn, each.aspect) not in refused]
@@ -146,3 +154,8 @@ class Delivery:
         if time.monotonic() - self._extended > self._rules.ttl.total_seconds() / 4:
             self._ledger.extend(self._lease, self._rules.ttl)
             self._extended = time.monotonic()
+
+
+def _log(batch: Iterable[Proposal]) -> None:
+    for each in batch:
+        logger.debug("%s %s %s: %s", each.change.value, each.urn, each.aspect, each.body)

@@ -32,6 +32,7 @@ from datahub_eventlog.config import (
 from datahub_eventlog.dispatcher.core import Dispatcher, Parts
 from datahub_eventlog.dispatcher.loop import Heartbeat, Loop
 from datahub_eventlog.dispatcher.reconciler import Reconciler
+from datahub_eventlog.dispatcher.tables import Tables
 from datahub_eventlog.dispatcher.translation import ForExtractor
 from datahub_eventlog.errors import (
     ConfigurationError,
@@ -103,6 +104,7 @@ def assemble(opened: Opened, config: Config) -> Iterator[Parts]:
             extractor=extractor,
             graph=_graph(config) if extractor.has_extractor else None,
             owner=f"{socket.gethostname()}:{os.getpid()}",
+            tables=_tables(config),
         )
     finally:
         sink.close()
@@ -121,6 +123,14 @@ def where(target: Target | None) -> str:
             return "nowhere"
         case _:
             assert_never(target)
+
+
+def _tables(config: Config) -> Tables | None:
+    if not isinstance(config.target, RestTarget):
+        return None
+    if not config.enable_asset_query_metadata_parsing:
+        return None
+    return Tables(config.target)
 
 
 def _graph(config: Config) -> DataHubGraph | None:

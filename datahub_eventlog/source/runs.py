@@ -89,7 +89,13 @@ def job_of(snapshot: Any) -> Job:
         metadata=metadata_of(snapshot.metadata),
         owners=tuple(getattr(snapshot, "owners", None) or ()),
         ops=tuple(sorted(_ops(snapshot), key=lambda op: op.handle)),
+        is_part=_is_part(snapshot),
     )
+
+
+def _is_part(snapshot: Any) -> bool:
+    """A selection is not always on the run's record: `execute_in_process` leaves it out."""
+    return bool(getattr(snapshot.lineage_snapshot, "resolved_op_selection", None))
 
 
 def _ops(snapshot: Any) -> Iterator[Op]:

@@ -218,8 +218,7 @@ class _Weaving:
         if definitions is None or definitions.is_cut or not self._has_yielded_everything(node, ran):
             return False
         if not node.assets and not node.checks:
-            is_part = self._log.run.op_selection or self._made_here
-            return not is_part and self._knows_upstream(node)
+            return not self._is_part and self._knows_upstream(node)
         deps = self._dependencies(node)
         if deps is None:
             return False
@@ -250,6 +249,13 @@ class _Weaving:
     def _are_assets_datasets(self) -> bool:
         config = self._context.config
         return config.capture_asset_materialization and config.emit_assets
+
+    @property
+    def _is_part(self) -> bool:
+        """Whether ops that others take from may have been left out."""
+        job = self._log.job
+        is_selected = self._log.run.op_selection or (job is not None and job.is_part)
+        return bool(is_selected or self._made_here)
 
     @cached_property
     def _made_here(self) -> frozenset[AssetKey]:

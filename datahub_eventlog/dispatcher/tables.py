@@ -1,0 +1,109 @@
+"""The columns of the tables that DataHub knows, which say what a `SELECT *` reads.
+
+They are worth having, not worth waiting for: a DataHub that refuses or is slow is left alone for
+a while, and SQL is read without them then.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from datahub_eventlog.config import RestTarget
+
+if TYPE_CHECKING:
+    from datahub.ingestion.graph.client import DataHubGraph
+
+    from datahub_eventlog.translate.columns import Looking
+
+PATIENCE = timedelta(seconds=5)
+"""For one request; less where the target's own timeout is short."""
+WAITED = 3
+"""So many times `PATIENCE` may be spent on requests within `FRESH`."""
+PAUSE = timedelta(minutes=5)
+"""How long DataHub is left alone."""
+FRESH = timedelta(hours=1)
+"""How long an answer counts."""
+
+Key = tuple[str, str, str | None]
+
+logger = logging.getLogger("dagster.datahub_eventlog")
+
+
+class Tables:
+    """Asks DataHub for columns. Belongs to one thread."""
+
+    def __init__(self, target: RestTarget, clock: Callable[[], float] = time.monotonic) -> None:
+        """Connect to nothing yet. `clock` counts seconds."""
+        patience = min(PATIENCE.total_seconds(), target.timeout_sec / 4)
+        self._target = replace(target, timeout_sec=max(1.0, patience))
+        self._allowance = WAITED * self._target.timeout_sec
+        self._clock = clock
+        self._graph: DataHubGraph | None = None
+        self._resolvers: dict[Key, Looking] = {}
+        self._columns: dict[str, Mapping[str, str] | None] = {}
+        self._since = clock()
+        self._spent = 0.0
+        self._off_until = clock()
+
+    def resolver(self, platform: str, env: str, instance: str | None) -> Looking | None:
+        """What DataHub's parser asks for the tables of a platform; None while DataHub is let be."""
+        from datahub_eventlog.translate.columns import Looking
+        from datahub_eventlog.translate.sql import Dialect
+
+        if self._clock() - self._since >= FRESH.total_seconds():
+            self._forget()
+        if self._is_off:
+            return None
+        key = (platform, env, instance)
+        if key not in self._resolvers:
+            self._resolvers[key] = Looking(Dialect(*key), self.columns)
+        return self._resolvers[key]
+
+    def columns(self, urn: str) -> Mapping[str, str] | None:
+        """The native types of a dataset's columns by their names, if DataHub says them."""
+        if urn not in self._columns and not self._is_off:
+            self._columns[urn] = self._ask(urn)
+        return self._columns.get(urn)
+
+    @property
+    def _is_off(self) -> bool:
+        return self._clock() < self._off_until
+
+    def _ask(self, urn: str) -> Mapping[str, str] | None:
+        began = self._clock()
+        try:
+            return self._answer(urn)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run must be delivered
+            self._let_be(f"{type(error).__name__}")
+            return None
+        finally:
+            self._spent += self._clock() - began
+            if self._spent > self._allowance and not self._is_off:
+                self._let_be("it answers slowly")
+
+    def _answer(self, urn: str) -> Mapping[str, str] | None:
+        from datahub.metadata.schema_classes import SchemaMetadataClass
+
+        from datahub_eventlog.sinks.rest import graph
+        from datahub_eventlog.translate.columns import columns_of
+
+        self._graph = self._graph or graph(self._target)
+        found = self._graph.get_aspect(urn, SchemaMetadataClass)
+        return None if found is None else columns_of(found)
+
+    def _let_be(self, reason: str) -> None:
+        logger.info("SQL is read without the columns of DataHub's tables for a while: %s", reason)
+        self._forget()
+        self._off_until = self._clock() + PAUSE.total_seconds()
+
+    def _forget(self) -> None:
+        """The parser remembers what it read with a resolver, so they go with their answers."""
+        self._resolvers.clear()
+        self._columns.clear()
+        self._since = self._clock()
+        self._spent = 0.0

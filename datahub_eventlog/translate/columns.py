@@ -1,0 +1,45 @@
+"""How DataHub's SQL parser gets to know the columns of tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from datahub.metadata.schema_classes import SchemaMetadataClass
+from datahub.utilities.urns.field_paths import get_simple_field_path_from_v2_field_path
+
+from datahub_eventlog.translate.sql import Dialect, Offline
+
+
+class Looking(Offline):
+    """Names tables as `Offline` does, but the way DataHub has them, with their columns."""
+
+    def __init__(
+        self, dialect: Dialect, columns: Callable[[str], Mapping[str, str] | None]
+    ) -> None:
+        """Take where the SQL runs, and who knows the columns of a dataset by its urn."""
+        super().__init__(dialect)
+        self._columns = columns
+
+    def resolve_table(self, table: Any) -> tuple[str, Any]:
+        """The urn of a table as it is written or in lower case, whichever there is."""
+        usual, _ = super().resolve_table(table)
+        for urn in dict.fromkeys((self.get_urn_for_table(table), usual)):
+            if columns := self._columns(urn):
+                return urn, dict(columns)
+        return usual, None
+
+    def __eq__(self, other: object) -> bool:
+        """No two are equal: what the parser read with one is of the columns at that time."""
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+def columns_of(schema: SchemaMetadataClass) -> dict[str, str]:
+    """The native types of the columns by their names."""
+    return {
+        get_simple_field_path_from_v2_field_path(each.fieldPath): each.nativeDataType
+        for each in schema.fields
+    }

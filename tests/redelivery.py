@@ -1,0 +1,57 @@
+"""Delivering runs of an instance anew, each time as if to another DataHub."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import dagster as dg
+from receiver import Receiver
+from typing_extensions import Self
+
+from datahub_eventlog.config import Config, RestTarget
+from datahub_eventlog.dispatcher import Dispatcher, Opened, assemble
+from datahub_eventlog.ledger import Facts, Ledger
+from datahub_eventlog.placement import ledger_of
+
+
+class DataHub:
+    """A receiver with a ledger of its own, so that the same runs can be delivered anew."""
+
+    def __init__(self, instance: dg.DagsterInstance, directory: Path, config: Config) -> None:
+        self._stack = ExitStack()
+        self.receiver = self._stack.enter_context(Receiver())
+        self._captured = ledger_of(instance, patience=5)
+        self._ledger = Ledger.in_file(str(directory), patience=5)
+        self._ledger.migrate()
+        target = RestTarget(self.receiver.url)
+        config = replace(config, target=target)
+        parts = self._stack.enter_context(assemble(Opened(instance, self._ledger), config))
+        self._dispatcher = Dispatcher(config, parts)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def deliver(self, run_id: str) -> None:
+        name = self._captured.definitions_of(run_id)
+        stored = None if name is None else self._captured.facts(name)
+        assert name is not None
+        assert stored is not None
+        self._ledger.touch(run_id, definitions=Facts(name, stored))
+        self._dispatcher.deliver([run_id])
+        while self._dispatcher.run_once():
+            pass
+        found = self._ledger.status()
+        assert not found.rejected
+        assert {state for state, number in found.runs.items() if number} <= {
+            "delivered",
+            "filtered",
+        }
+
+    def deliver_runless(self) -> None:
+        self._ledger.touch("")
+        self._dispatcher.deliver([""])
