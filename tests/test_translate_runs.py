@@ -155,6 +155,7 @@ def test_the_facts_of_a_run_are_plain_strings() -> None:
         "job_snapshot_id": "job-snapshot",
         "launch_time": str(T0 + 1),
         "materializations": "1",
+        "expectations": "0",
         "parent_run_id": PARENT,
         "partition": "2024-01-01",
         "root_run_id": PARENT,
