@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from dagster import DagsterEvent, DagsterInstance, DagsterRunStatus
+from dagster import DagsterEvent, DagsterInstance, DagsterRun, DagsterRunStatus
 from dagster._core.storage.dagster_run import RunRecord
 from mischief import Tally
 from receiver import Receiver
@@ -27,6 +27,7 @@ BROKEN_ON_PURPOSE = "failing"
 PID = re.compile(r"pid: (\d+)")
 STEPS = frozenset({"STEP_START", "STEP_SUCCESS", "STEP_FAILURE", "STEP_UP_FOR_RETRY"})
 ENDS = frozenset({"RUN_SUCCESS", "RUN_FAILURE", "RUN_CANCELED"})
+WORDS = frozenset({"RUN_FAILURE", "STEP_FAILURE", "ENGINE_EVENT"})
 UNFINISHED = [
     each
     for each in DagsterRunStatus
@@ -81,12 +82,18 @@ class Accounts:
             found.states[state] = found.states.get(state, 0) + 1
             found.runs += 1
             if self._failed_for_our_sake(record, tally):
-                found.failed.append(f"{record.dagster_run.job_name} {record.dagster_run.run_id}")
+                found.failed.append(self._failure(record.dagster_run))
         found.events = sum(1 for _ in self._traces())
         found.lost = self.lost()
         expected = undisturbed(self._instance, self._ledger)
         found.differing = differences(self._receiver.state(), expected)
         return found
+
+    def _failure(self, run: DagsterRun) -> str:
+        """The run and everything that Dagster says of its end."""
+        events = [event for _, event in self._events(run.run_id)]
+        said = [event.message or "" for event in events if event.event_type.name in WORDS]
+        return f"{run.job_name} {run.run_id}: {' | '.join(said)}"
 
     def _lost_runs(self) -> Iterator[str]:
         for run in self._instance.get_runs():

@@ -83,7 +83,8 @@ class Stage:
     def report(self, asset: str) -> None:
         """Report a materialisation from outside, as other systems do."""
         url = f"http://{LOCAL}:{self.deployment.port}/report_asset_materialization/{asset}"
-        urllib.request.urlopen(urllib.request.Request(url, data=b"{}"), timeout=30).close()
+        request = urllib.request.Request(url, b"{}", {"Content-Type": "application/json"})
+        urllib.request.urlopen(request, timeout=30).close()
 
     def mend(self) -> None:
         """DataHub is itself again."""

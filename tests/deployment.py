@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 from dagster import DagsterInstance
 
-DEADLINE = 120.0
+DEADLINE = 300.0
 """Seconds after which something that must happen counts as not happening."""
 
 LAUNCH = """
