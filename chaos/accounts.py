@@ -25,6 +25,8 @@ Document: TypeAlias = Mapping[str, Any]
 ACCOUNTED = frozenset({"delivered", "parked", "filtered"})
 BROKEN_ON_PURPOSE = "failing"
 PID = re.compile(r"pid: (\d+)")
+OURS = "datahub_eventlog_"
+"""What the names of the ledger's tables begin with."""
 STEPS = frozenset({"STEP_START", "STEP_SUCCESS", "STEP_FAILURE", "STEP_UP_FOR_RETRY"})
 ENDS = frozenset({"RUN_SUCCESS", "RUN_FAILURE", "RUN_CANCELED"})
 WORDS = frozenset({"RUN_FAILURE", "STEP_FAILURE", "ENGINE_EVENT"})
@@ -136,7 +138,10 @@ class Accounts:
             pid in pids or (not has_started and begun <= time <= ended)
             for pid, time in tally.hit.items()
         )
-        was_out = any(begin <= ended and end >= begun for begin, end in tally.outages)
+        # Dagster's servers notice only after an outage that their pooled connections are dead.
+        said = self._failure(run)
+        is_stale = "OperationalError" in said and OURS not in said
+        was_out = any(begin <= ended and (end >= begun or is_stale) for begin, end in tally.outages)
         return not (was_hit or was_out or run.run_id in tally.canceled)
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
+from urllib.error import HTTPError
 
 from stage import LOCATION, Stage, kill
 
@@ -42,7 +43,7 @@ FAULTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("refuse", {}),
     ("token", {}),
 )
-REASON = 120
+REASON = 200
 """Letters of it are enough."""
 CALM = 20.0
 """Seconds between two ends of Postgres: Dagster itself needs them to go on."""
@@ -130,7 +131,8 @@ class Mischief:
         try:
             question()
         except (AssertionError, OSError, HTTPException) as error:
-            self.tally.refused[f"{type(error).__name__} {error}"[:REASON]] += 1
+            body = error.read().decode() if isinstance(error, HTTPError) else ""
+            self.tally.refused[f"{type(error).__name__} {error} {body}"[:REASON]] += 1
 
     def _kill_run(self) -> None:
         self._kill("run workers", dict.fromkeys(self._stage.workers()[0]))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import pytest
 from archives import CACHE
 from comparison import Outcome
 from suites import LEFT_OUT
@@ -35,6 +36,9 @@ PYTEST = (
     *("-p", "adoption", "-p", "pytest_timeout", "-p", "no:cacheprovider"),
     *("--continue-on-collection-errors", *(f"--deselect={each}" for each in LEFT_OUT)),
 )
+
+DONE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+"""How pytest ends after having run the tests."""
 
 Side: TypeAlias = Literal["plain", "wrapped"]
 
@@ -65,6 +69,7 @@ class Run:
 
     def __init__(self, side: Side, root: Path, paths: Sequence[Path], tests: Iterable[str]) -> None:
         """Start; `root` is the folder of the tests, `paths` are for their imports."""
+        self._side = side
         self._folder = tempfile.TemporaryDirectory(prefix=f"conformance-{side}-", dir=_scratch())
         folder = Path(self._folder.name)
         self._notes = folder / "notes.jsonl"
@@ -95,9 +100,11 @@ class Run:
         Raises `DidNotRun`, with pytest's own words.
         """
         code = self._process.wait()
-        if code not in {0, 1} or not self._notes.exists():
-            raise DidNotRun(self._output.read_text()[-10_000:])
-        lines = self._notes.read_text().splitlines()
+        lines = self._notes.read_text().splitlines() if self._notes.exists() else []
+        if code not in DONE:
+            last = json.loads(lines[-1])["test"] if lines else "nothing"
+            output = self._output.read_text()[-10_000:]
+            raise DidNotRun(f"{output}\npytest ended with {code}, {self._side}, after {last}")
         return dict(_note(json.loads(each)) for each in lines)
 
 
