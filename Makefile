@@ -34,6 +34,8 @@ soak: $(STAMP)
 	$(BIN)/python chaos --storage postgres --seed 3 4 5 --minutes 15
 	$(BIN)/python chaos --storage sqlite --seed 6 --minutes 10
 
+full: lint test conformance conformance-postgres chaos
+
 constraints: $(STAMP)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --upgrade --no-header \
