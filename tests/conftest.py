@@ -18,3 +18,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if POSTGRES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.postgres)
+
+
+@pytest.fixture(autouse=True)
+def forgetful_process() -> None:
+    """Every test begins as a new process does: a touch that failed before must not hold it up."""
+    from datahub_eventlog import capture
+
+    capture._forget()
