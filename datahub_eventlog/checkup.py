@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 
 from dagster import DagsterInstance
 
-from datahub_eventlog import sinks
-from datahub_eventlog.config import Config, inline_token
+from datahub_eventlog import public, sinks
+from datahub_eventlog.config import Config, inline_secrets
 from datahub_eventlog.dispatcher.starting import NEEDED, where
 from datahub_eventlog.dispatcher.translation import ForExtractor
-from datahub_eventlog.errors import DataHubEventLogError
+from datahub_eventlog.errors import DataHubEventLogError, LedgerMissing
 from datahub_eventlog.extractor import Extractor
+from datahub_eventlog.ledger import Dispatcher
+from datahub_eventlog.lifecycle import PATIENCE
 from datahub_eventlog.operations import Operations
+from datahub_eventlog.placement import ledger_beside
 from datahub_eventlog.sinks import Finding
-from datahub_eventlog.storages import mixture_of
+from datahub_eventlog.storages import DataHubEventLogStorage, DataHubStorage, mixture_of
 
 SKEW = 5.0
 """Seconds by which the clocks of this machine and of the database may differ."""
 INLINE = (
-    "datahub_client_config: token: is written into dagster.yaml. Dagster hands its configuration"
-    " on in the arguments of processes, where everybody on the machine can read it: write"
-    " token: {env: DATAHUB_GMS_TOKEN}"
+    "stands in dagster.yaml itself. Dagster hands its configuration on in the arguments of"
+    " processes, where everybody on the machine can read it: write"
 )
+NOBODY = {
+    "auto": "none is alive now; runs deliver themselves at their end until dagster-daemon is"
+    " started. If it is running, its environment lacks the extra: its log says so",
+    "off": "none is needed: with dispatch: off, runs are captured and nothing is delivered",
+}
 
 
 def checkup() -> list[Finding]:
@@ -39,7 +46,7 @@ def checkup() -> list[Finding]:
         with DagsterInstance.get() as instance:
             found += _on_instance(instance)
     except Exception as error:  # noqa: BLE001 - whatever Dagster raises is the finding
-        found.append(Finding(is_ok=False, what="dagster.yaml", text=_words(error)))
+        found.append(Finding(is_ok=False, what="dagster.yaml", text=public.words(error)))
     return found
 
 
@@ -59,20 +66,30 @@ def _on_instance(instance: DagsterInstance) -> Iterator[Finding]:
         return
     yield _storage(instance)
     yield _configuration(operations)
-    if inline_token(operations.block):
-        yield Finding(is_ok=False, what="token", text=INLINE)
-    yield from _ledger(operations)
+    yield from _secrets(operations)
+    yield from _ledger(operations, instance)
     yield _extra()
     if not operations.reading.faults:
         yield from _delivery(operations.config)
 
 
 def _storage(instance: DagsterInstance) -> Finding:
+    """Which of the two styles is used, around what."""
     mixture = mixture_of(instance)
+    unified = instance.get_ref().storage_data
+    is_unified = unified is not None and unified.class_name == DataHubStorage.__name__
+    style = (DataHubStorage if is_unified else DataHubEventLogStorage).__name__
     name = instance.event_log_storage.__class__.__name__
-    return Finding(
-        is_ok=mixture is None, what="storage", text=mixture or f"events are stored by {name}"
-    )
+    text = mixture or f"{style}; events are stored by {name}"
+    return Finding(is_ok=mixture is None, what="storage", text=text)
+
+
+def _secrets(operations: Operations) -> Iterator[Finding]:
+    for each in inline_secrets(operations.block):
+        name = "DATAHUB_GMS_TOKEN" if each == "datahub_client_config: token" else "A_VARIABLE"
+        key = each.rpartition(": ")[2]
+        text = f"{each} {INLINE} {key}: {{env: {name}}}"
+        yield Finding(is_ok=False, what="secret", text=text)
 
 
 def _configuration(operations: Operations) -> Finding:
@@ -93,7 +110,7 @@ def _configuration(operations: Operations) -> Finding:
     return Finding(is_ok=False, what="datahub", text=text)
 
 
-def _ledger(operations: Operations) -> Iterator[Finding]:
+def _ledger(operations: Operations, instance: DagsterInstance) -> Iterator[Finding]:
     """The ledger's tables are there, or can be made, and take a row."""
     try:
         ledger = operations.ledger
@@ -104,27 +121,31 @@ def _ledger(operations: Operations) -> Iterator[Finding]:
     except DataHubEventLogError as error:
         yield Finding(is_ok=False, what="ledger", text=str(error))
         return
-    yield Finding(is_ok=True, what="ledger", text="its tables are there and can be written")
-    yield Finding(
-        is_ok=abs(skew) <= SKEW,
-        what="clock",
-        text=f"the database's clock differs from this machine's by {skew:.1f} s"
-        + ("" if abs(skew) <= SKEW else ": let NTP set both"),
-    )
-    yield _dispatchers(operations.reading.config, [f"{d.host}:{d.pid}" for d in dispatchers])
+    yield _place(instance)
+    is_close = abs(skew) <= SKEW
+    text = f"the database's clock differs from this machine's by {skew:.1f} s"
+    yield Finding(is_close, "clock", text if is_close else f"{text}: let NTP set both")
+    yield _dispatchers(operations.reading.config, dispatchers)
 
 
-def _dispatchers(config: Config, alive: list[str]) -> Finding:
+def _place(instance: DagsterInstance) -> Finding:
+    """A local file serves one machine; with a database for the events, that is seldom meant."""
+    try:
+        ledger_beside(instance.event_log_storage, patience=PATIENCE).dispatchers()
+    except LedgerMissing as error:
+        text = f"it is a local file, which only this machine sees. {error}"
+        return Finding(is_ok=False, what="ledger", text=text)
+    return Finding(is_ok=True, what="ledger", text="its tables are there and can be written")
+
+
+def _dispatchers(config: Config, alive: Sequence[Dispatcher]) -> Finding:
     if alive:
-        return Finding(is_ok=True, what="dispatcher", text=f"alive: {', '.join(alive)}")
-    if config.dispatch == "auto":
-        text = (
-            "none is alive now; runs deliver themselves at their end until dagster-daemon is"
-            " started (with the extra `datahub` installed)"
-        )
-        return Finding(is_ok=True, what="dispatcher", text=text)
-    text = "none is alive: start `datahub-eventlog worker`"
-    return Finding(is_ok=False, what="dispatcher", text=text)
+        names = [f"{each.host}:{each.pid} ({each.version})" for each in alive]
+        return Finding(is_ok=True, what="dispatcher", text=f"alive: {', '.join(names)}")
+    if config.dispatch == "worker":
+        text = "none is alive: start `datahub-eventlog worker`"
+        return Finding(is_ok=False, what="dispatcher", text=text)
+    return Finding(is_ok=True, what="dispatcher", text=NOBODY[config.dispatch])
 
 
 def _extra() -> Finding:
@@ -154,9 +175,3 @@ def _functions(config: Config, functions: list[str]) -> Finding:
     except DataHubEventLogError as error:
         return Finding(is_ok=False, what="functions", text=str(error))
     return Finding(is_ok=True, what="functions", text=f"{', '.join(functions)} can be called")
-
-
-def _words(error: Exception) -> str:
-    """The error in one line, with what caused it."""
-    lines = [each.strip() for each in str(error).splitlines() if each.strip()]
-    return f"{type(error).__name__}: {' '.join(lines)}"

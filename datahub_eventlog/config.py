@@ -11,7 +11,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +24,10 @@ from datahub_eventlog.errors import ConfigurationError
 
 PREFIX = "DATAHUB_EVENTLOG_"
 
+MCP_KEY = "MetadataChangeProposal"
+MCP_TOPIC = "MetadataChangeProposal_v1"
+"""How DataHub calls a kind of message, and the topic that it reads it from by default."""
+
 Environ: TypeAlias = Mapping[str, str]
 Block: TypeAlias = Any
 """What YAML made of the block: a mapping, unless somebody wrote something else."""
@@ -33,7 +37,8 @@ Block: TypeAlias = Any
 class RestTarget:
     """DataHub's own service, GMS, over HTTP."""
 
-    server: str
+    server: str = field(repr=False)
+    """It may have a user and a password in it."""
     token: str | None = field(default=None, repr=False)
     timeout_sec: float = 30.0
     extra_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -48,8 +53,10 @@ class KafkaTarget:
     """DataHub's proposal topic on Kafka."""
 
     bootstrap: str
-    schema_registry_url: str
+    schema_registry_url: str = field(repr=False)
     producer_config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    schema_registry_config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    topic: str = MCP_TOPIC
 
 
 @dataclass(frozen=True)
@@ -178,10 +185,39 @@ def read(block: Block, environ: Environ | None = None) -> Reading:
     return Reading(Config(**values, target=target), tuple(faults))
 
 
-def inline_token(block: Block) -> bool:
-    """Whether dagster.yaml holds the token itself instead of naming a variable."""
-    client = block.get("datahub_client_config") if isinstance(block, Mapping) else None
-    return isinstance(client, Mapping) and isinstance(client.get("token"), str)
+def inline_secrets(block: Block) -> list[str]:
+    """The places where dagster.yaml holds a secret itself instead of naming a variable."""
+    return [": ".join(path) for path, value in _texts(block) if _is_secret(path, value)]
+
+
+def _texts(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every text of the block with where it stands, but for the names of variables."""
+    if isinstance(value, Mapping) and not _is_variable(value):
+        for key, each in value.items():
+            yield from _texts(each, (*path, str(key)))
+    elif isinstance(value, str):
+        yield path, value
+
+
+def _is_secret(path: tuple[str, ...], value: str) -> bool:
+    name = "".join(path[-1:])
+    names = re.search(r"(?i)password|secret|token|authorization|api.?key|user\.info", name)
+    return bool(names or re.match(r"\w+://[^/\s]*:[^/\s]*@", value))
+
+
+def discreet(block: Block) -> Block:
+    """The block without what may be secret, for others to see."""
+    if not isinstance(block, Mapping):
+        return block
+    return {key: _masked(each) if key in _SECRET else discreet(each) for key, each in block.items()}
+
+
+def _masked(value: Any) -> Any:
+    if _is_variable(value):
+        return value
+    if isinstance(value, Mapping):
+        return {key: _masked(each) for key, each in value.items()}
+    return "***"
 
 
 class _Unset(Exception):
@@ -320,6 +356,13 @@ def _rest(value: Mapping[str, Any]) -> dict[str, Any]:
     return {key: each for key, each in value.items() if each is not None}
 
 
+def _kafka(value: Mapping[str, Any]) -> dict[str, Any]:
+    routes = value.get("topic_routes", {})
+    if routes and MCP_KEY not in routes:
+        raise Wrong(f"topic_routes: name the topic of {MCP_KEY}")
+    return {**value["connection"], "topic": routes.get(MCP_KEY, MCP_TOPIC)}
+
+
 def _target(
     values: dict[str, Any], raw: Mapping[str, Any], environ: Environ, faults: list[Fault]
 ) -> Target | None:
@@ -330,7 +373,7 @@ def _target(
         faults.append(Fault(named[1], f"datahub: {' and '.join(named)}: configure only one"))
         return None
     if kafka is not None:
-        return KafkaTarget(**kafka["connection"])
+        return KafkaTarget(**kafka)
     if file is not None:
         return FileTarget(str(Path(file["path"]).expanduser()))
     if named and named != [TARGETS[0]]:
@@ -367,6 +410,9 @@ EMIT_MODES = ("SYNC_WAIT", "SYNC_PRIMARY", "ASYNC", "ASYNC_WAIT")
 """DataHub's EmitMode."""
 TARGETS = ("datahub_client_config", "datahub_kafka_config", "datahub_file_config")
 
+_SECRET = ("token", "extra_headers", "producer_config")
+"""Keys of the block whose values nobody is shown."""
+
 _PATTERN = {"allow": Field([str], is_required=False), "deny": Field([str], is_required=False)}
 _CLIENT_CONFIG = {
     "server": Field(Noneable(str), is_required=False),
@@ -383,13 +429,15 @@ _KAFKA_CONFIG = {
         "bootstrap": str,
         "schema_registry_url": str,
         "producer_config": Field(Permissive(), is_required=False),
-    }
+        "schema_registry_config": Field(Permissive(), is_required=False),
+    },
+    "topic_routes": Field(Map(str, str), is_required=False),
 }
 
 OPTIONS: Mapping[str, Option] = {
     "enabled": Option(bool),
     "datahub_client_config": Option(_CLIENT_CONFIG, _rest),
-    "datahub_kafka_config": Option(_KAFKA_CONFIG),
+    "datahub_kafka_config": Option(_KAFKA_CONFIG, _kafka),
     "datahub_file_config": Option({"path": str}),
     "dagster_url": Option(str, _address),
     "env": Option(str, _fabric),

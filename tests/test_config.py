@@ -16,7 +16,7 @@ from datahub_eventlog.config import (
     KafkaTarget,
     Pattern,
     RestTarget,
-    inline_token,
+    inline_secrets,
     read,
 )
 from datahub_eventlog.errors import ConfigurationError
@@ -168,10 +168,53 @@ def test_no_secret_is_printed() -> None:
     assert "hush" not in repr(good)
 
 
-def test_an_inline_token_is_noticed() -> None:
-    assert inline_token({"datahub_client_config": {"token": "hush"}})
-    assert not inline_token({"datahub_client_config": {"token": {"env": "T"}}})
-    assert not inline_token(None)
+def test_secrets_that_stand_in_the_file_are_noticed() -> None:
+    client = {
+        "server": "https://me:hush@gms",
+        "token": "hush",
+        "extra_headers": {"Authorization": "hush", "X-Team": "sales"},
+    }
+    kafka = {"connection": {"producer_config": {"sasl.password": "hush", "acks": "all"}}}
+    assert inline_secrets({"datahub_client_config": client, "datahub_kafka_config": kafka}) == [
+        "datahub_client_config: server",
+        "datahub_client_config: token",
+        "datahub_client_config: extra_headers: Authorization",
+        "datahub_kafka_config: connection: producer_config: sasl.password",
+    ]
+    variable = {"env": "T"}
+    safe = {
+        "server": "https://gms",
+        "token": variable,
+        "extra_headers": {"Authorization": variable},
+    }
+    assert inline_secrets({"datahub_client_config": safe}) == []
+    assert inline_secrets(None) == []
+    assert inline_secrets("a string") == []
+
+
+def test_kafka_takes_what_datahubs_own_configuration_takes() -> None:
+    connection = {
+        "bootstrap": "b:1",
+        "schema_registry_url": "http://r",
+        "schema_registry_config": {"basic.auth.user.info": {"env": "R"}},
+        "producer_config": {"sasl.password": {"env": "P"}},
+    }
+    routes = {"MetadataChangeProposal": "mine", "MetadataChangeEvent": "other"}
+    block = {"datahub_kafka_config": {"connection": connection, "topic_routes": routes}}
+    config = read(block, {"R": "user:hush", "P": "hush"}).strict()
+    registry = {"basic.auth.user.info": "user:hush"}
+    assert config.target == KafkaTarget(
+        "b:1", "http://r", {"sasl.password": "hush"}, registry, "mine"
+    )
+    assert "hush" not in repr(config)
+
+
+def test_topic_routes_without_the_one_that_is_used_are_refused() -> None:
+    connection = {"bootstrap": "b:1", "schema_registry_url": "http://r"}
+    routes = {"MetadataChangeEvent": "other"}
+    block = {"datahub_kafka_config": {"connection": connection, "topic_routes": routes}}
+    with pytest.raises(ConfigurationError, match="name the topic of MetadataChangeProposal"):
+        read(block, {}).strict()
 
 
 def test_patterns_match_at_the_start_and_ignore_case() -> None:

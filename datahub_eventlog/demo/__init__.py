@@ -16,6 +16,7 @@ from dagster import DagsterInstance
 from rich.console import Console
 from rich.progress import Progress
 
+from datahub_eventlog import public
 from datahub_eventlog.demo.picture import show
 from datahub_eventlog.errors import DataHubEventLogError
 
@@ -60,7 +61,9 @@ def run(home: Path, console: Console) -> None:
         progress.advance(bar)
     with DagsterInstance.from_config(str(home)) as instance:
         show(instance, console)
-    console.print(f"Delivered to {server}" if server else f"The proposals are in {files}")
+    console.print(
+        f"Delivered to {public.address(server)}" if server else f"The proposals are in {files}"
+    )
     if not server:
         console.print(f"To bring them into a DataHub: datahub ingest mcps {files}/<run>.json")
 

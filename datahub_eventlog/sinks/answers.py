@@ -29,6 +29,7 @@ from urllib3.exceptions import (
     ReadTimeoutError,
 )
 
+from datahub_eventlog import public
 from datahub_eventlog.errors import DeliveryError, Misconfigured, Unavailable
 
 LONGEST_REASON = 500
@@ -70,16 +71,6 @@ class TimedOut(DeliveryError):
     """DataHub was still busy with a request when we stopped waiting; it may get applied."""
 
 
-def public(url: str) -> str:
-    """An address as it may be shown: without user, password and query."""
-    try:
-        split = urllib.parse.urlsplit(url)
-    except ValueError:
-        return "the configured address"
-    host = split.netloc.rpartition("@")[2]
-    return urllib.parse.urlunsplit((split.scheme, host, split.path, "", ""))
-
-
 def judge(response: requests.Response, url: str) -> Mapping[str, Any]:
     """The content of an answer that says yes; raises what any other one means.
 
@@ -98,7 +89,7 @@ def judge(response: requests.Response, url: str) -> Mapping[str, Any]:
 
 def _redirected(response: requests.Response, url: str) -> Mapping[str, Any]:
     if response.status_code in LOSING_REDIRECTS:
-        there = public(urllib.parse.urljoin(url, response.headers["Location"]))
+        there = public.address(urllib.parse.urljoin(url, response.headers["Location"]))
         raise Misconfigured(f"{url} redirects to {there}: make `server` the final address")
     return {}
 

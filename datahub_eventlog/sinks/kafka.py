@@ -14,17 +14,20 @@ import requests
 from avro.errors import AvroTypeException
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.error import ProduceError
+from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from datahub.configuration.kafka import KafkaProducerConnectionConfig
 from datahub.emitter import kafka_emitter
 from datahub.emitter.kafka_emitter import (
-    DEFAULT_MCP_KAFKA_TOPIC,
+    DEFAULT_MCE_KAFKA_TOPIC,
+    MCE_KEY,
     MCP_KEY,
     DatahubKafkaEmitter,
     KafkaEmitterConfig,
 )
 from pydantic import ValidationError
 
+from datahub_eventlog import public
 from datahub_eventlog.config import KafkaTarget
 from datahub_eventlog.errors import (
     ConfigurationError,
@@ -34,7 +37,6 @@ from datahub_eventlog.errors import (
     Unavailable,
 )
 from datahub_eventlog.sinks import Finding, always
-from datahub_eventlog.sinks.answers import public
 from datahub_eventlog.sinks.mcps import mcp
 from datahub_eventlog.values import Proposal
 
@@ -188,10 +190,10 @@ def _emitter(target: KafkaTarget, more: Mapping[str, Any]) -> DatahubKafkaEmitte
         connection = KafkaProducerConnectionConfig(
             bootstrap=target.bootstrap,
             schema_registry_url=target.schema_registry_url,
-            schema_registry_config={"timeout": PATIENCE},
+            schema_registry_config=_registry_config(target),
             producer_config=producer_config,
         )
-        return DatahubKafkaEmitter(_emitter_config(connection))
+        return DatahubKafkaEmitter(_emitter_config(connection, target.topic))
     except ValidationError as error:
         reasons = "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors())
         raise _wrong(reasons) from None
@@ -201,8 +203,13 @@ def _emitter(target: KafkaTarget, more: Mapping[str, Any]) -> DatahubKafkaEmitte
         raise _wrong(_without_secrets(str(error), target)) from None
 
 
-def _emitter_config(connection: KafkaProducerConnectionConfig) -> KafkaEmitterConfig:
-    options: dict[str, Any] = {"connection": connection}
+def _registry_config(target: KafkaTarget) -> dict[str, Any]:
+    return {"timeout": PATIENCE, **target.schema_registry_config}
+
+
+def _emitter_config(connection: KafkaProducerConnectionConfig, topic: str) -> KafkaEmitterConfig:
+    routes = {MCE_KEY: DEFAULT_MCE_KAFKA_TOPIC, MCP_KEY: topic}
+    options: dict[str, Any] = {"connection": connection, "topic_routes": routes}
     if "max_queue_full_block_seconds" in KafkaEmitterConfig.model_fields:
         options["max_queue_full_block_seconds"] = PATIENCE  # five minutes, if nobody says
     return KafkaEmitterConfig(**options)
@@ -213,15 +220,16 @@ def _wrong(reason: str) -> ConfigurationError:
 
 
 def _without_secrets(text: str, target: KafkaTarget) -> str:
-    """The text without any value of producer_config, each of which may be a password."""
-    for value in map(str, target.producer_config.values()):
+    """The text without any value of the two blocks of options, each of which may be a password."""
+    given = (*target.producer_config.values(), *target.schema_registry_config.values())
+    for value in map(str, given):
         if value:
             text = text.replace(value, "…")
     return text
 
 
 def _registry_trouble(error: BaseException | None, target: KafkaTarget) -> DeliveryError:
-    url = public(target.schema_registry_url)
+    url = public.address(target.schema_registry_url)
     if not isinstance(error, SchemaRegistryError):
         kind = type(error).__name__
         return Unavailable(f"Connection error: the schema registry is not up at {url} ({kind})")
@@ -249,23 +257,23 @@ def _probe_brokers(target: KafkaTarget) -> Finding:
         return Finding(is_ok=False, what="Kafka", text=str(error))
     finally:
         sink.close()
-    if DEFAULT_MCP_KAFKA_TOPIC not in topics:
-        text = f"{target.bootstrap} has no topic {DEFAULT_MCP_KAFKA_TOPIC}: is it DataHub's Kafka?"
+    if target.topic not in topics:
+        text = f"{target.bootstrap} has no topic {target.topic}: is it DataHub's Kafka?"
         return Finding(is_ok=False, what="Kafka", text=text)
     return Finding(is_ok=True, what="Kafka", text=f"the brokers at {target.bootstrap} answer")
 
 
 def _probe_registry(target: KafkaTarget) -> Finding:
-    url = public(target.schema_registry_url)
+    """Asks as delivery does: with the same credentials and certificates."""
+    url = public.address(target.schema_registry_url)
+    options = {"url": target.schema_registry_url, **_registry_config(target)}
     try:
-        address = f"{target.schema_registry_url.rstrip('/')}/subjects"
-        status = requests.get(address, timeout=PROBE_PATIENCE).status_code
-    except requests.RequestException as error:
-        return Finding(
-            is_ok=False, what="schema registry", text=str(_registry_trouble(error, target))
-        )
-    # DataHub's own registry does not implement the list of subjects.
-    if status in {requests.codes.ok, requests.codes.not_implemented}:
-        return Finding(is_ok=True, what="schema registry", text=f"it answers at {url}")
-    trouble = _registry_trouble(SchemaRegistryError(status, -1, ""), target)
-    return Finding(is_ok=False, what="schema registry", text=str(trouble))
+        SchemaRegistryClient(
+            {**options, "timeout": PROBE_PATIENCE, "max.retries": 0}
+        ).get_subjects()
+    except Exception as error:  # noqa: BLE001 - the client lets through whatever went wrong
+        # DataHub's own registry does not implement the list of subjects.
+        if getattr(error, "http_status_code", None) != requests.codes.not_implemented:
+            trouble = _registry_trouble(error, target)
+            return Finding(is_ok=False, what="schema registry", text=str(trouble))
+    return Finding(is_ok=True, what="schema registry", text=f"it answers at {url}")

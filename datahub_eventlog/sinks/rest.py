@@ -23,6 +23,7 @@ from datahub.ingestion.graph.config import DatahubClientConfig
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 from tenacity.wait import wait_exponential, wait_random
 
+from datahub_eventlog import public
 from datahub_eventlog.config import RestTarget
 from datahub_eventlog.errors import (
     ConfigurationError,
@@ -38,7 +39,6 @@ from datahub_eventlog.sinks.answers import (
     absence,
     content,
     judge,
-    public,
 )
 from datahub_eventlog.sinks.delivery import Delivery, Experience, Item
 from datahub_eventlog.sinks.mcps import mcp
@@ -77,7 +77,7 @@ class RestSink:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Take a target; `sleep` waits between tries."""
-        self._url = public(target.server)
+        self._url = public.address(target.server)
         self._timeout = target.timeout_sec
         self._mode = ON_THE_WIRE[emit_mode]
         self._headers = INDEX_NOW if emit_mode == "SYNC_WAIT" else None
@@ -231,10 +231,10 @@ def probe(target: RestTarget) -> Sequence[Finding]:
     try:
         config = _get(emitter, target, "/config")
         if str(config.get("noCode")).lower() != "true":
-            url = public(target.server)
+            url = public.address(target.server)
             text = f"{url} answers, but as DataHub's frontend or something else: {ADVICE[404]}"
             return [Finding(is_ok=False, what="DataHub", text=text)]
-        text = f"GMS {_version(config)} answers at {public(target.server)}"
+        text = f"GMS {_version(config)} answers at {public.address(target.server)}"
         return [Finding(is_ok=True, what="DataHub", text=text), _token(emitter, target)]
     except DeliveryError as error:
         return [Finding(is_ok=False, what="DataHub", text=str(error))]
@@ -261,7 +261,7 @@ def _token(emitter: DatahubRestEmitter, target: RestTarget) -> Finding:
 
 def _get(emitter: DatahubRestEmitter, target: RestTarget, path: str) -> Mapping[str, Any]:
     """The answer's content; empty for what GMS says it does not have."""
-    url = public(target.server)
+    url = public.address(target.server)
     try:
         response = _session(emitter).get(f"{target.server.rstrip('/')}{path}")
     except requests.RequestException as error:
