@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from dagster import DagsterInstance
+from dagster._core.instance.ref import InstanceRef
 
-from datahub_eventlog import definitions
+from datahub_eventlog import definitions, public
+from datahub_eventlog.backfill import Backfill, Orders, Progress, count
 from datahub_eventlog.config import Block, Config, Reading
-from datahub_eventlog.dispatcher import Parts, Worker, run_items
+from datahub_eventlog.dispatcher import Parts, Worker, assemble, pool, run_items
 from datahub_eventlog.dispatcher.translation import ForExtractor
 from datahub_eventlog.errors import ConfigurationError, DataHubEventLogError
 from datahub_eventlog.extractor import Extractor
@@ -18,7 +20,7 @@ from datahub_eventlog.lifecycle import PATIENCE, opened, ref_of
 from datahub_eventlog.placement import ledger_of
 from datahub_eventlog.source import Source
 from datahub_eventlog.storages import DataHubEventLogStorage
-from datahub_eventlog.testing import MemorySink
+from datahub_eventlog.sinks.memory import MemorySink
 from datahub_eventlog.values import Problem, Proposal
 
 
@@ -35,6 +37,18 @@ def wrapper_of(instance: DagsterInstance) -> DataHubEventLogStorage:
     return storage
 
 
+def _home() -> DagsterInstance:
+    """The instance that DAGSTER_HOME names; raises `ConfigurationError` if it can't be loaded."""
+    try:
+        return DagsterInstance.get()
+    except DataHubEventLogError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(
+            f"the instance of DAGSTER_HOME can't be loaded: {public.words(error)}"
+        ) from error
+
+
 class Operations:
     """The operations on one instance, which stays the caller's."""
 
@@ -47,7 +61,7 @@ class Operations:
     @contextmanager
     def on_home(cls) -> Iterator[Operations]:
         """The operations on the instance that DAGSTER_HOME names."""
-        with DagsterInstance.get() as instance:
+        with _home() as instance:
             yield cls(instance)
 
     @property
@@ -77,9 +91,9 @@ class Operations:
 
     def worker(self) -> Worker:
         """A worker for this instance, to be run by the caller."""
-        instance_ref = ref_of(self._instance)
-        if instance_ref is None:
-            raise DataHubEventLogError("an instance in memory has nothing that a worker could see")
+        instance_ref = self._ref("seen by a worker")
+        if not self.config.enabled:
+            self._wrapper._datahub_note_off()  # noqa: SLF001 - its names are all so
         return Worker(self.config, lambda: opened(instance_ref))
 
     def preview(self, run_id: str) -> list[Proposal | Problem]:
@@ -96,6 +110,22 @@ class Operations:
         facts = None if stored is None else definitions.decode(stored)
         return list(run_items(source.log(run, facts), config, parts))
 
+    def count(self, orders: Orders) -> Progress:
+        """What a backfill would find; nothing is changed."""
+        pages = Source(self._instance).history(orders.selection).pages()
+        return count(self.ledger, pages, again=orders.again)
+
+    @contextmanager
+    def backfill(
+        self, orders: Orders, on_progress: Callable[[Progress], None]
+    ) -> Iterator[Backfill]:
+        """A backfill, to be run by the caller; with an instance of its own."""
+        config = self.config
+        with opened(self._ref("backfilled")) as own, assemble(own, config) as parts:
+            own.ledger.migrate()
+            pool(own.instance)
+            yield Backfill(config, parts, orders, on_progress)
+
     def retry(self, run_ids: Sequence[str] | None) -> int:
         """Have those runs, or all that fell short, delivered again; how many that are."""
         return self.ledger.revive(run_ids)
@@ -103,3 +133,10 @@ class Operations:
     def ddl(self) -> str:
         """The statements that make the ledger's tables in the event log's database."""
         return ddl(self.ledger.dialect())
+
+    def _ref(self, verb: str) -> InstanceRef:
+        """By which the instance can be opened once more."""
+        found = ref_of(self._instance)
+        if found is None:
+            raise DataHubEventLogError(f"an instance in memory can't be {verb}")
+        return found

@@ -1,6 +1,6 @@
 import pytest
 
-pytest_plugins = ("postgres", "ledgers")
+pytest_plugins = ("postgres", "ledgers", "scenes")
 
 POSTGRES = {"postgres_url", "postgres_server_url", "own_postgres"}
 
@@ -16,8 +16,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test that asks for Postgres, so that `-m "not postgres"` leaves them out."""
     for item in items:
-        if POSTGRES.intersection(getattr(item, "fixturenames", ())):
+        if POSTGRES.intersection(getattr(item, "fixturenames", ())) or _is_on_postgres(item):
             item.add_marker(pytest.mark.postgres)
+
+
+def _is_on_postgres(item: pytest.Item) -> bool:
+    """Whether it asks for Postgres by a parameter, of a fixture for example."""
+    callspec = getattr(item, "callspec", None)
+    return callspec is not None and "postgres" in callspec.id.lower()
 
 
 @pytest.fixture(autouse=True)

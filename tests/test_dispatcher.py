@@ -3,81 +3,24 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
-from deployment import postgres_yaml, sqlite_yaml
-from instances import configured
+from scenes import Scene
 
 from datahub_eventlog.config import Config, Pattern
-from datahub_eventlog.dispatcher import Dispatcher, Parts
 from datahub_eventlog.dispatcher.reconciler import Reconciler
-from datahub_eventlog.dispatcher.translation import ForExtractor
 from datahub_eventlog.errors import Misconfigured, Rejected, Unavailable
-from datahub_eventlog.extractor import Extractor
 from datahub_eventlog.ledger import Facts, Ledger
-from datahub_eventlog.placement import ledger_of
-from datahub_eventlog.source import Source
-from datahub_eventlog.testing import MemorySink
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.values import Proposal
 
 TABLE = "urn:li:dataset:(urn:li:dataPlatform:postgres,a.b,PROD)"
-
-
-class Scripted(MemorySink):
-    """A memory sink that does something else first, when there is something to do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.script: list[Callable[[Sequence[Proposal]], Sequence[Rejected] | None]] = []
-
-    def emit(
-        self, batch: Sequence[Proposal], proceed: Callable[[], None] = lambda: None
-    ) -> Sequence[Rejected]:
-        said = self.script.pop(0)(batch) if self.script else None
-        refused = {(each.urn, each.aspect) for each in said or ()}
-        super().emit([each for each in batch if (each.urn, each.aspect) not in refused], proceed)
-        return said or ()
-
-
-class Scene:
-    """An instance with its ledger, and any number of dispatchers."""
-
-    def __init__(self, instance: dg.DagsterInstance) -> None:
-        self.instance = instance
-        self.ledger: Ledger = ledger_of(instance, patience=5)
-        self.ledger.migrate()
-        self.source = Source(instance)
-        self.sink = Scripted()
-
-    def dispatcher(
-        self, config: Config | None = None, sink: MemorySink | None = None, owner: str = "one"
-    ) -> Dispatcher:
-        config = config or Config()
-        extractor = Extractor(config, ForExtractor(config))
-        parts = Parts(self.ledger, self.source, sink or self.sink, extractor, None, owner)
-        return Dispatcher(config, parts)
-
-    def counts(self) -> dict[str, int]:
-        return {name: number for name, number in self.ledger.status().runs.items() if number}
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
-    datahub = {"dispatch": "off"}
-    if request.param == "postgres":
-        storage = postgres_yaml(request.getfixturevalue("postgres_url"), datahub)
-    else:
-        storage = sqlite_yaml(datahub)
-    with configured(tmp_path, **storage) as instance:
-        yield Scene(instance)
 
 
 @dg.op(out=dg.Out(metadata={"datahub.outputs": [TABLE]}))
@@ -346,21 +289,16 @@ def test_one_rejected_proposal_is_recorded_and_sent_again_by_retry(scene: Scene)
     assert scene.ledger.status().rejected == ()
 
 
-def test_a_run_that_nobody_noted_is_found_by_the_reconciler(tmp_path: Path) -> None:
-    datahub = {"dispatch": "off"}
-    with configured(tmp_path, **sqlite_yaml(datahub)) as instance:
-        scene = Scene(instance)
-        with configured(tmp_path) as plain:
-            run_id = two_ops.execute_in_process(instance=plain).run_id
-        assert scene.counts() == {}
-        later = [time.time()]
-        reconciler = Reconciler(
-            scene.ledger, scene.source, timedelta(days=30), clock=lambda: later[0]
-        )
+def test_a_run_that_nobody_noted_is_found_by_the_reconciler(scene: Scene) -> None:
+    with scene.plain() as plain:
+        run_id = two_ops.execute_in_process(instance=plain).run_id
+    assert scene.counts() == {}
+    later = [time.time()]
+    reconciler = Reconciler(scene.ledger, scene.source, timedelta(days=30), clock=lambda: later[0])
 
-        assert reconciler.run_once() == 0
-        later[0] += 60
-        assert reconciler.run_once() == 1
-        scene.dispatcher().run_once()
-        assert _states(scene.sink.proposals, run_id) == ["STARTED", "COMPLETE"]
-        assert reconciler.run_once() == 0
+    assert reconciler.run_once() == 0
+    later[0] += 60
+    assert reconciler.run_once() == 1
+    scene.dispatcher().run_once()
+    assert _states(scene.sink.proposals, run_id) == ["STARTED", "COMPLETE"]
+    assert reconciler.run_once() == 0

@@ -20,6 +20,7 @@ from rich.console import Console
 from datahub_eventlog._version import __version__
 from datahub_eventlog.checkup import checkup
 from datahub_eventlog.cli import pages
+from datahub_eventlog.cli.backfilling import backfill
 from datahub_eventlog.errors import DataHubEventLogError
 from datahub_eventlog.operations import Operations
 
@@ -52,6 +53,9 @@ def main() -> None:
 
     The Dagster instance is found as `dagster` finds it: DAGSTER_HOME must be set.
     """
+
+
+main.add_command(backfill)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from datahub_eventlog.dispatcher.starting import (
     Worker,
     assemble,
     deliver_runs,
+    pool,
     require_delivery,
     start_in_daemon,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "Worker",
     "assemble",
     "deliver_runs",
+    "pool",
     "require_delivery",
     "run_items",
     "start_in_daemon",

@@ -40,6 +40,10 @@ LONGEST_POLL = 600.0
 IGNORE_TAG = "datahub/ignore"
 REMEMBERED = 1000
 """Live runs of which we know what was sent."""
+CUT_SHORT = (
+    "{} attempts, of which the last did not come to its end:"
+    " the process that delivers was killed in the middle of it (out of memory?), or hung"
+)
 
 if TYPE_CHECKING:
     from datahub.ingestion.graph.client import DataHubGraph
@@ -86,19 +90,14 @@ class Dispatcher:
         self.abandon()  # what the ledger's database kept us from giving back
         limit = 1 if self.pause.is_probing else AT_ONCE
         leases = self._parts.ledger.lease(self._parts.owner, limit, TTL)
-        self._held = list(leases)
-        for lease in leases:
-            self._deliver(lease)
-            with suppress(ValueError):  # abandoned
-                self._held.remove(lease)
+        self._deliver_all(leases)
         return len(leases)
 
     def deliver(self, run_ids: Sequence[str]) -> None:
         """Deliver those runs if they are due and nobody else is at it."""
-        for lease in self._parts.ledger.lease(
-            self._parts.owner, len(run_ids), TTL, run_ids=run_ids
-        ):
-            self._deliver(lease)
+        self._deliver_all(
+            self._parts.ledger.lease(self._parts.owner, len(run_ids), TTL, run_ids=run_ids)
+        )
 
     def stop(self) -> None:
         """Finish the run at hand and give the others back."""
@@ -114,6 +113,13 @@ class Dispatcher:
                 self._parts.ledger.release(lease)
         self._held.clear()
 
+    def _deliver_all(self, leases: Sequence[Lease]) -> None:
+        self._held = list(leases)
+        for lease in leases:
+            self._deliver(lease)
+            with suppress(ValueError):  # abandoned
+                self._held.remove(lease)
+
     def _deliver(self, lease: Lease) -> None:
         try:
             self._try(lease)
@@ -124,7 +130,11 @@ class Dispatcher:
         if self._is_stopping or self.pause.is_on:
             self._parts.ledger.release(lease)
             return
+        if lease.attempts >= self._config.max_attempts:
+            self._park(lease, CUT_SHORT.format(lease.attempts))
+            return
         try:
+            self._parts.ledger.attempt(lease, TTL)
             self._look_at(lease)
         except Unavailable as error:
             self.pause.begin(error)
@@ -137,12 +147,15 @@ class Dispatcher:
     def _put_off(self, lease: Lease, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"
         if lease.attempts + 1 >= self._config.max_attempts:
-            logger.error("Run %s is parked: %s", lease.run_id, reason, exc_info=error)
-            self._parts.ledger.park(lease, reason)
+            self._park(lease, reason, error)
             return
         delay = timedelta(seconds=min(FIRST_DELAY * 3**lease.attempts, LONGEST_DELAY))
         logger.warning("Run %s failed, again in %s: %s", lease.run_id, delay, reason)
         self._parts.ledger.defer(lease, delay, reason, counts=True)
+
+    def _park(self, lease: Lease, reason: str, error: Exception | None = None) -> None:
+        logger.error("Run %s is parked: %s", lease.run_id, reason, exc_info=error)
+        self._parts.ledger.park(lease, reason)
 
     def _look_at(self, lease: Lease) -> None:
         """Decide what a leased run needs, and do it."""
@@ -182,7 +195,7 @@ class Dispatcher:
         self._parts.ledger.rejected(lease.run_id, report.rejected)
 
     def _deliver_runless(self, lease: Lease) -> None:
-        since = self._parts.ledger.created()
+        since = self._parts.ledger.runless_since()
         found = self._parts.source.runless(lease.cursor, since, time.time())
         report = self._send(lease, runless_items(found.events, self._config, self._parts))
         self._parts.ledger.rejected(lease.run_id, report.rejected, is_whole=False)

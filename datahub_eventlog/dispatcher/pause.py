@@ -24,6 +24,8 @@ class Pause:
         self._failures = 0
         self._until = 0.0
         self._kind: type[Unavailable] | None = None
+        self.reason = ""
+        """Why it is on, or was the last time."""
 
     @property
     def is_on(self) -> bool:
@@ -46,6 +48,7 @@ class Pause:
         wait = longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
         self._until = self._clock() + max(wait, error.retry_after or 0.0)
         self._failures += 1
+        self.reason = str(error)
         # Not by the message: it can name the proposal at hand, which is another one each time.
         if type(error) is not self._kind:
             logger.error("%s Runs wait in the ledger until it is back.", error)

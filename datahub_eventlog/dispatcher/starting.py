@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from dagster import DagsterInstance
 from typing_extensions import assert_never
 
-from datahub_eventlog import sinks
+from datahub_eventlog import public, sinks
 from datahub_eventlog._version import __version__
 from datahub_eventlog.config import (
     Block,
@@ -110,11 +110,23 @@ def assemble(opened: Opened, config: Config) -> Iterator[Parts]:
         sink.close()
 
 
+def pool(instance: DagsterInstance) -> None:
+    """Keep one connection open, as the webserver does, instead of one for each query."""
+    wanted = {
+        "statement_timeout": int(STATEMENT_TIMEOUT.total_seconds() * 1000),
+        "pool_recycle": 3600,
+        "max_overflow": 2,
+    }
+    # Dagster 1.10 has no `max_overflow`.
+    known = inspect.signature(instance.optimize_for_webserver).parameters
+    instance.optimize_for_webserver(**{key: wanted[key] for key in known})
+
+
 def where(target: Target | None) -> str:
     """The target in a few words, without what may be secret."""
     match target:
         case RestTarget(server=server):
-            return server
+            return public.address(server)
         case KafkaTarget(bootstrap=bootstrap):
             return f"Kafka at {bootstrap}"
         case FileTarget(path=path):
@@ -174,8 +186,9 @@ class Worker:
         require_delivery(self._config)
         with self._open() as opened, assemble(opened, self._config) as parts:
             opened.ledger.migrate()
+            opened.ledger.switched_on()
             self._ledger = opened.ledger
-            self._pool(opened.instance)
+            pool(opened.instance)
             heartbeat = Heartbeat(lambda: self._beat(opened.ledger))
             dispatcher = Dispatcher(self._config, parts)
             reconciler = Reconciler(opened.ledger, parts.source, self._config.retention)
@@ -220,18 +233,6 @@ class Worker:
     @staticmethod
     def _beat(ledger: Ledger) -> None:
         ledger.heartbeat(socket.gethostname(), os.getpid(), __version__)
-
-    @staticmethod
-    def _pool(instance: DagsterInstance) -> None:
-        """Keep one connection open, as the webserver does, instead of one for each query."""
-        wanted = {
-            "statement_timeout": int(STATEMENT_TIMEOUT.total_seconds() * 1000),
-            "pool_recycle": 3600,
-            "max_overflow": 2,
-        }
-        # Dagster 1.10 has no `max_overflow`.
-        known = inspect.signature(instance.optimize_for_webserver).parameters
-        instance.optimize_for_webserver(**{key: wanted[key] for key in known})
 
 
 class DaemonThread:

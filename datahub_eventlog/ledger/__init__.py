@@ -39,6 +39,7 @@ from datahub_eventlog.ledger.tables import ddl, definitions, runs
 
 __all__ = [
     "Claim",
+    "Connect",
     "Dispatcher",
     "Facts",
     "Lease",
@@ -119,6 +120,14 @@ class Ledger:
         """Keep the lease for so long from now on."""
         self._run(lambda c: leases.extend(c, self._now, lease, ttl))
 
+    def attempt(self, lease: Lease, ttl: timedelta) -> None:
+        """Begin a delivery: the lease holds for so long from now on, and an attempt is counted.
+
+        All that ends a delivery counts for itself whether it failed, so this one stays only if
+        the process dies, or hangs until another takes the run.
+        """
+        self._run(lambda c: leases.attempt(c, self._now, lease, ttl))
+
     def settle(
         self,
         lease: Lease,
@@ -152,13 +161,13 @@ class Ledger:
         """Give the run back for anybody to take at once."""
         self._run(lambda c: leases.release(c, self._now, lease))
 
-    def is_drained(self) -> bool:
-        """Whether nothing is due and nothing is leased.
+    def is_drained(self, run_ids: Sequence[str] | None = None) -> bool:
+        """Whether nothing is due and nothing is leased, of all runs or of those.
 
         Runs that go on, that wait for their next attempt, or for the one more look after their
         delivery, don't count.
         """
-        return self._run(lambda c: leases.is_drained(c, self._now))
+        return self._run(lambda c: leases.is_drained(c, self._now, run_ids))
 
     # Older never overwrites newer.
 
@@ -206,9 +215,22 @@ class Ledger:
             lambda c: touches.add(c, self._now, run_ids, backfilled=backfilled), is_atomic=True
         )
 
-    def redeliver(self, run_ids: Sequence[str], *, backfilled: bool) -> int:
-        """Make settled runs pending, unchanged state included, and return how many."""
-        return self._run(lambda c: touches.redeliver(c, self._now, run_ids, backfilled=backfilled))
+    def redeliver(
+        self, run_ids: Sequence[str], *, backfilled: bool, settled_before: float | None = None
+    ) -> int:
+        """Make settled runs pending, unchanged state included, and return how many.
+
+        With a time: only those that were settled before it.
+        """
+        return self._run(
+            lambda c: touches.redeliver(
+                c, self._now, run_ids, settled_before, backfilled=backfilled
+            )
+        )
+
+    def recall_runless(self, since: float) -> None:
+        """Have the events without a run delivered again, from that time on."""
+        self._run(lambda c: upkeep.recall_runless(c, self._now, since), is_atomic=True)
 
     def revive(self, run_ids: Sequence[str] | None = None) -> int:
         """Make parked runs and those with rejections pending, and return how many.
@@ -240,8 +262,15 @@ class Ledger:
 
     def state(self, run_id: str) -> State | None:
         """The state of a run, None if it has no row."""
-        statement = select(runs.c.state).where(runs.c.run_id == run_id)
-        return self._run(lambda c: c.execute(statement).scalar())
+        return self.states([run_id]).get(run_id)
+
+    def states(self, run_ids: Sequence[str]) -> dict[str, State]:
+        """The states of those of the runs that have a row."""
+        return self._run(lambda c: reports.states(c, run_ids))
+
+    def settled_since(self, run_ids: Sequence[str], moment: float) -> set[str]:
+        """Those of the runs that were settled then or later."""
+        return self._run(lambda c: reports.settled_since(c, run_ids, moment))
 
     def heartbeat(self, host: str, pid: int, version: str) -> None:
         """Say that this process can deliver; it counts for `reports.ALIVE`."""
@@ -283,8 +312,38 @@ class Ledger:
         """When the ledger was made."""
         return self._number(upkeep.CREATED)
 
+    def runless_since(self) -> float:
+        """From when on events without a run are delivered; at first `created`."""
+        recalled = self._run(lambda c: upkeep.number(c, upkeep.RUNLESS))
+        return self.created() if recalled is None else recalled
+
+    def begun(self, name: str) -> float:
+        """When the undertaking of that name began: now, or before it was interrupted."""
+        return self._run(lambda c: upkeep.begin(c, self._now, name), is_atomic=True)
+
+    def finished(self, name: str) -> None:
+        """Forget an undertaking: the next of its name begins anew."""
+        self._run(lambda c: upkeep.forget(c, name))
+
+    def exists(self) -> bool:
+        """Whether its tables are there; asking makes none."""
+        return self._database.exists()
+
+    def switched_off(self) -> None:
+        """Note that capture is off: what happens from now on is left out on purpose."""
+        self._run(lambda c: upkeep.set_number(c, upkeep.OFF, self._now))
+
+    def switched_on(self) -> None:
+        """Note that capture is on; if it was off, `since` and the watermark begin anew."""
+        self._run(lambda c: upkeep.switch_on(c, self._now), is_atomic=True)
+
+    def since(self) -> float:
+        """From when on runs are captured; what ended before is history, for a backfill."""
+        switched = self._run(lambda c: upkeep.number(c, upkeep.SINCE))
+        return self.created() if switched is None else switched
+
     def watermark(self) -> float:
-        """Up to when the reconciler has compared the instance's runs; at first `created`."""
+        """Up to when the reconciler has compared the instance's runs; at first `since`."""
         return self._number(upkeep.WATERMARK)
 
     def set_watermark(self, moment: float) -> None:

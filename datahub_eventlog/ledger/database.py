@@ -52,6 +52,10 @@ class Database:
         with _translated():
             return self._once(work, is_atomic=is_atomic)
 
+    def exists(self) -> bool:
+        """Whether all the tables are there."""
+        return not self._missing()
+
     def migrate(self) -> None:
         """Make what tables, columns and indexes are missing.
 

@@ -14,9 +14,6 @@ from sqlalchemy import (
     TextClause,
     bindparam,
     case,
-    func,
-    literal,
-    select,
     text,
 )
 from sqlalchemy.engine import Connection
@@ -38,6 +35,10 @@ Condition: TypeAlias = Callable[[Any], ColumnElement[bool]]
 
 TOUCH_PATIENCE = 1.0
 """Seconds that a touch waits for a lock, so that no run waits longer for our sake."""
+_MILLISECONDS = int(TOUCH_PATIENCE * 1000)
+_MYSQL = [("innodb_lock_wait_timeout", int(TOUCH_PATIENCE)), ("lock_wait_timeout", 1)]
+"""For rows, and for whole tables."""
+_SETTINGS = {"postgresql": [("lock_timeout", _MILLISECONDS)], "mysql": _MYSQL, "mariadb": _MYSQL}
 
 
 class Now(FunctionElement[float]):
@@ -74,14 +75,15 @@ def instant_parameters(now: Instant) -> dict[str, Any]:
     return {"now": now.value} if isinstance(now, BindParameter) else {}
 
 
-def prepared(statement: Insert, dialect: str) -> TextClause:
+def prepared(statement: Insert, dialect: str, prefix: str = "") -> TextClause:
     """The statement as text, whose parameters are given when it is executed.
 
-    SQLAlchemy would compile an upsert anew each time, at the price of a millisecond.
+    SQLAlchemy would compile an upsert anew each time, at the price of a millisecond. `prefix` is
+    what `patience` says.
     """
     compiled = statement.compile(dialect=dialect_of(dialect, paramstyle="named"))
     constants = {name: value for name, value in compiled.params.items() if value is not None}
-    return text(str(compiled)).bindparams(**constants)
+    return text(f"{prefix}{compiled}").bindparams(**constants)
 
 
 def later(one: Instant, other: Instant) -> Instant:
@@ -95,21 +97,12 @@ def upsert(
     values: Values,
     changes: Changes,
     only_if: Condition | None = None,
-    *,
-    is_patient: bool = True,
 ) -> Insert:
-    """Insert a row, or change the one with its primary key, if `only_if` holds for that one.
-
-    An impatient one gives up after `TOUCH_PATIENCE` where Postgres has the row locked; SQLite
-    and MySQL have other means, see `impatient`.
-    """
+    """Insert a row, or change the one with its primary key, if `only_if` holds for that one."""
     if is_mysql(dialect):
         return _mysql_upsert(table, values, changes, only_if)
     insert = _insert(dialect, table)
-    filled = insert.values(values)
-    if dialect == "postgresql" and not is_patient:
-        filled = insert.from_select(list(values), _impatiently(values))
-    upserting: Insert = filled.on_conflict_do_update(
+    upserting: Insert = insert.values(values).on_conflict_do_update(
         index_elements=list(table.primary_key.columns),
         set_=dict(changes(insert.excluded)),
         where=None if only_if is None else only_if(insert.excluded),
@@ -126,18 +119,30 @@ def insert_absent(dialect: str, table: Table, values: Values) -> Insert:
     return inserting
 
 
+def patience(connection: Connection) -> str:
+    """What to write before a statement that is not to wait longer for locks than a touch may.
+
+    Postgres waits for the lock of a whole table before it begins with a statement, so nothing
+    within the statement could end that. Both are one request, and one transaction, which takes
+    its setting with it. Empty where the driver or the database can't do that: see `impatient`.
+    """
+    if connection.dialect.driver != "psycopg2":
+        return ""
+    return f"SET LOCAL lock_timeout = {_MILLISECONDS}; "
+
+
 @contextmanager
 def impatient(connection: Connection) -> Iterator[None]:
-    """On MySQL, let statements wait for locks no longer than a touch may."""
-    if not is_mysql(connection.dialect.name):
-        yield
-        return
-    connection.execute(text(f"SET SESSION innodb_lock_wait_timeout = {int(TOUCH_PATIENCE)}"))
+    """Let statements wait for locks no longer than a touch may, where `patience` is empty."""
+    settings = [] if patience(connection) else _SETTINGS.get(connection.dialect.name, [])
+    for name, value in settings:
+        connection.execute(text(f"SET SESSION {name} = {value}"))
     try:
         yield
     finally:
         # The connection may come from a pool that others use too.
-        connection.execute(text("SET SESSION innodb_lock_wait_timeout = DEFAULT"))
+        for name, _ in settings:
+            connection.execute(text(f"SET SESSION {name} = DEFAULT"))
 
 
 def returns(connection: Connection) -> bool:
@@ -173,21 +178,6 @@ def _insert(dialect: str, table: Table) -> Any:
     from sqlalchemy.dialects.sqlite import insert as insert_of_sqlite
 
     return insert_of_sqlite(table)
-
-
-def _impatiently(values: Values) -> Any:
-    """Select the values; before the first of them is there, the transaction's patience is set.
-
-    A volatile function in a CTE runs once, and before what reads from it, so this needs no
-    statement of its own and leaves nothing behind on the connection.
-    """
-    milliseconds = str(int(TOUCH_PATIENCE * 1000))
-    setting = func.set_config("lock_timeout", milliseconds, True).label("setting")  # noqa: FBT003
-    patience = select(setting).cte("patience")
-    columns = [
-        each if isinstance(each, ColumnElement) else literal(each) for each in values.values()
-    ]
-    return select(*columns).select_from(patience)
 
 
 def _mysql_upsert(

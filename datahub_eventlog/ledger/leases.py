@@ -63,6 +63,11 @@ def extend(connection: Connection, now: Instant, lease: Lease, ttl: timedelta) -
     _write(connection, lease, {"due": now + ttl.total_seconds()})
 
 
+def attempt(connection: Connection, now: Instant, lease: Lease, ttl: timedelta) -> None:
+    """Extend the lease, and count an attempt: whatever ends the delivery takes it off again."""
+    _write(connection, lease, {"due": now + ttl.total_seconds(), "attempts": lease.attempts + 1})
+
+
 def begin(connection: Connection, now: Instant, lease: Lease, ttl: timedelta) -> None:
     """Extend the lease, and note that from now on a part of the run may have been sent."""
     _write(connection, lease, {"due": now + ttl.total_seconds(), "unfinished": 1})
@@ -128,13 +133,17 @@ def defer(
 def release(connection: Connection, now: Instant, lease: Lease) -> None:
     """Give the run back as it was, for anybody to take at once."""
     state = case((c.state == "leased", "pending"), else_=c.state)
-    _write(connection, lease, {"due": now, "state": state, "token": None})
+    # Somebody who wants it delivered again has set them to 0 meanwhile.
+    attempts = case((c.attempts > lease.attempts, lease.attempts), else_=c.attempts)
+    _write(connection, lease, {"due": now, "state": state, "token": None, "attempts": attempts})
 
 
-def is_drained(connection: Connection, now: Instant) -> bool:
+def is_drained(connection: Connection, now: Instant, run_ids: Sequence[str] | None) -> bool:
     """Whether no pending run is due, and none is leased but for one more look."""
     waits = ((c.state == "pending") & (c.due <= now)) | (c.state == "leased")
     statement = select(c.run_id).where(c.due.is_not(None), waits).limit(1)
+    if run_ids is not None:
+        statement = statement.where(c.run_id.in_(run_ids))
     return connection.execute(statement).first() is None
 
 

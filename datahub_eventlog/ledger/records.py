@@ -62,6 +62,8 @@ class Claim:
     sent since, it may have replaced what was added, which is then sent once more."""
     takes_additions: bool = False
     """Other claims may have this slot as their base."""
+    is_vacant: bool = False
+    """It says that there is nothing: to be sent only where something else was sent before."""
 
     @cached_property
     def digest(self) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from itertools import islice
 from typing import Any, get_args
 
-from sqlalchemy import bindparam, delete, func, select
+from sqlalchemy import ColumnElement, bindparam, delete, func, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql import Insert
 
@@ -22,6 +22,8 @@ ALIVE = timedelta(seconds=30)
 KEPT_REJECTIONS = 1000
 SHOWN_PARKED = 100
 LONGEST_REASON = 2000
+CHUNK = 500
+"""Ids in one statement."""
 EXPIRED = "expired"
 
 
@@ -82,6 +84,24 @@ def alive(connection: Connection, now: Instant) -> list[Dispatcher]:
     return [Dispatcher(each.host, each.pid, each.version, float(each.age)) for each in rows]
 
 
+def states(connection: Connection, run_ids: Sequence[str]) -> dict[str, State]:
+    """The states of the runs that have a row."""
+    found: dict[str, State] = {}
+    for some in _chosen(run_ids):
+        rows = connection.execute(select(runs.c.run_id, runs.c.state).where(some))
+        found.update((each.run_id, each.state) for each in rows)
+    return found
+
+
+def settled_since(connection: Connection, run_ids: Sequence[str], moment: float) -> set[str]:
+    """Those of the runs that were settled then or later."""
+    found: set[str] = set()
+    for some in _chosen(run_ids):
+        is_late = runs.c.settled >= moment
+        found.update(connection.execute(select(runs.c.run_id).where(some, is_late)).scalars())
+    return found
+
+
 def status(connection: Connection, now: Instant) -> Status:
     """Everything at once; the row of the runless events is in no count."""
     is_run = runs.c.run_id != ""
@@ -97,6 +117,11 @@ def status(connection: Connection, now: Instant) -> Status:
         parked=_parked(connection),
         dispatchers=tuple(alive(connection, now)),
     )
+
+
+def _chosen(run_ids: Sequence[str]) -> Iterator[ColumnElement[bool]]:
+    for start in range(0, len(run_ids), CHUNK):
+        yield runs.c.run_id.in_(run_ids[start : start + CHUNK])
 
 
 def _note(connection: Connection, now: Instant, names: Iterable[str]) -> Insert:

@@ -4,6 +4,9 @@ A claim says: this run's state of that moment is on its way. Only an older claim
 A row's token is the claim's lease; `sent` is set when that very lease confirms it. Whoever
 finds that a newer claim came while it was sending cannot know which of the two DataHub applied
 last: it takes `sent` and token off the row and touches the newer run, which then sends once more.
+
+A vacant claim is sent only over other content. Where there was none its row is made all the same:
+it keeps older content away.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from datahub_eventlog.ledger.touches import touch
 
 CHUNK = 500
 """Keys in one statement."""
+SINCE_EVER = 0.0
 
 s = states.c
 
@@ -41,7 +45,6 @@ def claim(
     newest = {each.digest: each for each in sorted(claims, key=lambda each: each.time)}
     bases = {each.base_digest for each in claims if each.base_digest is not None}
     known = _locked(connection, now, [*newest.keys() | bases])
-    fresh = {digest for digest in newest if digest not in known}
     wins = {
         digest: each
         for digest, each in newest.items()
@@ -51,12 +54,11 @@ def claim(
     sends = {
         digest
         for digest, each in wins.items()
-        if digest in fresh
-        or _must_be_sent(known[digest], each, lease, resend_after)
-        or _was_replaced(known[digest], _base(each, known))
+        if _must_be_sent(known.get(digest), each, lease, resend_after)
+        or _was_replaced(known.get(digest), _base(each, known))
     }
-    unchanged = {each: known[each] for each in wins.keys() - sends}
-    sends &= _taken(connection, now, lease, wins, unchanged)
+    kept = {digest: _kept(known.get(digest)) for digest in wins.keys() - sends}
+    sends &= _taken(connection, now, lease, wins, kept)
     return [each.digest in sends and newest[each.digest] is each for each in claims]
 
 
@@ -115,17 +117,28 @@ def _base(claim: Claim, known: Mapping[str, Row[Any]]) -> Row[Any] | None:
     return None if claim.base_digest is None else known.get(claim.base_digest)
 
 
-def _was_replaced(row: Row[Any], base: Row[Any] | None) -> bool:
+def _was_replaced(row: Row[Any] | None, base: Row[Any] | None) -> bool:
     """Whether what was added was sent before what it adds to."""
-    if base is None or base.sent is None or row.sent is None:
+    if row is None or base is None or base.sent is None or row.sent is None:
         return False
     return bool(base.sent >= row.sent)
 
 
-def _must_be_sent(row: Row[Any], claim: Claim, lease: Lease, resend_after: timedelta) -> bool:
-    if lease.again or row.sent is None or row.hash != claim.hash:
+def _must_be_sent(
+    row: Row[Any] | None, claim: Claim, lease: Lease, resend_after: timedelta
+) -> bool:
+    """Whether DataHub lacks it, or may have lost it; of nothing there is nothing to lose."""
+    if row is None:
+        return not claim.is_vacant
+    if row.sent is None or row.hash != claim.hash:
         return True
-    return bool(row.now - row.sent >= resend_after.total_seconds())
+    is_old = row.now - row.sent >= resend_after.total_seconds()
+    return not claim.is_vacant and bool(lease.again or is_old)
+
+
+def _kept(row: Row[Any] | None) -> tuple[float | None, str | None]:
+    """When what is not to be sent was sent, and by whom; nothing is there since ever."""
+    return (SINCE_EVER, None) if row is None else (row.sent, row.token)
 
 
 def _locked(connection: Connection, now: Instant, digests: Sequence[str]) -> dict[str, Row[Any]]:
@@ -150,7 +163,7 @@ def _taken(
     now: Instant,
     lease: Lease,
     wins: Mapping[str, Claim],
-    unchanged: Mapping[str, Row[Any]],
+    kept: Mapping[str, tuple[float | None, str | None]],
 ) -> set[str]:
     """Put the claims into their rows; those that got in.
 
@@ -165,11 +178,12 @@ def _taken(
             "time": each.time,
             "hash": each.hash,
             "run_id": lease.run_id,
-            "sent": unchanged[digest].sent if digest in unchanged else None,
-            "token": unchanged[digest].token if digest in unchanged else lease.token,
+            "sent": sent,
+            "token": token,
             "base": each.base_digest,
         }
         for digest, each in sorted(wins.items())
+        for sent, token in [kept.get(digest, (None, lease.token))]
     ]
     if not rows:
         return set()

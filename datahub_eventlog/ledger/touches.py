@@ -29,6 +29,7 @@ from datahub_eventlog.ledger.dialects import (
     insert_absent,
     instant_parameters,
     later,
+    patience,
     prepared,
     returns,
     upsert,
@@ -58,16 +59,16 @@ _is_leased = c.token.is_not(None)
 def store(connection: Connection, now: Instant, facts: Facts) -> None:
     """Keep the facts, unless they are there."""
     values = {"hash": facts.hash, "blob": facts.blob, "seen": now}
+    dialect = connection.dialect.name
     statement = upsert(
-        connection.dialect.name,
+        dialect,
         definitions,
         values,
         lambda _: [("seen", now)],
         lambda _: definitions.c.seen < now - SEEN_PRECISION,
-        is_patient=False,
     )
     with impatient(connection):
-        connection.execute(statement)
+        connection.execute(prepared(statement, dialect, patience(connection)))
 
 
 def touch(
@@ -116,14 +117,20 @@ def missing(connection: Connection, run_ids: Sequence[str]) -> list[str]:
 
 
 def redeliver(
-    connection: Connection, now: Instant, run_ids: Sequence[str], *, backfilled: bool
+    connection: Connection,
+    now: Instant,
+    run_ids: Sequence[str],
+    settled_before: float | None,
+    *,
+    backfilled: bool,
 ) -> int:
     """Make settled runs pending, with what did not change; how many that were."""
     is_settled = c.state.in_(("delivered", "filtered", "gone", "parked"))
+    is_wanted = is_settled if settled_before is None else is_settled & (c.settled < settled_before)
     values = {**_once_more(now), "backfilled": int(backfilled)}
     return sum(
         connection.execute(
-            update(runs).where(c.run_id.in_(chunk), is_settled).ordered_values(*values.items())
+            update(runs).where(c.run_id.in_(chunk), is_wanted).ordered_values(*values.items())
         ).rowcount
         for chunk in _chunks(run_ids)
     )
@@ -158,11 +165,19 @@ class _Kind:
     is_named: bool
     """It names the facts of the run's definitions."""
     is_clocked: bool
+    prefix: str = ""
 
     @classmethod
     def of(cls, connection: Connection, now: Instant, *, is_urgent: bool, is_named: bool) -> _Kind:
         is_clocked = not isinstance(now, Now)
-        return cls(connection.dialect.name, returns(connection), is_urgent, is_named, is_clocked)
+        return cls(
+            connection.dialect.name,
+            returns(connection),
+            is_urgent,
+            is_named,
+            is_clocked,
+            patience(connection),
+        )
 
 
 @cache
@@ -180,10 +195,10 @@ def _touch(kind: _Kind) -> TextClause:
         **named,
     }
     changes = [*_news(now, is_urgent=kind.is_urgent), *named.items()]
-    statement = upsert(kind.dialect, runs, values, lambda _: changes, is_patient=False)
+    statement = upsert(kind.dialect, runs, values, lambda _: changes)
     if kind.returns:
         statement = statement.returning(_age(now).scalar_subquery())
-    return prepared(statement, kind.dialect)
+    return prepared(statement, kind.dialect, kind.prefix)
 
 
 def _age(now: Instant) -> Select[tuple[float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.engine import Connection
 
 from datahub_eventlog.ledger.dialects import Changes, Instant, insert_absent, upsert
@@ -18,10 +18,14 @@ from datahub_eventlog.ledger.tables import (
     runs,
     states,
 )
+from datahub_eventlog.ledger.touches import touch
 
 CREATED = "created"
 WATERMARK = "watermark"
 VERSION = "schema"
+SINCE = "since"
+OFF = "off"
+RUNLESS = "runless_since"
 
 SWEPT = 500
 """Rows removed in one transaction, so that nobody waits long for it."""
@@ -53,11 +57,38 @@ def number(connection: Connection, name: str) -> float | None:
     return None if found is None else float(found)
 
 
-def set_number(connection: Connection, name: str, value: float) -> None:
+def set_number(connection: Connection, name: str, value: float | Instant) -> None:
     """Write one of the numbers."""
     values = {"name": name, "value": value}
     statement = upsert(connection.dialect.name, meta, values, lambda new: [("value", new["value"])])
     connection.execute(statement)
+
+
+def begin(connection: Connection, now: Instant, name: str) -> float:
+    """The time that is there under the name, or now, which is there from now on."""
+    values = {"name": name, "value": now}
+    connection.execute(insert_absent(connection.dialect.name, meta, values))
+    return number(connection, name) or 0.0
+
+
+def forget(connection: Connection, name: str) -> None:
+    """Remove one of the numbers."""
+    connection.execute(delete(meta).where(meta.c.name == name))
+
+
+def recall_runless(connection: Connection, now: Instant, since: float) -> None:
+    """Have the events without a run read from that time on; needs a transaction."""
+    set_number(connection, RUNLESS, since)
+    touch(connection, now, "", is_urgent=True, definitions=None)
+    connection.execute(update(runs).where(runs.c.run_id == "").values(cursor=None))
+
+
+def switch_on(connection: Connection, now: Instant) -> None:
+    """If capture was off, begin anew from now on; needs a transaction."""
+    was_off = connection.execute(delete(meta).where(meta.c.name == OFF)).rowcount
+    if was_off:
+        for name in (SINCE, WATERMARK):
+            set_number(connection, name, now)
 
 
 def expire(connection: Connection, now: Instant, retention: timedelta) -> int:

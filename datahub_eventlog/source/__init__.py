@@ -21,10 +21,10 @@ from dagster import (
     build_run_status_sensor_context,
 )
 from dagster._core.event_api import EventLogCursor
-from dagster._core.storage.dagster_run import RunRecord
 
 from datahub_eventlog.errors import Untranslatable
 from datahub_eventlog.source.events import event_of
+from datahub_eventlog.source.history import History, Selection
 from datahub_eventlog.source.runs import job_of, run_of, seconds, steps_of
 from datahub_eventlog.values import Definitions, Event, Job, Run, RunLog, Step
 
@@ -118,12 +118,9 @@ class Source:
             for each in records
         ]
 
-    def history(self, filters: RunsFilter, page: int = 500) -> Iterator[RunRecord]:
-        """The runs that fit, the newest first."""
-        cursor: str | None = None
-        while records := self._instance.get_run_records(filters, limit=page, cursor=cursor):
-            yield from records
-            cursor = records[-1].dagster_run.run_id
+    def history(self, selection: Selection) -> History:
+        """The runs that somebody selects."""
+        return History(self._instance, selection)
 
     def sensor_context(self, run_id: str) -> RunStatusSensorContext:
         """The context that a run status sensor would get for the run's end."""
@@ -134,10 +131,6 @@ class Source:
             raise Untranslatable(f"run {run_id} has no terminal event")
         event = records[-1].event_log_entry.get_dagster_event()
         return build_run_status_sensor_context("datahub_eventlog", event, self._instance, run)
-
-    def count(self, filters: RunsFilter) -> int:
-        """How many runs fit."""
-        return self._instance.get_runs_count(filters)
 
     def scratch(self) -> tuple[str, ...]:
         """The directories in which Dagster keeps what passes between steps."""

@@ -1,0 +1,183 @@
+"""Bringing the history of an instance into DataHub, the newest run first.
+
+What was delivered stays in the ledger, so a backfill that was stopped goes on by itself: the same
+command leaves out what is done. Runs are added a few at a time: however long the history is, live
+runs come first, and dispatchers elsewhere help without going faster than the limit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from datahub_eventlog.config import Config
+from datahub_eventlog.dispatcher import Dispatcher, Parts
+from datahub_eventlog.ledger import Ledger, State
+from datahub_eventlog.source.history import Selection
+
+AT_ONCE = 10
+"""Runs that are asked for at a time."""
+POLL = timedelta(seconds=0.2)
+"""Until we look again at runs that somebody else is delivering."""
+
+SETTLED: frozenset[State] = frozenset({"delivered", "filtered", "gone"})
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What is to be delivered, and how."""
+
+    selection: Selection
+    again: bool = False
+    """Also runs that were delivered, with the state that has not changed since."""
+    rate: float | None = None
+    """At most so many runs a minute."""
+
+    @property
+    def name(self) -> str:
+        """What the ledger remembers an interrupted one by."""
+        digest = hashlib.blake2b(repr(self.selection).encode(), digest_size=12).hexdigest()
+        return f"backfill_{digest}"
+
+
+@dataclass
+class Progress:
+    """How far it has come, in runs."""
+
+    selected: int = 0
+    passed: int = 0
+    """Of the selected ones, those that need nothing more."""
+    skipped: int = 0
+    """Of the passed ones, those that had been delivered, or are in hand, already."""
+    outcomes: Counter[str] = field(default_factory=Counter)
+    """Of the others by state: `pending` are those that go on, or failed and are tried again."""
+    trouble: str = ""
+    """Why nothing can be delivered just now."""
+    is_complete: bool = False
+
+    @property
+    def fell_short(self) -> bool:
+        """Whether there is something to look at in `status`."""
+        return not self.is_complete or self.outcomes["parked"] > 0
+
+
+class Backfill:
+    """One backfill; `stop` may come from another thread or a signal."""
+
+    def __init__(
+        self, config: Config, parts: Parts, orders: Orders, on_progress: Callable[[Progress], None]
+    ) -> None:
+        """Read what is selected; nothing is changed yet."""
+        self._ledger = parts.ledger
+        self._orders = orders
+        self._on_progress = on_progress
+        self._dispatcher = Dispatcher(config, parts)
+        self._history = parts.source.history(orders.selection)
+        self._stop = threading.Event()
+        self._begun = time.monotonic()
+        self._asked_for = 0
+        self.progress = Progress()
+
+    def run(self) -> Progress:
+        """Deliver all of it, or as much as there is time for until `stop`."""
+        try:
+            return self._run()
+        finally:
+            self._dispatcher.abandon()
+
+    def stop(self) -> None:
+        """Finish the run at hand and end; the rest waits for the next time."""
+        self._stop.set()
+        self._dispatcher.stop()
+
+    def _run(self) -> Progress:
+        self.progress.selected = self._history.count()
+        settled_before = self._ledger.begun(self._orders.name) if self._orders.again else None
+        if self._orders.selection.has_runless:
+            self._recall_runless()
+        for some in self._portions():
+            self._take(some, settled_before)
+            if self._stop.is_set():
+                return self.progress
+        self._ledger.finished(self._orders.name)
+        self.progress.is_complete = True
+        self._on_progress(self.progress)
+        return self.progress
+
+    def _recall_runless(self) -> None:
+        """Events without a run are one row of the ledger: they go back as far as is asked for."""
+        since = self._orders.selection.since
+        oldest = 0.0 if since is None else since.timestamp()
+        if self._orders.again or oldest < self._ledger.runless_since():
+            self._ledger.recall_runless(min(oldest, self._ledger.runless_since()))
+            self._deliver([""])
+
+    def _portions(self) -> Iterator[Sequence[str]]:
+        for page in self._history.pages():
+            for start in range(0, len(page), AT_ONCE):
+                yield page[start : start + AT_ONCE]
+
+    def _take(self, run_ids: Sequence[str], settled_before: float | None) -> None:
+        """Ask for those that need it, and see to it that they are delivered."""
+        needed = _needed(self._ledger, run_ids, settled_before)
+        self.progress.skipped += len(run_ids) - len(needed)
+        self.progress.passed += len(run_ids) - len(needed)
+        if needed and self._may_ask_for(len(needed)):
+            if settled_before is not None:
+                self._ledger.redeliver(needed, backfilled=True, settled_before=settled_before)
+            self._ledger.add(needed, backfilled=True)
+            self._deliver(needed)
+            self._count(needed)
+        self._on_progress(self.progress)
+
+    def _deliver(self, run_ids: Sequence[str]) -> None:
+        """Until none of them is due or leased; whoever else is at it may help."""
+        while not self._stop.is_set() and not self._ledger.is_drained(run_ids):
+            self._dispatcher.deliver(run_ids)
+            pause = self._dispatcher.pause
+            self.progress.trouble = pause.reason if pause.is_on else ""
+            if pause.is_on:
+                self._on_progress(self.progress)
+            if not self._ledger.is_drained(run_ids):
+                self._stop.wait(max(pause.remaining, POLL.total_seconds()))
+
+    def _count(self, run_ids: Sequence[str]) -> None:
+        """Note what became of them; those that a stop left undone are not passed."""
+        found = self._ledger.states(run_ids)
+        done = [each for each, state in found.items() if state in SETTLED or state == "parked"]
+        counted = done if self._stop.is_set() else run_ids
+        self.progress.passed += len(counted)
+        self.progress.outcomes.update(found.get(each, "pending") for each in counted)
+
+    def _may_ask_for(self, number: int) -> bool:
+        """Wait for the rate's sake; False if we are to stop."""
+        if self._orders.rate is not None:
+            due = self._begun + self._asked_for * 60 / self._orders.rate
+            self._stop.wait(max(0.0, due - time.monotonic()))
+        self._asked_for += number
+        return not self._stop.is_set()
+
+
+def _needed(ledger: Ledger, run_ids: Sequence[str], settled_before: float | None) -> Sequence[str]:
+    """Those that are not delivered yet; with a time, all but what was settled since."""
+    known = ledger.states(run_ids)
+    if settled_before is None:
+        done = {each for each, state in known.items() if state in SETTLED or state == "parked"}
+    else:
+        done = set(ledger.settled_since(run_ids, settled_before))
+    return [each for each in run_ids if each not in done]
+
+
+def count(ledger: Ledger, history: Iterator[Sequence[str]], *, again: bool) -> Progress:
+    """What a backfill would find: nothing is changed."""
+    progress = Progress()
+    for page in history:
+        progress.selected += len(page)
+        if not again:
+            progress.skipped += len(page) - len(_needed(ledger, page, None))
+    return progress

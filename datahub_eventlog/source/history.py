@@ -1,0 +1,98 @@
+"""The runs of the instance's history that somebody asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+
+import dagster
+from dagster import AssetRecordsFilter, DagsterInstance, DagsterRunStatus, RunsFilter
+
+from datahub_eventlog.values import AssetKey
+
+PAGE = 200
+"""Runs or events a query."""
+_LEAST = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which runs; what is None or empty leaves none out."""
+
+    since: datetime | None = None
+    """When the run was created, at the earliest."""
+    until: datetime | None = None
+    """When the run was created, before that."""
+    jobs: tuple[str, ...] = ()
+    assets: tuple[AssetKey, ...] = ()
+    """Assets of which the run materialised or observed at least one."""
+    statuses: tuple[str, ...] = ()
+    """Of the runs as they are now, such as `SUCCESS`."""
+
+    @property
+    def has_runless(self) -> bool:
+        """Whether events without a run are among it."""
+        return not (self.jobs or self.assets or self.statuses)
+
+
+class History:
+    """The runs of a selection as they are when it is made."""
+
+    def __init__(self, instance: DagsterInstance, selection: Selection) -> None:
+        """Read the events of the assets, if the selection names any."""
+        self._instance = instance
+        self._filters = tuple(_filters(instance, selection))
+
+    def count(self) -> int:
+        """How many runs there are."""
+        return sum(self._instance.get_runs_count(each) for each in self._filters)
+
+    def pages(self) -> Iterator[Sequence[str]]:
+        """Their ids, those of each job with the newest first."""
+        for each in self._filters:
+            yield from self._pages(each)
+
+    def _pages(self, filters: RunsFilter) -> Iterator[Sequence[str]]:
+        cursor: str | None = None
+        while runs := self._instance.get_runs(filters, cursor=cursor, limit=PAGE):
+            yield [each.run_id for each in runs]
+            cursor = runs[-1].run_id
+
+
+def _filters(instance: DagsterInstance, selection: Selection) -> Iterator[RunsFilter]:
+    """Dagster's filters, which together select each run once."""
+    for job in dict.fromkeys(selection.jobs) or [None]:
+        for run_ids in _chosen(instance, selection.assets):
+            yield RunsFilter(
+                run_ids=run_ids,
+                job_name=job,
+                statuses=[DagsterRunStatus(each) for each in selection.statuses] or None,
+                # Dagster's "after" leaves the moment itself out.
+                created_after=selection.since - _LEAST if selection.since else None,
+                created_before=selection.until,
+            )
+
+
+def _chosen(instance: DagsterInstance, assets: Sequence[AssetKey]) -> Iterator[list[str] | None]:
+    """The ids of the assets' runs, page by page; None once if all runs will do."""
+    if not assets:
+        yield None
+        return
+    run_ids = iter(dict.fromkeys(_runs_of(instance, assets)))
+    while some := list(islice(run_ids, PAGE)):
+        yield some
+
+
+def _runs_of(instance: DagsterInstance, assets: Iterable[AssetKey]) -> Iterator[str]:
+    """The runs that materialised or observed one of the assets, some of them several times."""
+    for key in assets:
+        records = AssetRecordsFilter(dagster.AssetKey(list(key)))
+        for fetch in (instance.fetch_materializations, instance.fetch_observations):
+            cursor: str | None = None
+            has_more = True
+            while has_more:
+                page = fetch(records, limit=PAGE, cursor=cursor)
+                yield from (each.run_id for each in page.records if each.run_id)
+                cursor, has_more = page.cursor, page.has_more

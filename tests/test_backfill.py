@@ -1,0 +1,282 @@
+"""The history of an instance, which was there before the package."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import dagster as dg
+import pytest
+from scenes import Scene
+
+from datahub_eventlog.backfill import AT_ONCE, Backfill, Orders, count
+from datahub_eventlog.config import Config
+from datahub_eventlog.errors import Unavailable
+from datahub_eventlog.source.history import Selection
+from datahub_eventlog.translate import urns
+from datahub_eventlog.translate.context import Context
+from datahub_eventlog.values import Proposal
+
+ALL = Selection()
+
+
+@dg.op(tags={"fails": "no"})
+def work(context: dg.OpExecutionContext) -> None:
+    if context.run.tags.get("fails") == "yes":
+        raise dg.Failure(allow_retries=False)
+
+
+@dg.job
+def daily() -> None:
+    work()
+
+
+@dg.job
+def hourly() -> None:
+    work()
+
+
+@dg.asset
+def orders() -> int:
+    return 1
+
+
+def _ran(scene: Scene, job: dg.JobDefinition, number: int = 1, **tags: str) -> list[str]:
+    """The ids of runs that nobody noted, the oldest first."""
+    with scene.plain() as instance:
+        return [
+            job.execute_in_process(instance=instance, tags=tags, raise_on_error=False).run_id
+            for _ in range(number)
+        ]
+
+
+def _backfill(scene: Scene, orders: Orders) -> Backfill:
+    config = Config()
+    return Backfill(config, scene.parts(config), orders, lambda _: None)
+
+
+def _delivered(scene: Scene) -> list[str]:
+    """The urns of the runs whose end was sent, in that order."""
+    return [
+        each.urn
+        for each in scene.sink.proposals
+        if each.aspect == "dataProcessInstanceRunEvent"
+        and json.loads(each.body)["status"] == "COMPLETE"
+        and each.urn in _runs(scene)
+    ]
+
+
+def _runs(scene: Scene) -> dict[str, str]:
+    return {urns.run_urn(each.run_id, Context()): each.run_id for each in scene.instance.get_runs()}
+
+
+def test_a_history_is_delivered_the_newest_first_and_with_its_times(scene: Scene) -> None:
+    run_ids = _ran(scene, daily, 3)
+
+    progress = _backfill(scene, Orders(ALL)).run()
+
+    found = _runs(scene)
+    assert [found[each] for each in _delivered(scene)] == run_ids[::-1]
+    assert (progress.selected, progress.passed, progress.skipped) == (3, 3, 0)
+    assert progress.outcomes == {"delivered": 3}
+    assert progress.is_complete
+    ended = {
+        each.urn: json.loads(each.body)["timestampMillis"]
+        for each in scene.sink.proposals
+        if each.aspect == "dataProcessInstanceRunEvent"
+    }
+    for record in scene.instance.get_run_records():
+        urn = urns.run_urn(record.dagster_run.run_id, Context())
+        assert record.end_time is not None
+        assert ended[urn] == pytest.approx(record.end_time * 1000, abs=1000)
+
+
+def test_the_second_backfill_sends_nothing(scene: Scene) -> None:
+    _ran(scene, daily, 2)
+    _backfill(scene, Orders(ALL)).run()
+    scene.sink.proposals.clear()
+
+    progress = _backfill(scene, Orders(ALL)).run()
+
+    assert (progress.skipped, progress.outcomes) == (2, {})
+    assert scene.sink.proposals == []
+
+
+def test_again_sends_all_of_it_and_the_same(scene: Scene) -> None:
+    _ran(scene, daily, 2)
+    _backfill(scene, Orders(ALL)).run()
+    first = _final(scene.sink.proposals)
+    scene.sink.proposals.clear()
+
+    progress = _backfill(scene, Orders(ALL, again=True)).run()
+
+    assert (progress.skipped, progress.outcomes) == (0, {"delivered": 2})
+    assert _final(scene.sink.proposals) == first
+
+
+def _final(proposals: Sequence[Proposal]) -> dict[tuple[str, ...], str]:
+    """What DataHub has after them: the last of each, timeseries by their times."""
+    return {(each.urn, each.aspect, _event(each)): each.body for each in proposals}
+
+
+def _event(proposal: Proposal) -> str:
+    body = json.loads(proposal.body)
+    return str(body.get("messageId", "")) if isinstance(body, dict) else proposal.body
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["first time", "again"])
+def test_what_was_stopped_goes_on_where_it_was(scene: Scene, *, again: bool) -> None:
+    _ran(scene, daily, 3)
+    if again:
+        _backfill(scene, Orders(ALL)).run()
+        scene.sink.proposals.clear()
+    stopped = _backfill(scene, Orders(ALL, again=again))
+    scene.sink.script = [lambda _: stopped.stop()]
+
+    progress = stopped.run()
+    assert not progress.is_complete
+    assert (progress.passed, len(_delivered(scene))) == (1, 1)
+
+    progress = _backfill(scene, Orders(ALL, again=again)).run()
+    assert progress.is_complete
+    assert (progress.skipped, progress.outcomes) == (1, {"delivered": 2})
+    assert sorted(_delivered(scene)) == sorted(_runs(scene))
+
+
+def test_a_backfill_that_is_interrupted_leaves_nothing_leased(scene: Scene) -> None:
+    _ran(scene, daily, 2)
+
+    def interrupt(_: Sequence[Proposal]) -> None:
+        raise KeyboardInterrupt
+
+    scene.sink.script = [interrupt]
+    with pytest.raises(KeyboardInterrupt):
+        _backfill(scene, Orders(ALL)).run()
+    assert scene.counts() == {"pending": 2}
+
+    assert _backfill(scene, Orders(ALL)).run().outcomes == {"delivered": 2}
+
+
+@pytest.fixture
+def history(scene: Scene) -> dict[str, list[str]]:
+    """Runs of several kinds, by name."""
+    found = {
+        "daily": _ran(scene, daily, 2),
+        "failed": _ran(scene, hourly, 1, fails="yes"),
+        "hourly": _ran(scene, hourly, 1),
+    }
+    with scene.plain() as instance:
+        found["orders"] = [dg.materialize([orders], instance=instance).run_id]
+    return found
+
+
+SELECTIONS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "everything": ({}, ["daily", "failed", "hourly", "orders"]),
+    "a job": ({"jobs": ("daily",)}, ["daily"]),
+    "two jobs": ({"jobs": ("hourly", "daily")}, ["daily", "failed", "hourly"]),
+    "a status": ({"statuses": ("FAILURE",)}, ["failed"]),
+    "an asset": ({"assets": (("orders",),)}, ["orders"]),
+    "an asset that there isn't": ({"assets": (("no", "such"),)}, []),
+    "a job and a status": ({"jobs": ("hourly",), "statuses": ("SUCCESS",)}, ["hourly"]),
+}
+
+
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_what_is_selected_is_delivered_and_nothing_else(
+    scene: Scene, history: dict[str, list[str]], name: str
+) -> None:
+    options, kinds = SELECTIONS[name]
+    wanted = sorted(run_id for kind in kinds for run_id in history[kind])
+    orders = Orders(Selection(**options))
+    pages = scene.source.history(orders.selection).pages()
+    counted = count(scene.ledger, pages, again=False)
+    assert (counted.selected, counted.skipped) == (len(wanted), 0)
+    assert scene.counts() == {}
+
+    progress = _backfill(scene, orders).run()
+
+    found = _runs(scene)
+    assert sorted(found[each] for each in _delivered(scene)) == wanted
+    assert progress.selected == len(wanted)
+
+
+def test_the_times_select_runs_by_their_creation(scene: Scene) -> None:
+    first, second, third = _ran(scene, daily, 3)
+    created = {
+        each.dagster_run.run_id: each.create_timestamp.replace(tzinfo=timezone.utc)
+        for each in scene.instance.get_run_records()
+    }
+    selection = Selection(since=created[second], until=created[third])
+
+    _backfill(scene, Orders(selection)).run()
+
+    found = _runs(scene)
+    assert [found[each] for each in _delivered(scene)] == [second]
+    assert scene.ledger.missing([first, third]) == [first, third]
+
+
+def test_an_outage_is_waited_out_and_costs_no_attempt(scene: Scene) -> None:
+    _ran(scene, daily, 2)
+    shown: list[str] = []
+
+    def refuse(_: Sequence[Proposal]) -> None:
+        raise Unavailable("gone fishing")
+
+    scene.sink.script = [refuse]
+    config = Config(max_attempts=1)
+    running = Backfill(
+        config, scene.parts(config), Orders(ALL), lambda each: shown.append(each.trouble)
+    )
+    assert running.run().outcomes == {"delivered": 2}
+    assert "gone fishing" in shown
+    assert shown[-1] == ""
+
+
+def test_only_a_few_runs_are_asked_for_at_a_time(scene: Scene) -> None:
+    _ran(scene, daily, AT_ONCE + 2)
+    waiting: list[int] = []
+
+    def count_waiting(_: Sequence[Proposal]) -> None:
+        counts = scene.counts()
+        waiting.append(counts.get("pending", 0) + counts.get("leased", 0))
+
+    scene.sink.script = [count_waiting] * (AT_ONCE + 2)
+    _backfill(scene, Orders(ALL, rate=60_000)).run()
+    assert max(waiting) == AT_ONCE
+    assert scene.counts() == {"delivered": AT_ONCE + 2}
+
+
+def test_events_without_a_run_from_before_are_delivered(scene: Scene) -> None:
+    with scene.plain() as instance:
+        instance.report_runless_asset_event(dg.AssetMaterialization("reported"))
+    scene.dispatcher().run_once()
+    early = datetime.now(tz=timezone.utc) + timedelta(days=1)
+
+    _backfill(scene, Orders(Selection(jobs=("daily",)))).run()
+    _backfill(scene, Orders(Selection(since=early))).run()
+    assert _reported(scene) == 0
+
+    _backfill(scene, Orders(ALL)).run()
+    assert _reported(scene) == 1
+    _backfill(scene, Orders(ALL)).run()
+    assert _reported(scene) == 1
+
+
+def _reported(scene: Scene) -> int:
+    return sum(
+        each.aspect == "operation" and "reported" in each.urn for each in scene.sink.proposals
+    )
+
+
+def test_a_run_that_is_parked_makes_it_fall_short(scene: Scene) -> None:
+    _ran(scene, daily, 2)
+
+    def break_down(_: Sequence[Proposal]) -> None:
+        raise ValueError("it can't be")
+
+    scene.sink.script = [break_down]
+    config = Config(max_attempts=1)
+    progress = Backfill(config, scene.parts(config), Orders(ALL), lambda _: None).run()
+
+    assert progress.outcomes == {"delivered": 1, "parked": 1}
+    assert progress.fell_short
