@@ -204,6 +204,7 @@ class Process:
         self.touches = Touches()
         self.complaints = Complaints()
         self.ledgers: WeakKeyDictionary[EventLogStorage, Ledger] = WeakKeyDictionary()
+        self.is_off_noted = False
 
 
 _process = Process()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from dagster import DagsterInstance
 from dagster._core.storage.event_log import (
@@ -11,9 +12,10 @@ from dagster._core.storage.event_log import (
     SqliteEventLogStorage,
 )
 from dagster._core.storage.event_log.base import EventLogStorage
+from sqlalchemy.engine import Engine
 
 from datahub_eventlog.errors import LedgerMissing, LedgerUnavailable
-from datahub_eventlog.ledger import Ledger
+from datahub_eventlog.ledger import Connect, Ledger
 
 FILE = "datahub_eventlog.db"
 """In the instance's directory, where the event log's database can't take the ledger."""
@@ -38,6 +40,20 @@ def ledger_of(instance: DagsterInstance, *, patience: float) -> Ledger:
     return ledger
 
 
+def existing_ledger(storage: EventLogStorage, directory: str, *, patience: float) -> Ledger | None:
+    """The ledger of that event log if there is one already; none is made.
+
+    Raises `LedgerUnavailable`.
+    """
+    try:
+        ledger = ledger_beside(storage, patience=patience)
+        if ledger.exists():
+            return ledger
+    except LedgerMissing:
+        pass
+    return local_ledger(directory, patience=patience) if Path(directory, FILE).exists() else None
+
+
 def ledger_beside(storage: EventLogStorage, *, patience: float) -> Ledger:
     """The ledger in the database of that event log.
 
@@ -50,10 +66,25 @@ def ledger_beside(storage: EventLogStorage, *, patience: float) -> Ledger:
         return Ledger.in_file(storage.path_for_shard("index"), patience=patience)
     if isinstance(storage, ConsolidatedSqliteEventLogStorage):
         return Ledger.in_file(storage.get_db_path(), patience=patience)
-    connect = getattr(storage, "index_connection", None)
+    connect = _connections(storage)
     if connect is None:
         raise LedgerMissing(f"{storage.__class__.__name__} has no database for the ledger")
     return Ledger.over(connect, autocreate=getattr(storage, "should_autocreate_tables", True))
+
+
+def _connections(storage: EventLogStorage) -> Connect | None:
+    """Connections to the event log's database, or None if there is no way to have one.
+
+    Dagster's own try for six seconds to reach a server. That is too long for a touch, while a
+    dispatcher has a patience of its own.
+    """
+    wrapped: Any = storage
+    engine = getattr(wrapped, "_engine", None)
+    if isinstance(engine, Engine) and engine.dialect.name != "sqlite":
+        # Asked for each time: `optimize_for_webserver` replaces it.
+        return lambda: wrapped._engine.connect()  # noqa: PLW0108, SLF001
+    connect: Connect | None = getattr(storage, "index_connection", None)
+    return connect
 
 
 def local_ledger(directory: str, *, patience: float) -> Ledger:

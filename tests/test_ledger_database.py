@@ -322,8 +322,39 @@ def test_a_touch_gives_up_on_locked_facts(new_connect: Connect, tmp_path: Path) 
         ledger.touch("two", definitions=facts)
 
 
-def test_a_touch_leaves_no_impatience_on_a_pooled_connection(postgres_url: str) -> None:
-    engine = create_engine(postgres_url, isolation_level="AUTOCOMMIT", pool_size=1)
+@pytest.fixture(params=["psycopg2", "psycopg"])
+def driver(request: pytest.FixtureRequest) -> str:
+    """A driver that takes several statements at once, and one that doesn't."""
+    pytest.importorskip(request.param)
+    name: str = request.param
+    return name
+
+
+def test_a_touch_gives_up_on_a_table_that_is_locked_as_a_whole(
+    postgres_url: str, driver: str
+) -> None:
+    url = make_url(postgres_url).set(drivername=f"postgresql+{driver}")
+    options = {"options": "-c statement_timeout=30000"}
+    engine = create_engine(
+        url, isolation_level="AUTOCOMMIT", poolclass=NullPool, connect_args=options
+    )
+    ledger = Ledger(engine.connect)
+    facts = Facts("hash", b"facts")
+    ledger.touch("one", definitions=facts)
+    connect = create_engine(postgres_url, poolclass=NullPool).connect
+    for table, brought in (("runs", None), ("definitions", facts)):
+        lock = f"LOCK TABLE datahub_eventlog_{table} IN ACCESS EXCLUSIVE MODE"
+        with locked(connect, lock), pytest.raises(LedgerUnavailable, match="lock timeout"):
+            ledger.touch("one", definitions=brought)
+    ledger.touch("one")
+    assert lease_of(ledger, "one").touches == 2
+
+
+def test_a_touch_leaves_no_impatience_on_a_pooled_connection(
+    postgres_url: str, driver: str
+) -> None:
+    url = make_url(postgres_url).set(drivername=f"postgresql+{driver}")
+    engine = create_engine(url, isolation_level="AUTOCOMMIT", pool_size=1)
     ledger = Ledger(engine.connect)
     ledger.touch("one", definitions=Facts("hash", b"facts"))
     with engine.connect() as connection:

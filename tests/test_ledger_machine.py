@@ -151,6 +151,13 @@ class Machine(RuleBasedStateMachine):
             assert row is not None
             row.due = self.clock.time + TTL
 
+    @rule(lease=leases)
+    def attempt(self, lease: Lease) -> None:
+        with self._held(lease) as row:
+            self.ledger.attempt(lease, timedelta(seconds=TTL))
+            assert row is not None
+            row.due, row.attempts = self.clock.time + TTL, lease.attempts + 1
+
     @rule(
         lease=leases,
         outcome=st.sampled_from(["delivered", "filtered", "gone"]),
@@ -207,6 +214,7 @@ class Machine(RuleBasedStateMachine):
             assert row is not None
             row.state = "pending" if row.state == "leased" else row.state
             row.due, row.token = self.clock.time, None
+            row.attempts = min(row.attempts, lease.attempts)
 
     # What must hold after every step
 

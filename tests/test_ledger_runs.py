@@ -18,6 +18,7 @@ from datahub_eventlog.ledger.tables import runs
 SECOND = timedelta(seconds=1)
 ENDINGS: dict[str, Callable[[Ledger, Lease], Any]] = {
     "extend": lambda ledger, lease: ledger.extend(lease, MINUTE),
+    "attempt": lambda ledger, lease: ledger.attempt(lease, MINUTE),
     "settle": lambda ledger, lease: ledger.settle(lease, "delivered", cursor="new"),
     "wait": lambda ledger, lease: ledger.wait(lease, MINUTE, "new"),
     "defer": lambda ledger, lease: ledger.defer(lease, MINUTE, "error", counts=True),
@@ -224,6 +225,46 @@ def test_an_event_does_not_make_a_failing_run_succeed_earlier(ledger: Ledger, cl
     assert due(ledger) == []
     clock.advance(60)
     assert lease_of(ledger, "one").attempts == 1
+
+
+def test_an_attempt_that_comes_to_no_end_counts(ledger: Ledger, clock: Clock) -> None:
+    ledger.touch("one")
+    ledger.attempt(lease_of(ledger, "one"), MINUTE)
+    clock.advance(61)
+    second = lease_of(ledger, "one")
+    assert second.attempts == 1
+    ledger.attempt(second, MINUTE)
+    clock.advance(61)
+    assert lease_of(ledger, "one").attempts == 2
+
+
+@pytest.mark.parametrize("ending", ["settle", "wait", "release"])
+def test_an_attempt_that_comes_to_an_end_does_not_count(ledger: Ledger, ending: str) -> None:
+    ledger.touch("one")
+    lease = lease_of(ledger, "one")
+    ledger.attempt(lease, MINUTE)
+    ENDINGS[ending](ledger, lease)
+    ledger.touch("one")
+    assert lease_of(ledger, "one").attempts == 0
+
+
+def test_a_failed_attempt_counts_once(ledger: Ledger) -> None:
+    ledger.touch("one")
+    lease = lease_of(ledger, "one")
+    ledger.attempt(lease, MINUTE)
+    ledger.defer(lease, timedelta(), "bad", counts=True)
+    assert lease_of(ledger, "one").attempts == 1
+
+
+def test_runs_that_were_leased_with_a_deadly_one_lose_no_attempt(
+    ledger: Ledger, clock: Clock
+) -> None:
+    for each in ("deadly", "innocent"):
+        ledger.touch(each)
+    deadly, _ = ledger.lease("test", 2, MINUTE)
+    ledger.attempt(deadly, MINUTE)
+    clock.advance(61)
+    assert lease_of(ledger, "innocent").attempts == 0
 
 
 def test_success_clears_the_failed_attempts(ledger: Ledger) -> None:

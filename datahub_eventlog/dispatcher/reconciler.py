@@ -53,13 +53,15 @@ class Reconciler:
         """Follow the runs' updates from the watermark on, page by page."""
         newest = self._clock() - GRACE.total_seconds()
         oldest = self._clock() - self._retention.total_seconds()
+        begun = max(oldest, self._ledger.since())
         mark = max(self._ledger.watermark() - OVERLAP.total_seconds(), oldest)
         added = 0
         while True:
             page = self._source.updated(mark, PAGE)
             settled = [each for each in page if each.time <= newest]
-            # A tag on an old run counts as an update: its row was removed for good.
-            recent = [each.run_id for each in settled if (each.ended or mark) >= oldest]
+            # A tag on an old run counts as an update: its row was removed for good, or the run
+            # is older than the ledger, or from a time when capture was off.
+            recent = [each.run_id for each in settled if (each.ended or begun) >= begun]
             added += len(self._ledger.add(recent, backfilled=False))
             if not settled or settled[-1].time <= mark:
                 return added
