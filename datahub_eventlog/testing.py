@@ -1,35 +1,57 @@
-"""Public help for users' own tests: a sink that keeps what it is given."""
+"""Public help for users' own tests: what a run would tell DataHub, without a DataHub.
+
+```python
+def test_orders_belong_to_the_data_team(tmp_path):
+    with capturing(tmp_path) as instance:
+        run = dagster.materialize([orders], instance=instance)
+        sink = delivered(instance, run.run_id)
+    assert "urn:li:corpGroup:data" in sink.latest()[ORDERS, "ownership"].body
+```
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-from datahub_eventlog.errors import Rejected
-from datahub_eventlog.values import Change, Proposal
+import yaml
+from dagster import DagsterInstance
+
+from datahub_eventlog.operations import Operations
+from datahub_eventlog.sinks.memory import MemorySink
+from datahub_eventlog.values import Problem
+
+__all__ = ["MemorySink", "capturing", "delivered"]
 
 
-class MemorySink:
-    """Keeps every proposal in the order in which it came."""
+@contextmanager
+def capturing(directory: Path, **options: Any) -> Iterator[DagsterInstance]:
+    """An instance in that directory whose runs are captured, and delivered by nobody.
 
-    def __init__(self) -> None:
-        self.proposals: list[Proposal] = []
-        self.batches: list[int] = []
-        """The sizes of the batches."""
+    `options` are those of the block `datahub:` in dagster.yaml.
+    """
+    storage = {
+        "module": "datahub_eventlog",
+        "class": "DataHubEventLogStorage",
+        "config": {"datahub": {**options, "dispatch": "off"}},
+    }
+    written = {"event_log_storage": storage, "telemetry": {"enabled": False}}
+    (directory / "dagster.yaml").write_text(yaml.safe_dump(written))
+    with DagsterInstance.from_config(str(directory)) as instance:
+        yield instance
 
-    def emit(
-        self, batch: Sequence[Proposal], proceed: Callable[[], None] = lambda: None
-    ) -> Sequence[Rejected]:
-        """Keep the batch; nothing is ever refused."""
-        proceed()
-        self.proposals += batch
-        self.batches.append(len(batch))
-        return ()
 
-    def close(self) -> None:
-        """Nothing is open."""
+def delivered(instance: DagsterInstance, run_id: str) -> MemorySink:
+    """A sink with everything that the run says to DataHub, and the problems that it has.
 
-    def latest(self) -> dict[tuple[str, str], Proposal]:
-        """The last full state of each (urn, aspect)."""
-        return {
-            (each.urn, each.aspect): each for each in self.proposals if each.change is Change.UPSERT
-        }
+    Raises `ConfigurationError` if the options are wrong.
+    """
+    sink = MemorySink()
+    for item in Operations(instance).preview(run_id):
+        if isinstance(item, Problem):
+            sink.problems.append(item)
+        else:
+            sink.emit([item])
+    return sink
