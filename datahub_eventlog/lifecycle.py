@@ -161,7 +161,7 @@ class Lifecycle:
             _deliver(first, [each.run_id for each in same])
 
     def _start(self, instance: weakref.ref[DagsterInstance], block: Block | None) -> None:
-        instance_ref = _ref_of(instance)
+        instance_ref = completed_ref(instance)
         if instance_ref is None:
             return
         try:
@@ -201,7 +201,7 @@ def _before_threads_end(function: Callable[[], None]) -> None:
         logger.debug("The interpreter is ending already.")
 
 
-def _ref_of(instance: weakref.ref[DagsterInstance]) -> InstanceRef | None:
+def completed_ref(instance: weakref.ref[DagsterInstance]) -> InstanceRef | None:
     """Wait until the instance is complete; None if it can't be opened a second time."""
     end = time.monotonic() + CONSTRUCTION.total_seconds()
     while time.monotonic() < end:

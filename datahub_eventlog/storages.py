@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,9 +32,9 @@ from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from typing_extensions import Self
 
 from datahub_eventlog import config
-from datahub_eventlog.capture import ALIVE, CapturingEventLogStorage, process
+from datahub_eventlog.capture import ALIVE, PATIENCE, CapturingEventLogStorage, process
 from datahub_eventlog.errors import ConfigurationError
-from datahub_eventlog.lifecycle import Left, lifecycle, ref_of, role
+from datahub_eventlog.lifecycle import Left, completed_ref, lifecycle, ref_of, role
 
 if TYPE_CHECKING:
     from datahub_eventlog.ledger import Ledger
@@ -123,6 +124,8 @@ class DataHubEventLogStorage(CapturingEventLogStorage, ConfigurableClass):
             )
         super().register_instance(instance)
         self._datahub_warn()
+        if not self._datahub_config.enabled and role() == "daemon":
+            self._datahub_begin_noting_off(instance)
         if self._datahub_is_auto and role() == "daemon":
             lifecycle().start(self, instance, self._datahub_block, self._datahub_config)
 
@@ -135,6 +138,34 @@ class DataHubEventLogStorage(CapturingEventLogStorage, ConfigurableClass):
         finally:
             if self._datahub_is_built:
                 self._datahub_backend.dispose()
+
+    def _datahub_begin_noting_off(self, instance: DagsterInstance) -> None:
+        """Note it once in a process, when the instance is complete."""
+        if process().is_off_noted:
+            return
+        process().is_off_noted = True
+        known = weakref.ref(instance)
+
+        def note() -> None:
+            if completed_ref(known) is not None:
+                self._datahub_note_off()
+
+        threading.Thread(target=note, name="datahub-eventlog-off", daemon=True).start()
+
+    def _datahub_note_off(self) -> None:
+        """Tell the ledger, if there is one, that capture is off; never raises.
+
+        So that what was left out on purpose is not taken for lost when capture is on again.
+        """
+        from datahub_eventlog.placement import existing_ledger
+
+        try:
+            directory = self._instance.root_directory
+            ledger = existing_ledger(self._datahub_backend, directory, patience=PATIENCE)
+            if ledger is not None:
+                ledger.switched_off()
+        except Exception as error:  # noqa: BLE001  # what is switched off must not be in the way
+            process().complaints.complain(f"The ledger was not told that capture is off: {error}")
 
     @property
     def _datahub_is_auto(self) -> bool:
