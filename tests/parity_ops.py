@@ -1,6 +1,8 @@
 """Scenarios of jobs made of ops."""
 
 import contextlib
+import importlib
+import importlib.util
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,10 +12,15 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.execution.api import execute_run
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
-from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
 from parity_sides import Scenarios
 
 SCENARIOS = Scenarios()
+
+_HOME = "dagster._core.remote_origin"
+origins = importlib.import_module(
+    _HOME if importlib.util.find_spec(_HOME) else "dagster._core.remote_representation.origin"
+)
+"""Where a version of Dagster keeps the classes that say where a job comes from."""
 
 ORDERS = "urn:li:dataset:(urn:li:dataPlatform:postgres,shop.public.orders,PROD)"
 IN_PROCESS: dict[str, Any] = {"execution": {"config": {"in_process": {}}}}
@@ -362,8 +369,9 @@ def job_of_a_code_location(instance: dg.DagsterInstance) -> Sequence[str]:
 def _of_location(instance: dg.DagsterInstance) -> Sequence[str]:
     file = FileCodePointer("jobs.py", "defs")
     code = JobPythonOrigin("declaring", RepositoryPythonOrigin("python", file))
-    location = RegisteredCodeLocationOrigin("shop")
-    remote = RemoteRepositoryOrigin(location, "__repository__").get_job_origin("declaring")
+    location = origins.RegisteredCodeLocationOrigin("shop")
+    repository = origins.RemoteRepositoryOrigin(location, "__repository__")
+    remote = repository.get_job_origin("declaring")
     run = instance.create_run_for_job(
         declaring, run_config=IN_PROCESS, job_code_origin=code, remote_job_origin=remote
     )
