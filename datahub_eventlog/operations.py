@@ -18,9 +18,9 @@ from datahub_eventlog.extractor import Extractor
 from datahub_eventlog.ledger import Ledger, Status, ddl
 from datahub_eventlog.lifecycle import PATIENCE, opened, ref_of
 from datahub_eventlog.placement import ledger_of
+from datahub_eventlog.sinks.memory import MemorySink
 from datahub_eventlog.source import Source
 from datahub_eventlog.storages import DataHubEventLogStorage
-from datahub_eventlog.sinks.memory import MemorySink
 from datahub_eventlog.values import Problem, Proposal
 
 
@@ -89,12 +89,12 @@ class Operations:
         """What has been captured, and what became of it."""
         return self.ledger.status()
 
-    def worker(self) -> Worker:
+    def worker(self, *, metrics_port: int | None = None) -> Worker:
         """A worker for this instance, to be run by the caller."""
         instance_ref = self._ref("seen by a worker")
         if not self.config.enabled:
             self._wrapper._datahub_note_off()  # noqa: SLF001 - its names are all so
-        return Worker(self.config, lambda: opened(instance_ref))
+        return Worker(self.config, lambda: opened(instance_ref), metrics_port=metrics_port)
 
     def preview(self, run_id: str) -> list[Proposal | Problem]:
         """What would be sent of that run now."""

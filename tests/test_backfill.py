@@ -1,15 +1,21 @@
 """The history of an instance, which was there before the package."""
 
 import json
+import signal
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from click.testing import CliRunner
+from deployment import DEADLINE, Deployment, sqlite_yaml
+from receiver import Receiver
 from scenes import Scene
 
 from datahub_eventlog.backfill import AT_ONCE, Backfill, Orders, count
+from datahub_eventlog.cli import main
 from datahub_eventlog.config import Config
 from datahub_eventlog.errors import Unavailable
 from datahub_eventlog.source.history import Selection
@@ -18,6 +24,7 @@ from datahub_eventlog.translate.context import Context
 from datahub_eventlog.values import Proposal
 
 ALL = Selection()
+RUN_EVENT = "dataProcessInstanceRunEvent"
 
 
 @dg.op(tags={"fails": "no"})
@@ -280,3 +287,69 @@ def test_a_run_that_is_parked_makes_it_fall_short(scene: Scene) -> None:
 
     assert progress.outcomes == {"delivered": 1, "parked": 1}
     assert progress.fell_short
+
+
+def _old_home(tmp_path: Path, receiver: Receiver, number: int) -> Deployment:
+    """A home whose runs are older than our storage in its dagster.yaml."""
+    target = {"datahub_client_config": {"server": receiver.url}}
+    deployment = Deployment(tmp_path / "home", {})
+    with deployment.instance() as instance:
+        for _ in range(number):
+            daily.execute_in_process(instance=instance)
+    deployment.write(sqlite_yaml({**target, "dispatch": "worker"}))
+    return deployment
+
+
+def _ended(receiver: Receiver) -> int:
+    """The runs whose end has arrived; the steps have a parent."""
+    urns = [
+        urn
+        for urn in receiver.entities("dataProcessInstance")
+        if "parentInstance" not in (receiver.aspect(urn, "dataProcessInstanceRelationships") or {})
+    ]
+    return sum(
+        any(each["status"] == "COMPLETE" for each in receiver.timeseries(urn, RUN_EVENT))
+        for urn in urns
+    )
+
+
+def test_the_command_goes_on_where_ctrl_c_stopped_it(tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        deployment = _old_home(tmp_path, receiver, 3)
+        counted = deployment.cli("backfill", "--dry-run").stdout
+        assert counted.splitlines() == [
+            "3 runs selected",
+            "0 delivered already",
+            "3 to be delivered",
+        ]
+        assert receiver.entities() == []
+
+        receiver.fault("slow", seconds=DEADLINE, count=1)
+        process = deployment.start("datahub_eventlog.cli", "backfill", log="backfill.log")
+        receiver.wait_for(lambda: receiver.writes, timeout=DEADLINE)
+        process.send_signal(signal.SIGINT)
+        receiver.clear()
+        assert process.wait(DEADLINE) == 1
+        assert "the same command goes on" in deployment.log("backfill.log")
+        assert _ended(receiver) == 1
+
+        done = deployment.cli("backfill")
+        assert _ended(receiver) == 3
+        assert "delivered" in done.stdout
+        assert deployment.status()["runs"]["delivered"] == 3
+        assert "3 were delivered already" in deployment.cli("backfill").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--since", "yesterday"), "--since"),
+        (("--status", "DONE"), "success"),
+        (("--asset", "a//b"), "a//b"),
+        (("--rate", "0"), "--rate"),
+    ],
+)
+def test_a_wrong_option_of_the_command_is_named(arguments: tuple[str, ...], message: str) -> None:
+    said = CliRunner().invoke(main, ["backfill", *arguments])
+    assert said.exit_code == 2
+    assert message in said.output

@@ -21,6 +21,7 @@ from datahub_eventlog._version import __version__
 from datahub_eventlog.checkup import checkup
 from datahub_eventlog.cli import pages
 from datahub_eventlog.cli.backfilling import backfill
+from datahub_eventlog.cli.previewing import preview
 from datahub_eventlog.errors import DataHubEventLogError
 from datahub_eventlog.operations import Operations
 
@@ -56,6 +57,7 @@ def main() -> None:
 
 
 main.add_command(backfill)
+main.add_command(preview)
 
 
 @contextlib.contextmanager
@@ -91,11 +93,17 @@ def status(*, as_json: bool) -> None:
 
 @main.command()
 @click.option("--until-empty", is_flag=True, help="Stop when nothing is due.")
-def worker(*, until_empty: bool) -> None:
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    metavar="N",
+    help="Serve figures for Prometheus at /metrics of this port.",
+)
+def worker(*, until_empty: bool, metrics_port: int | None) -> None:
     """Deliver, until SIGTERM or Ctrl-C; as many of these as you like, on any machine."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with _operations() as operations:
-        delivering = operations.worker()
+        delivering = operations.worker(metrics_port=metrics_port)
 
         def stop(_signal: int, _frame: FrameType | None) -> None:
             delivering.stop()

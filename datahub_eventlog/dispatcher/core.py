@@ -17,13 +17,14 @@ from datahub_eventlog.dispatcher.context import context_of
 from datahub_eventlog.dispatcher.delivery import Delivery, Report, Rules, Sent
 from datahub_eventlog.dispatcher.pause import Pause
 from datahub_eventlog.dispatcher.tables import Tables
+from datahub_eventlog.dispatcher.watch import Watch
 from datahub_eventlog.errors import LeaseLost, LedgerUnavailable, Unavailable
 from datahub_eventlog.extractor import Extraction, Extractor
 from datahub_eventlog.ledger import Lease, Ledger, Outcome
 from datahub_eventlog.sinks import Sink
 from datahub_eventlog.source import Source, has_ended
 from datahub_eventlog.translate import translate, translate_runless
-from datahub_eventlog.values import Definitions, Event, Problem, Proposal, Run, RunLog
+from datahub_eventlog.values import Change, Definitions, Event, Problem, Proposal, Run, RunLog
 
 TTL = timedelta(seconds=120)
 """How long a run belongs to a dispatcher that says nothing more."""
@@ -71,8 +72,13 @@ class Dispatcher:
     """Takes runs from the ledger and brings them to DataHub, one after the other."""
 
     def __init__(
-        self, config: Config, parts: Parts, on_request: Callable[[], None] = lambda: None
+        self,
+        config: Config,
+        parts: Parts,
+        on_request: Callable[[], None] = lambda: None,
+        watch: Watch | None = None,
     ) -> None:
+        self._watch = watch or Watch()
         self._config = config
         self._parts = parts
         self._on_request = on_request
@@ -135,6 +141,7 @@ class Dispatcher:
             return
         try:
             self._parts.ledger.attempt(lease, TTL)
+            self._watch.attempted()
             self._look_at(lease)
         except Unavailable as error:
             self.pause.begin(error)
@@ -155,7 +162,8 @@ class Dispatcher:
 
     def _park(self, lease: Lease, reason: str, error: Exception | None = None) -> None:
         logger.error("Run %s is parked: %s", lease.run_id, reason, exc_info=error)
-        self._parts.ledger.park(lease, reason)
+        if self._parts.ledger.park(lease, reason):
+            self._watch.parked()
 
     def _look_at(self, lease: Lease) -> None:
         """Decide what a leased run needs, and do it."""
@@ -210,6 +218,7 @@ class Dispatcher:
         )
         sent = self._remembered(lease.run_id)
         report = Delivery(self._parts.ledger, self._parts.sink, lease, rules, sent).send(items)
+        self._watch.sent(report.sent, len(report.rejected))
         if report.sent:
             self.pause.end()
         return report
@@ -223,6 +232,8 @@ class Dispatcher:
     ) -> None:
         if self._parts.ledger.settle(lease, outcome, look_again=look_again, cursor=cursor):
             self._sent.pop(lease.run_id, None)
+            if lease.run_id and lease.was != "delivered":
+                self._watch.settled(outcome)
 
     @property
     def _look_again(self) -> timedelta:
@@ -264,10 +275,12 @@ def runless_items(
 def _items(
     translated: Iterator[Proposal | Problem], extraction: Extraction
 ) -> Iterator[Proposal | Problem]:
-    """The run's own proposals, then the extractor's, which replace ours about the same thing."""
-    replaced = {(each.urn, each.aspect, each.change) for each in extraction.proposals}
+    """The run's own proposals, then the extractor's, which replace or add to ours."""
+    wholes = (each for each in extraction.proposals if each.change is Change.UPSERT)
+    replaced = {(each.urn, each.aspect) for each in wholes}
     for item in translated:
-        if isinstance(item, Problem) or (item.urn, item.aspect, item.change) not in replaced:
+        is_whole = isinstance(item, Proposal) and item.change is Change.UPSERT
+        if not is_whole or (item.urn, item.aspect) not in replaced:
             yield item
     yield from extraction.proposals
     yield from extraction.problems

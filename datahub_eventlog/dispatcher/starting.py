@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
@@ -34,6 +34,7 @@ from datahub_eventlog.dispatcher.loop import Heartbeat, Loop
 from datahub_eventlog.dispatcher.reconciler import Reconciler
 from datahub_eventlog.dispatcher.tables import Tables
 from datahub_eventlog.dispatcher.translation import ForExtractor
+from datahub_eventlog.dispatcher.watch import Watch
 from datahub_eventlog.errors import (
     ConfigurationError,
     DataHubEventLogError,
@@ -41,6 +42,7 @@ from datahub_eventlog.errors import (
     Unavailable,
 )
 from datahub_eventlog.extractor import Extractor
+from datahub_eventlog.forks import importing
 from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.source import Source
 
@@ -85,8 +87,8 @@ def require_delivery(config: Config) -> None:
 
 
 @contextmanager
-def assemble(opened: Opened, config: Config) -> Iterator[Parts]:
-    """What a dispatcher works with, closed at the end.
+def assemble(opened: Opened, config: Config, watch: Watch | None = None) -> Iterator[Parts]:
+    """What a dispatcher works with, closed at the end; the watch is told of its requests.
 
     Raises `ConfigurationError` if the target or the user's functions can't be used.
     """
@@ -95,7 +97,9 @@ def assemble(opened: Opened, config: Config) -> Iterator[Parts]:
     # It logs the text of SQL that it doesn't understand, where there may be secrets.
     logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
     extractor = Extractor(config, ForExtractor(config))
-    sink = sinks.connect(config.target, config.emit_mode)
+    watch = watch or Watch()
+    with importing():
+        sink = sinks.connect(config.target, config.emit_mode, on_answer=watch.requested)
     try:
         yield Parts(
             ledger=opened.ledger,
@@ -156,7 +160,10 @@ def _graph(config: Config) -> DataHubGraph | None:
 class Worker:
     """A dispatcher with its loop, in the calling thread; `stop` may come from another."""
 
-    def __init__(self, config: Config, open_instance: Open) -> None:
+    def __init__(
+        self, config: Config, open_instance: Open, *, metrics_port: int | None = None
+    ) -> None:
+        self._metrics_port = metrics_port
         self._config = config
         self._open = open_instance
         self._loop: Loop | None = None
@@ -184,13 +191,17 @@ class Worker:
         Raises `ConfigurationError` at once if nothing can be delivered from here.
         """
         require_delivery(self._config)
-        with self._open() as opened, assemble(opened, self._config) as parts:
+        with (
+            self._open() as opened,
+            self._watched(opened.ledger) as watch,
+            assemble(opened, self._config, watch) as parts,
+        ):
             opened.ledger.migrate()
             opened.ledger.switched_on()
             self._ledger = opened.ledger
             pool(opened.instance)
             heartbeat = Heartbeat(lambda: self._beat(opened.ledger))
-            dispatcher = Dispatcher(self._config, parts)
+            dispatcher = Dispatcher(self._config, parts, watch=watch)
             reconciler = Reconciler(opened.ledger, parts.source, self._config.retention)
             self._loop = Loop(self._config, dispatcher, reconciler, heartbeat)
             if self._is_stopped:
@@ -226,6 +237,13 @@ class Worker:
         finally:
             self._over.set()
 
+    def _watched(self, ledger: Ledger) -> AbstractContextManager[Watch]:
+        if self._metrics_port is None:
+            return nullcontext(Watch())
+        from datahub_eventlog.dispatcher.metrics import served
+
+        return served(self._metrics_port, ledger)
+
     @staticmethod
     def _retire(ledger: Ledger) -> None:
         ledger.retire(socket.gethostname(), os.getpid())
@@ -243,6 +261,7 @@ class DaemonThread:
         self._open = open_instance
         self._worker: Worker | None = None
         self._is_stopped = threading.Event()
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="datahub-eventlog", daemon=True)
 
     def start(self) -> None:
@@ -251,9 +270,10 @@ class DaemonThread:
 
     def stop(self, timeout: timedelta) -> None:
         """Ask it to end, and wait for that."""
-        self._is_stopped.set()
-        if self._worker is not None:
-            self._worker.stop()
+        with self._lock:
+            self._is_stopped.set()
+            if self._worker is not None:
+                self._worker.stop()
         self._thread.join(timeout.total_seconds())
         if self._worker is not None and self._thread.is_alive():
             self._worker.abandon()
@@ -269,9 +289,13 @@ class DaemonThread:
             logger.error("Nothing is delivered to DataHub from this process. %s", error)  # noqa: TRY400 - the message says it all
 
     def _deliver(self, config: Config) -> None:
-        self._worker = Worker(config, self._open)
+        with self._lock:
+            # Whoever stops us from now on finds the worker.
+            if self._is_stopped.is_set():
+                return
+            worker = self._worker = Worker(config, self._open)
         try:
-            self._worker.run()
+            worker.run()
         except ConfigurationError:
             raise
         except Exception:

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from typing_extensions import assert_never
 
@@ -21,6 +21,11 @@ from datahub_eventlog.values import Proposal
 os.environ.setdefault("DATAHUB_TELEMETRY_ENABLED", "false")
 
 T = TypeVar("T")
+OnAnswer: TypeAlias = Callable[[float], None]
+
+
+def whatever(_seconds: float) -> None:
+    """Take no notice."""
 
 
 def always() -> None:
@@ -46,6 +51,28 @@ class Sink(Protocol):
         ...
 
 
+class Timed:
+    """Tells how long each batch took."""
+
+    def __init__(self, sink: Sink, on_answer: OnAnswer) -> None:
+        self._sink = sink
+        self._on_answer = on_answer
+
+    def emit(
+        self, batch: Sequence[Proposal], proceed: Callable[[], None] = always
+    ) -> Sequence[Rejected]:
+        """Deliver the batch; see `Sink`."""
+        begun = time.monotonic()
+        try:
+            return self._sink.emit(batch, proceed)
+        finally:
+            self._on_answer(time.monotonic() - begun)
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._sink.close()
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that a probe looked at."""
@@ -58,20 +85,26 @@ class Finding:
 
 
 def connect(
-    target: Target, emit_mode: str = "SYNC_PRIMARY", *, sleep: Callable[[float], None] = time.sleep
+    target: Target,
+    emit_mode: str = "SYNC_PRIMARY",
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    on_answer: OnAnswer = whatever,
 ) -> Sink:
     """The sink for a target; nothing is sent before the first `emit`.
 
-    `sleep` waits out the seconds between quick retries. Raises `ConfigurationError` if the
-    packages that the target needs are not installed, or do not take its options.
+    `sleep` waits out the seconds between quick retries; `on_answer` is given the seconds of each
+    request over HTTP, and of each batch that goes elsewhere, whatever came of it. Raises
+    `ConfigurationError` if the packages that the target needs are not installed, or do not take
+    its options.
     """
     match target:
         case RestTarget():
-            return _needing("datahub", lambda: _rest(target, emit_mode, sleep))
+            return _needing("datahub", lambda: _rest(target, emit_mode, sleep, on_answer))
         case KafkaTarget():
-            return _needing("kafka", lambda: _kafka(target))
+            return _needing("kafka", lambda: Timed(_kafka(target), on_answer))
         case FileTarget():
-            return _file(target)
+            return Timed(_file(target), on_answer)
         case _:
             assert_never(target)
 
@@ -100,10 +133,12 @@ def _needing(extra: str, make: Callable[[], T]) -> T:
         raise ConfigurationError(f"{error.name} is not installed here: {command}") from error
 
 
-def _rest(target: RestTarget, emit_mode: str, sleep: Callable[[float], None]) -> Sink:
+def _rest(
+    target: RestTarget, emit_mode: str, sleep: Callable[[float], None], on_answer: OnAnswer
+) -> Sink:
     from datahub_eventlog.sinks.rest import RestSink
 
-    return RestSink(target, emit_mode, sleep=sleep)
+    return RestSink(target, emit_mode, sleep=sleep, on_answer=on_answer)
 
 
 def _kafka(target: KafkaTarget) -> Sink:

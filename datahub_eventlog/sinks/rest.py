@@ -32,7 +32,7 @@ from datahub_eventlog.errors import (
     Rejected,
     Unavailable,
 )
-from datahub_eventlog.sinks import Finding, always
+from datahub_eventlog.sinks import Finding, OnAnswer, always, whatever
 from datahub_eventlog.sinks.answers import (
     ADVICE,
     Broken,
@@ -75,8 +75,10 @@ class RestSink:
         emit_mode: str = "SYNC_PRIMARY",
         *,
         sleep: Callable[[float], None] = time.sleep,
+        on_answer: OnAnswer = whatever,
     ) -> None:
-        """Take a target; `sleep` waits between tries."""
+        """Take a target; `sleep` waits between tries, `on_answer` gets a request's seconds."""
+        self._on_answer = on_answer
         self._url = public.address(target.server)
         self._timeout = target.timeout_sec
         self._mode = ON_THE_WIRE[emit_mode]
@@ -131,7 +133,10 @@ class RestSink:
             raise absence(error.__cause__, self._url, self._timeout) from None
         except (OSError, UnicodeError) as error:
             raise _unusable(error) from None
-        return (time.monotonic() - begun) / self._timeout
+        finally:
+            seconds = time.monotonic() - begun
+            self._on_answer(seconds)
+        return seconds / self._timeout
 
     def _judge(self, response: requests.Response, **settings: Any) -> None:
         _ = response.content  # read to its end, the connection serves the next request

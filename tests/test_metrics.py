@@ -1,0 +1,96 @@
+"""What Prometheus gets to see of a worker."""
+
+from __future__ import annotations
+
+import socket
+import urllib.request
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+import pytest
+from deployment import free_port
+from prometheus_client.parser import text_string_to_metric_families
+from scenes import Scene
+
+from datahub_eventlog.config import Config
+from datahub_eventlog.dispatcher import Dispatcher
+from datahub_eventlog.dispatcher.metrics import served
+from datahub_eventlog.dispatcher.watch import Watch
+from datahub_eventlog.errors import ConfigurationError, Rejected
+from datahub_eventlog.values import Proposal
+
+
+@dg.op
+def work() -> None:
+    pass
+
+
+@dg.job
+def small() -> None:
+    work()
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def watch(scene: Scene, port: int) -> Iterator[Watch]:
+    with served(port, scene.ledger) as watch:
+        yield watch
+
+
+def _figures(port: int) -> dict[str, float]:
+    """The samples by name, with the label's value where they have one."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+        text = answer.read().decode()
+    return {
+        " ".join([sample.name, *sample.labels.values()]): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_the_figures_tell_what_waits_and_what_was_done(
+    scene: Scene, watch: Watch, port: int
+) -> None:
+    def reject(batch: Sequence[Proposal]) -> Sequence[Rejected]:
+        return [Rejected(batch[0].urn, batch[0].aspect, "no")]
+
+    def break_down(_: Sequence[Proposal]) -> None:
+        raise ValueError("it can't be")
+
+    for _ in range(2):
+        small.execute_in_process(instance=scene.instance)
+    before = _figures(port)
+    assert before["datahub_eventlog_runs pending"] == 2
+    assert before["datahub_eventlog_lag_seconds"] > 0
+    assert before["datahub_eventlog_attempts_total"] == 0
+    assert before["datahub_eventlog_runs_settled_total delivered"] == 0
+
+    scene.sink.script = [reject, break_down]
+    config = Config(max_attempts=1)
+    Dispatcher(config, scene.parts(config), watch=watch).run_once()
+    after = _figures(port)
+    assert after["datahub_eventlog_runs pending"] == 0
+    assert after["datahub_eventlog_runs_settled_total delivered"] == 1
+    assert after["datahub_eventlog_runs_settled_total parked"] == 1
+    assert after["datahub_eventlog_attempts_total"] == 2
+    assert after["datahub_eventlog_proposals_delivered_total"] == len(scene.sink.proposals)
+    assert after["datahub_eventlog_proposals_rejected_total"] == 1
+    assert after["datahub_eventlog_rejected"] == 1
+    assert after["datahub_eventlog_lag_seconds"] == 0
+    assert after["datahub_eventlog_ledger_up"] == 1
+
+
+def test_a_port_that_is_taken_is_named(scene: Scene) -> None:
+    with socket.socket() as other:
+        other.bind(("0.0.0.0", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        with (
+            pytest.raises(ConfigurationError, match=f"--metrics-port {taken}"),
+            served(taken, scene.ledger),
+        ):
+            pass
