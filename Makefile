@@ -10,7 +10,7 @@ demo: $(VENV)/.demo
 	$(BIN)/datahub-eventlog demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not browser"
 
 lint: $(STAMP)
 	$(BIN)/ruff check
@@ -25,6 +25,24 @@ conformance: $(STAMP)
 conformance-postgres: $(STAMP)
 	$(BIN)/python conformance --database postgres
 
+# dbt wants other versions of what the linters need: it has an environment of its own.
+.PHONY: dbt
+dbt: $(VENV)-dbt/.installed
+	$(VENV)-dbt/bin/python -m pytest tests/test_dbt.py
+
+$(VENV)-dbt/.installed: pyproject.toml constraints-dbt.txt
+	$(PYTHON) -m venv $(VENV)-dbt
+	$(VENV)-dbt/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-dbt/bin/python -m pip install --quiet --constraint constraints-dbt.txt \
+		--editable '.[all]' --group dbt
+	touch $@
+
+# The page of `preview` in a real one: Debian's chromium and chromium-driver, or Chrome's.
+.PHONY: browser
+browser: $(STAMP)
+	$(BIN)/python tests/browser.py
+	$(BIN)/python -m pytest -m browser
+
 .PHONY: chaos soak
 chaos: $(STAMP)
 	$(BIN)/python chaos --storage postgres --seed 1 --minutes 0.75
@@ -34,15 +52,18 @@ soak: $(STAMP)
 	$(BIN)/python chaos --storage postgres --seed 3 4 5 --minutes 15
 	$(BIN)/python chaos --storage sqlite --seed 6 --minutes 10
 
-full: lint test conformance conformance-postgres chaos
+full: lint test dbt browser conformance conformance-postgres chaos
 
 constraints: $(STAMP)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --upgrade --no-header \
 		--no-emit-index-url --no-annotate --all-extras --group dev pyproject.toml -o constraints.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --upgrade --no-header \
+		--no-emit-index-url --no-annotate --all-extras --group dbt pyproject.toml \
+		-o constraints-dbt.txt
 
 clean:
-	rm -rf $(VENV) datahub-eventlog-demo
+	rm -rf $(VENV) $(VENV)-dbt datahub-eventlog-demo
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -15,6 +15,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
+from functools import cached_property
 from types import FrameType
 from typing import Any
 
@@ -24,6 +25,7 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.definitions.reconstruct import ReconstructableJob
 from dagster._core.execution.context.system import IPlanContext
 
+from datahub_eventlog.dbt_sources import dbt_sources
 from datahub_eventlog.metadata import metadata_of
 from datahub_eventlog.values import (
     AssetFacts,
@@ -223,9 +225,24 @@ class _Assets:
 
     def spec(self, key: dg.AssetKey) -> dg.AssetSpec | None:
         """What was said of the asset, or None if only its name is known."""
+        spec = self._own_spec(key)
+        if spec is None or _STUB not in spec.metadata:
+            return spec
+        return self._sources.get(key) or (spec if len(spec.metadata) > 1 else None)
+
+    def _own_spec(self, key: dg.AssetKey) -> dg.AssetSpec | None:
         definition = self._definition(key)
-        spec = None if definition is None else definition.specs_by_key[key]
-        return None if spec is None or spec.metadata.get(_STUB) else spec
+        return None if definition is None else definition.specs_by_key[key]
+
+    @cached_property
+    def _sources(self) -> Mapping[dg.AssetKey, dg.AssetSpec]:
+        """What dbt knows of the assets of which Dagster knows only the names."""
+        specs = (self._own_spec(key) for key in sorted(self._layer.executable_asset_keys))
+        try:
+            return dbt_sources(each for each in specs if each is not None)
+        except Exception:  # a translator is the user's own code
+            logger.debug("The sources of dbt can't be read", exc_info=True)
+            return {}
 
     def of_output(self, handle: NodeHandle, output: str) -> dg.AssetSpec | None:
         """The asset that an op's output is."""
@@ -252,7 +269,7 @@ class _Assets:
             automation=_automation(spec.automation_condition),
             freshness=_freshness(spec),
             backfill=_backfill(definition.backfill_policy),
-            metadata=metadata_of(spec.metadata),
+            metadata=_metadata_of(spec),
             checks=tuple(self._checks(key)),
             io_manager=_io_manager(definition, key),
             is_external=definition.is_external,
@@ -274,6 +291,10 @@ class _Assets:
                 blocking=spec.blocking,
                 metadata=metadata_of(spec.metadata),
             )
+
+
+def _metadata_of(spec: dg.AssetSpec) -> Metadata:
+    return metadata_of({name: each for name, each in spec.metadata.items() if name != _STUB})
 
 
 def _partitions(definition: Any) -> str | None:

@@ -5,6 +5,7 @@ import shutil
 import sys
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,106 @@ def test_an_upstream_asset_that_only_its_name_is_known_of_says_nothing_else() ->
 
     job = dg.Definitions(assets=[here]).get_repository_def().get_job("__ASSET_JOB")
     assert read(Loaded(job)).assets["elsewhere",] == AssetFacts(("elsewhere",), is_external=True)
+
+
+STUB = "dagster/auto_created_stub_asset"
+"""What Dagster writes on an asset that is only the name of a dependency."""
+
+
+def test_what_is_said_of_an_upstream_asset_by_its_dependency_counts() -> None:
+    @dg.asset(deps=["elsewhere"])
+    def here() -> None: ...
+
+    said = {STUB: True, "dagster/table_name": "db.crm.contacts"}
+    stub = dg.AssetSpec("elsewhere", metadata=said)
+    job = dg.Definitions(assets=[here, stub]).get_repository_def().get_job("__ASSET_JOB")
+    found = read(Loaded(job)).assets["elsewhere",]
+    assert found.metadata == {"dagster/table_name": Metadatum("text", "db.crm.contacts")}
+    assert found.is_external
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """As dagster-dbt wraps it."""
+
+    manifest: dict[str, Any]
+
+
+@dataclass
+class Translator:
+    """As dagster-dbt's, as far as it is asked."""
+
+    specs: dict[str, dg.AssetSpec]
+    asked: list[str] = field(default_factory=list)
+
+    def get_asset_spec(self, manifest: Any, unique_id: str, project: Any) -> dg.AssetSpec:
+        assert manifest is NODES
+        assert project == "shop"
+        self.asked.append(unique_id)
+        return self.specs[unique_id]
+
+
+NODES = {
+    "nodes": {
+        "model.orders": {"depends_on": {"nodes": ["model.paid", "source.crm.contacts"]}},
+        "model.paid": {
+            "config": {"materialized": "ephemeral"},
+            "depends_on": {"nodes": ["source.shop.payments", "model.stored"]},
+        },
+        "model.stored": {
+            "config": {"materialized": "table"},
+            "depends_on": {"nodes": ["source.far.away"]},
+        },
+    }
+}
+
+
+def dbt_job(translator: Translator) -> dg.JobDefinition:
+    said = {
+        "dagster_dbt/manifest": Manifest(NODES),
+        "dagster_dbt/dagster_dbt_translator": translator,
+        "dagster_dbt/project": "shop",
+    }
+    specs = [
+        dg.AssetSpec(
+            name,
+            deps=["contacts", "payments"],
+            metadata={**said, "dagster_dbt/unique_id": f"model.{name}"},
+        )
+        for name in ("orders", "unknown")
+    ]
+
+    @dg.multi_asset(specs=specs)
+    def models() -> Iterator[Any]:
+        yield dg.MaterializeResult()
+
+    return dg.Definitions(assets=[models]).get_repository_def().get_job("__ASSET_JOB")
+
+
+def test_a_source_of_dbt_is_what_the_manifest_says() -> None:
+    contacts = {"dagster/table_name": "db.crm.contacts", "dagster_dbt/manifest": Manifest(NODES)}
+    translator = Translator(
+        {
+            "source.crm.contacts": dg.AssetSpec("contacts", metadata=contacts, kinds={"duckdb"}),
+            "source.shop.payments": dg.AssetSpec("payments", description="Paid."),
+        }
+    )
+    found = read(Loaded(dbt_job(translator))).assets
+    assert found["contacts",] == AssetFacts(
+        ("contacts",),
+        tags={"dagster/kind/duckdb": ""},
+        kinds=("duckdb",),
+        metadata={"dagster/table_name": Metadatum("text", "db.crm.contacts")},
+        is_external=True,
+    )
+    assert found["payments",].description == "Paid."
+    assert sorted(translator.asked) == ["source.crm.contacts", "source.shop.payments"]
+
+
+def test_a_translator_of_dbt_that_raises_costs_only_what_it_knows() -> None:
+    found = read(Loaded(dbt_job(Translator({})))).assets
+    assert found["contacts",] == AssetFacts(("contacts",), is_external=True)
+    assert found["orders",].deps == (("contacts",), ("payments",))
 
 
 def test_a_subset_of_a_job_has_the_facts_of_its_own_assets_and_of_those_upstream() -> None:

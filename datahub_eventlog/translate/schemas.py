@@ -123,7 +123,7 @@ def _field(
         type=data_type(column["type"]),
         nativeDataType=column["type"],
         nullable=column["nullable"] and not is_key,
-        description=column["description"],
+        description=column["description"] or None,
         globalTags=_tags(column["tags"]),
         isPartOfKey=is_key,
         isPartitioningKey=True if column["name"] in partition_columns else None,
