@@ -27,6 +27,7 @@ from dagster import DagsterInstance
 from dagster._core.instance.ref import InstanceRef
 
 from datahub_eventlog.config import PREFIX, Block, Config
+from datahub_eventlog.forks import importing
 
 if TYPE_CHECKING:
     from datahub_eventlog.dispatcher import Opened
@@ -165,7 +166,8 @@ class Lifecycle:
         if instance_ref is None:
             return
         try:
-            from datahub_eventlog.dispatcher import start_in_daemon
+            with importing():
+                from datahub_eventlog.dispatcher import start_in_daemon
         except ImportError as error:
             logger.error(  # noqa: TRY400  # the message says it all
                 "Nothing is delivered to DataHub from this process, since %s can't be imported:"
