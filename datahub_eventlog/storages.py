@@ -53,6 +53,25 @@ _EVENT_LOG: Any = EventLogStorage
 _STORAGE: Any = DagsterStorage
 
 
+class _Discreet(ConfigurableClassData):
+    """What dagster.yaml says, of which Dagster shows no secret of ours to its users.
+
+    The webserver's configuration page and `dagster instance info` print it.
+    """
+
+    def info_dict(self) -> Mapping[str, Any]:
+        """The part of dagster.yaml that is shown."""
+        said = super().info_dict()
+        shown = said["config"]
+        if "datahub" in shown:
+            shown = {**shown, "datahub": config.discreet(shown["datahub"])}
+        return {**said, "config": shown}
+
+
+def _discreet(inst_data: ConfigurableClassData | None) -> ConfigurableClassData | None:
+    return None if inst_data is None else _Discreet(*inst_data)
+
+
 class DataHubEventLogStorage(CapturingEventLogStorage, ConfigurableClass):
     """The event log storage whose runs go to DataHub; `backend` is the one that stores.
 
@@ -75,7 +94,7 @@ class DataHubEventLogStorage(CapturingEventLogStorage, ConfigurableClass):
         self._datahub_reading = config.read(block)
         known = SqliteEventLogStorage if backend is None else backend
         super().__init__(known, self._datahub_reading.config)
-        self._datahub_inst_data = inst_data
+        self._datahub_inst_data = _discreet(inst_data)
         self._datahub_directory = directory
         self._datahub_building = threading.Lock()
 
@@ -227,7 +246,7 @@ class DataHubStorage(DagsterStorage, ConfigurableClass):
         self._event_log_storage = DataHubEventLogStorage.around(
             storage.event_log_storage, block, directory=directory
         )
-        self._inst_data = inst_data
+        self._inst_data = _discreet(inst_data)
 
     @property
     def inst_data(self) -> ConfigurableClassData | None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,8 @@ from typing import Any
 
 import yaml
 from dagster import DagsterInstance
+
+from datahub_eventlog.placement import ledger_of
 
 DEADLINE = 300.0
 """Seconds after which something that must happen counts as not happening."""
@@ -52,6 +55,14 @@ def free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except OSError:
+        return False
+    return True
 
 
 def sqlite_yaml(datahub: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,6 +173,22 @@ class Deployment:
             f"dagster dev is up: {self.log('dev.log')[-3000:]}",
         )
 
+    def serve(self, path: Path, name: str, *, has_daemon: bool) -> None:
+        """A code server of its own, a webserver and perhaps a daemon, as on several machines."""
+        code = free_port()
+        server = {"host": "127.0.0.1", "port": code, "location_name": name}
+        workspace = {"load_from": [{"grpc_server": server}]}
+        (self.home / "workspace.yaml").write_text(yaml.safe_dump(workspace))
+        self.port = free_port()
+        grpc = ("-h", "127.0.0.1", "-p", str(code), "-f", str(path), "-a", "defs")
+        self.start("dagster", "api", "grpc", *grpc, log="code.log")
+        where = ("-h", "127.0.0.1", "-p", str(self.port), "-w", "workspace.yaml")
+        eventually(lambda: _listens(code), f"the code server is up: {self.log('code.log')}")
+        self.start("dagster_webserver", *where, log="webserver.log")
+        if has_daemon:
+            self.start("dagster._daemon", "run", "-w", "workspace.yaml", log="daemon.log")
+        eventually(lambda: name in self._loaded(), "the webserver is up")
+
     def _loaded(self) -> set[str]:
         try:
             answer = self.graphql(REPOSITORIES)
@@ -171,16 +198,20 @@ class Deployment:
         return {each["location"]["name"] for each in nodes}
 
     def graphql(self, query: str, **variables: Any) -> Any:
-        """The data of the webserver's answer."""
+        """The data of the webserver's answer; fails if there are errors."""
+        said = self.ask(query, **variables)
+        assert not said.get("errors"), said
+        return said["data"]
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        """All of the webserver's answer."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/graphql",
             data=json.dumps({"query": query, "variables": variables}).encode(),
             headers={"Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=30) as answer:
-            said = json.load(answer)
-        assert not said.get("errors"), said
-        return said["data"]
+            return json.load(answer)
 
     def launch(self, location: str, job: str, **tags: str) -> str:
         """Launch a run as the UI does, and return its id."""
@@ -216,3 +247,23 @@ class Deployment:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(10)
+
+
+@contextmanager
+def dispatcher_alive(home: Deployment) -> Iterator[None]:
+    """Have a dispatcher's heartbeat without a dispatcher."""
+    done = threading.Event()
+    with home.instance() as instance:
+        ledger = ledger_of(instance, patience=5)
+
+        def beat() -> None:
+            ledger.heartbeat("elsewhere", 1, "0")
+            while not done.wait(1):
+                ledger.heartbeat("elsewhere", 1, "0")
+
+        thread = threading.Thread(target=beat)
+        thread.start()
+        eventually(ledger.dispatchers, "the first heartbeat")
+        yield
+        done.set()
+        thread.join()

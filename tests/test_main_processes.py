@@ -8,9 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +16,14 @@ from typing import Any
 
 import pipelines
 import pytest
-from deployment import DEADLINE, Deployment, eventually, postgres_yaml, sqlite_yaml
+from deployment import (
+    DEADLINE,
+    Deployment,
+    dispatcher_alive,
+    eventually,
+    postgres_yaml,
+    sqlite_yaml,
+)
 from sqlalchemy import make_url
 
 from datahub_eventlog.definitions import decode
@@ -81,26 +86,6 @@ def states(home: Deployment) -> dict[str, str | None]:
     with home.instance() as instance:
         ledger = ledger_of(instance, patience=5)
         return {each.job_name: ledger.state(each.run_id) for each in instance.get_runs()}
-
-
-@contextmanager
-def dispatcher_alive(home: Deployment) -> Iterator[None]:
-    """Have a dispatcher's heartbeat without a dispatcher."""
-    done = threading.Event()
-    with home.instance() as instance:
-        ledger = ledger_of(instance, patience=5)
-
-        def beat() -> None:
-            ledger.heartbeat("elsewhere", 1, "0")
-            while not done.wait(1):
-                ledger.heartbeat("elsewhere", 1, "0")
-
-        thread = threading.Thread(target=beat)
-        thread.start()
-        eventually(ledger.dispatchers, "the first heartbeat")
-        yield
-        done.set()
-        thread.join()
 
 
 IN_PROCESS = """
