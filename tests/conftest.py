@@ -1,6 +1,6 @@
 import pytest
 
-pytest_plugins = ("postgres", "ledgers", "scenes")
+pytest_plugins = ("postgres", "ledgers", "scenes", "styles")
 
 POSTGRES = {"postgres_url", "postgres_server_url", "own_postgres"}
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dagster import AssetCheckEvaluation, EventLogRecord
+from dagster import EventLogRecord
 
 from datahub_eventlog.metadata import metadata_of
 from datahub_eventlog.values import (
@@ -22,6 +22,9 @@ from datahub_eventlog.values import (
     Success,
     Wiped,
 )
+
+if TYPE_CHECKING:
+    from dagster import AssetCheckEvaluation  # Dagster 1.10 does not export it
 
 
 def event_of(record: EventLogRecord) -> Event | None:
