@@ -1,0 +1,273 @@
+"""A run as a picture: jobs, ops, assets, datasets and checks as nodes, with their facts.
+
+It is drawn from the very proposals that would be sent, so that it shows what DataHub would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
+
+from datahub_eventlog.preview import facts
+from datahub_eventlog.preview.entities import Entity, entities_of
+from datahub_eventlog.preview.names import (
+    Kind,
+    entity_type,
+    flow_of,
+    kind_of,
+    name_of,
+    platform_of,
+)
+from datahub_eventlog.preview.sections import Cell, Link, Section, duration, entities, moment
+from datahub_eventlog.values import Problem, Proposal
+
+EdgeKind: TypeAlias = Literal["lineage", "same", "order", "check", "begins"]
+"""Data that flow; two datasets that are the same thing; the order of ops; what a check judges;
+the ops that a job begins with."""
+
+_RELATIONS = "dataProcessInstanceRelationships"
+_DRAWN = frozenset({"dataFlow", "dataJob", "dataset", "assertion"})
+
+
+@dataclass(frozen=True)
+class Node:
+    """An entity in the picture."""
+
+    urn: str
+    kind: Kind
+    name: str
+    note: str = ""
+    """What stands below the name: what it is, and how it went."""
+    state: str = ""
+    """How it went, such as `failed`; empty for what doesn't go."""
+    description: str = ""
+    sections: tuple[Section, ...] = ()
+    sent: tuple[Proposal, ...] = ()
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A line of the picture."""
+
+    source: str
+    target: str
+    kind: EdgeKind
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The whole picture."""
+
+    title: str
+    summary: tuple[str, ...] = ()
+    """The run in a few words: its id, how it went, when and how long."""
+    nodes: tuple[Node, ...] = ()
+    edges: tuple[Edge, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    """What could not be translated."""
+
+
+def graph_of(items: Iterable[Proposal | Problem]) -> Graph:
+    """The picture of what a run says to DataHub."""
+    return _Drawing(entities_of(items)).graph()
+
+
+@dataclass
+class _Drawing:
+    found: Mapping[str, Entity]
+    runs: dict[str, list[Entity]] = field(default_factory=dict)
+    """The runs of each job and op."""
+    queries: dict[str, list[Entity]] = field(default_factory=dict)
+    """The queries about each dataset."""
+
+    def __post_init__(self) -> None:
+        for entity in self.found.values():
+            template = entity.aspect(_RELATIONS).get("parentTemplate")
+            if template:
+                self.runs.setdefault(template, []).append(entity)
+            for each in entity.aspect("querySubjects").get("subjects") or []:
+                self.queries.setdefault(each["entity"], []).append(entity)
+
+    def graph(self) -> Graph:
+        every = [
+            edge for each in self.found.values() for edge in (*_edges(each), *self._order(each))
+        ]
+        users, checks = _by_source(every)
+        edges = _drawn(every)
+        edges += list(self._beginnings(edges))
+        drawn = [urn for urn in self.found if entity_type(urn) in _DRAWN]
+        ends = [urn for edge in edges for urn in (edge.source, edge.target)]
+        nodes = [self._node(urn, users, checks) for urn in dict.fromkeys([*drawn, *ends])]
+        title, summary = self._run()
+        problems = tuple(each for entity in self.found.values() for each in entity.problems)
+        return Graph(title, summary, tuple(nodes), tuple(edges), problems)
+
+    def _run(self) -> tuple[str, tuple[str, ...]]:
+        """The run's job, and the run in a few words."""
+        for urn, instances in self.runs.items():
+            if entity_type(urn) == "dataFlow":
+                return self._name(urn), tuple(_summary(instances[0]))
+        jobs = [self._name(urn) for urn in self.found if entity_type(urn) == "dataFlow"]
+        return (jobs[0] if jobs else "Nothing was captured"), ()
+
+    def _order(self, run: Entity) -> Iterator[Edge]:
+        """The order of two ops, from the order of their runs."""
+        relations = run.aspect(_RELATIONS)
+        for each in relations.get("upstreamInstances") or []:
+            before = self.found[each].aspect(_RELATIONS) if each in self.found else {}
+            ends = (before.get("parentTemplate"), relations.get("parentTemplate"))
+            if all(ends) and ends[0] != ends[1]:
+                yield Edge(str(ends[0]), str(ends[1]), "order")
+
+    def _beginnings(self, edges: Sequence[Edge]) -> Iterator[Edge]:
+        """From a job to those of its ops that no other of them feeds."""
+        made = {each.target for each in edges if entity_type(each.source) == "dataJob"}
+        fed = {each.target for each in edges if each.source in made}
+        after = {each.target for each in edges if each.kind == "order"}
+        for urn in self.found:
+            if entity_type(urn) == "dataJob" and urn not in fed | after:
+                yield Edge(flow_of(urn), urn, "begins")
+
+    def _node(
+        self, urn: str, users: Mapping[str, list[str]], checks: Mapping[str, list[str]]
+    ) -> Node:
+        entity = self.found.get(urn) or Entity(urn)
+        state = self._state(entity)
+        kind = kind_of(urn)
+        said = platform_of(urn) if kind == "dataset" else kind
+        sections = [
+            *facts.left_out(entity),
+            *self._own(entity),
+            entities("Goes into", () if kind == "op" else users.get(urn, ())),
+            entities("Checks", checks.get(urn, ())),
+            *facts.described(entity),
+        ]
+        return Node(
+            urn=urn,
+            kind=kind,
+            name=self._name(urn),
+            note=f"{said} · {state}" if state else said,
+            state=state,
+            description=facts.info(entity).get("description") or "",
+            sections=tuple(self._named(each) for each in sections if each.rows),
+            sent=tuple(entity.sent),
+        )
+
+    def _named(self, section: Section) -> Section:
+        """With the names of the entities that it leads to, which their urns need not have."""
+        return replace(section, rows=tuple(tuple(map(self._cell, row)) for row in section.rows))
+
+    def _cell(self, cell: Cell) -> Cell:
+        if isinstance(cell, Link) and cell.urn is not None:
+            return replace(cell, text=self._name(cell.urn))
+        return cell
+
+    def _own(self, entity: Entity) -> Iterator[Section]:
+        """What only entities of its kind have."""
+        match kind_of(entity.urn):
+            case "job":
+                yield from facts.runs(self.runs.get(entity.urn, []))
+            case "op":
+                yield from facts.job_io(entity)
+                yield from facts.runs(self.runs.get(entity.urn, []))
+            case "check":
+                yield from facts.results(entity)
+            case "asset" | "dataset":
+                yield from facts.columns(entity)
+                yield from facts.lineage(entity)
+                yield from facts.happenings(entity)
+                yield from facts.queries(self.queries.get(entity.urn, []))
+
+    def _name(self, urn: str) -> str:
+        entity = self.found.get(urn)
+        if entity is None or kind_of(urn) in ("asset", "dataset"):
+            return name_of(urn)
+        own = facts.info(entity)
+        check = (own.get("customProperties") or {}).get("check_name")
+        return str(check or own.get("name") or name_of(urn))
+
+    def _state(self, entity: Entity) -> str:
+        if kind_of(entity.urn) == "check":
+            return facts.check_state(entity.events(facts.CHECK_EVENT))
+        runs = self.runs.get(entity.urn, [])
+        states = [facts.run_state(each.events(facts.RUN_EVENT)) for each in runs]
+        return min(states, key=lambda each: _WORST_FIRST.get(each, 0), default="")
+
+
+_WORST_FIRST = {
+    name: place
+    for place, name in enumerate(("failed", "running", "up for retry", "succeeded", "skipped", ""))
+}
+
+
+def _summary(run: Entity) -> Iterator[str]:
+    events = run.events(facts.RUN_EVENT)
+    yield str(facts.info(run).get("name") or name_of(run.urn))
+    if events:
+        yield facts.run_state(events)
+        yield f"{moment(events[0]['timestampMillis'])} UTC"
+        yield from filter(None, [duration(events[-1].get("durationMillis"))])
+
+
+def _edges(entity: Entity) -> Iterator[Edge]:
+    """All lines that an entity's own aspects speak of."""
+    io = entity.aspect("dataJobInputOutput")
+    yield from (Edge(each, entity.urn, "lineage") for each in facts.edges(io, "inputDataset"))
+    yield from (Edge(entity.urn, each, "lineage") for each in facts.edges(io, "outputDataset"))
+    yield from (Edge(each, entity.urn, "order") for each in facts.edges(io, "inputDatajob"))
+    for each in entity.aspect("upstreamLineage").get("upstreams") or []:
+        yield Edge(each["dataset"], entity.urn, "lineage")
+    for each in entity.aspect("siblings").get("siblings") or []:
+        first, second = sorted((entity.urn, each), key=lambda urn: kind_of(urn) != "asset")
+        yield Edge(first, second, "same")
+    judged = (entity.aspect("assertionInfo").get("customAssertion") or {}).get("entity")
+    if judged:
+        yield Edge(judged, entity.urn, "check")
+
+
+def _drawn(edges: Sequence[Edge]) -> list[Edge]:
+    """Each line once, without those beside which others say more.
+
+    Two datasets that are the same thing need no second line for the data between them. Nor do
+    data that flow through an op that is drawn, or ops between which data flow.
+    """
+    same = {frozenset((each.source, each.target)) for each in edges if each.kind == "same"}
+    detours = _detours(edges)
+    return [
+        each
+        for each in dict.fromkeys(edges)
+        if each.kind not in ("lineage", "order")
+        or not (
+            frozenset((each.source, each.target)) in same or (each.source, each.target) in detours
+        )
+    ]
+
+
+def _detours(edges: Iterable[Edge]) -> set[tuple[str, str]]:
+    """The pairs of datasets with an op between them, and of ops with a dataset between them."""
+    before: dict[str, list[str]] = {}
+    after: dict[str, list[str]] = {}
+    for each in edges:
+        types = {entity_type(each.source), entity_type(each.target)}
+        if each.kind == "lineage" and types == {"dataset", "dataJob"}:
+            before.setdefault(each.target, []).append(each.source)
+            after.setdefault(each.source, []).append(each.target)
+    return {
+        (source, target)
+        for middle, sources in before.items()
+        for source in sources
+        for target in after.get(middle, ())
+    }
+
+
+def _by_source(edges: Iterable[Edge]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """What each entity goes into, and the checks that judge it."""
+    users: dict[str, list[str]] = {}
+    checks: dict[str, list[str]] = {}
+    for each in edges:
+        if each.kind == "check":
+            checks.setdefault(each.source, []).append(each.target)
+        elif each.kind in ("lineage", "order"):
+            users.setdefault(each.source, []).append(each.target)
+    return users, checks
