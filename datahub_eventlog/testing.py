@@ -5,7 +5,7 @@ def test_orders_belong_to_the_data_team(tmp_path):
     with capturing(tmp_path) as instance:
         run = dagster.materialize([orders], instance=instance)
         sink = delivered(instance, run.run_id)
-    assert "urn:li:corpGroup:data" in sink.latest()[ORDERS, "ownership"].body
+    assert "urn:li:corpGroup:data" in sink.bodies(ORDERS)["ownership"]
 ```
 """
 

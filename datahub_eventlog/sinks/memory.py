@@ -36,3 +36,7 @@ class MemorySink:
         return {
             (each.urn, each.aspect): each for each in self.proposals if each.change is Change.UPSERT
         }
+
+    def bodies(self, urn: str) -> dict[str, str]:
+        """The last thing said about each aspect of an entity, as JSON: a state, or a patch."""
+        return {each.aspect: each.body for each in self.proposals if each.urn == urn}

@@ -1,0 +1,29 @@
+"""A converter: your naming convention says which table an asset is.
+
+    export PYTHONPATH=examples
+    export DATAHUB_EVENTLOG_ASSET_KEYS_TO_DATASET_URN_CONVERTER=urn_converter:table_of
+    dagster asset materialize -f examples/urn_converter.py --select '*'
+
+(Set DAGSTER_HOME first, as examples/dagster.yaml says.) In dagster.yaml the option is
+`asset_keys_to_dataset_urn_converter: urn_converter:table_of`.
+"""
+
+from collections.abc import Sequence
+
+import dagster as dg
+from datahub.metadata.urns import DatasetUrn
+
+
+@dg.asset(key=["warehouse", "sales", "orders"])
+def orders() -> None: ...
+
+
+@dg.asset(key=["scratch", "numbers"])
+def numbers() -> None: ...
+
+
+def table_of(key: Sequence[str]) -> DatasetUrn | None:
+    """`warehouse/<schema>/<table>` is a table in BigQuery; other assets are none."""
+    if key[0] != "warehouse":
+        return None
+    return DatasetUrn(platform="bigquery", name=".".join(["acme-dwh", *key[1:]]), env="PROD")
