@@ -8,18 +8,23 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.padding import Padding
+from rich.text import Text
 
 from datahub_eventlog.ledger import Status
 from datahub_eventlog.sinks import Finding
 from datahub_eventlog.values import Problem, Proposal
+
+SHOWN = 20
+"""Parked runs, and rejected proposals, that people are shown."""
 
 
 def findings(console: Console, found: Sequence[Finding]) -> None:
     """One line each: what was looked at, and how it is."""
     for each in found:
         mark = "[green]ok    [/green]" if each.is_ok else "[red]FAILED[/red]"
-        console.print(f"{mark} {escape(each.what)}: {escape(each.text)}", soft_wrap=True)
+        text = f"{mark} {escape(each.what)}: {escape(each.text)}"
+        console.print(text, soft_wrap=True, highlight=False)
 
 
 def finding_json(finding: Finding) -> dict[str, Any]:
@@ -50,43 +55,90 @@ def status_json(status: Status) -> dict[str, Any]:
 
 
 def status(console: Console, status: Status) -> None:
-    """The status for people."""
-    runs = Table("state", "runs", title="Runs", title_justify="left")
+    """The status for people: fits into 80 columns, and addresses stay in one piece."""
+    console.print("[bold]Runs[/bold]")
     for name, number in status.runs.items():
-        runs.add_row(name, str(number))
-    console.print(runs)
-    if status.oldest_pending_seconds:
-        console.print(f"The oldest has been due for {status.oldest_pending_seconds:.0f} s.")
+        console.print(f"  {name:<10}{number:>8}  {_remark(name, status)}".rstrip(), highlight=False)
     _dispatchers(console, status)
     _parked(console, status)
     _rejected(console, status)
 
 
+def _remark(state: str, status: Status) -> str:
+    oldest = status.oldest_pending_seconds
+    if state == "pending" and oldest:
+        return f"the oldest has been due for {duration(oldest)}"
+    if state == "delivered":
+        return f"{status.delivered_last_minute} in the last minute"
+    return ""
+
+
+def duration(seconds: float) -> str:
+    """So many seconds in words, with two units at most."""
+    units = (("day", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    rest, words = max(0, round(seconds)), []
+    for name, length in units:
+        number, rest = divmod(rest, length)
+        if number:
+            words.append(f"{number} {name}{'s' if name == 'day' and number > 1 else ''}")
+    return " ".join(words[:2]) or "0 s"
+
+
 def _dispatchers(console: Console, status: Status) -> None:
     if not status.dispatchers:
+        console.print()
         console.print("[yellow]No dispatcher is alive[/yellow]: start dagster-daemon or a worker.")
         return
-    table = Table("host", "pid", "version", "seen", title="Dispatchers", title_justify="left")
+    _title(console, "Dispatchers", len(status.dispatchers))
     for each in status.dispatchers:
-        seen = f"{each.last_seen_seconds:.0f} s ago"
-        table.add_row(each.host, str(each.pid), each.version, seen)
-    console.print(table)
+        seen = f"version {each.version}, seen {duration(each.last_seen_seconds)} ago"
+        _line(console, f"  {each.host}:{each.pid}  {seen}")
 
 
 def _parked(console: Console, status: Status) -> None:
-    if status.parked:
-        table = Table("run", "error", title="Parked (see: retry)", title_justify="left")
-        for each in status.parked:
-            table.add_row(each.run_id, escape(each.error))
-        console.print(table)
+    if not status.parked:
+        return
+    _title(console, "Parked", len(status.parked), "`datahub-eventlog retry` tries again")
+    for each in status.parked[:SHOWN]:
+        _line(console, f"  {each.run_id}")
+        _paragraph(console, each.error)
+    _rest(console, len(status.parked))
 
 
 def _rejected(console: Console, status: Status) -> None:
-    if status.rejected:
-        table = Table("run", "urn", "aspect", "reason", title="Rejected (see: retry)")
-        for each in status.rejected:
-            table.add_row(each.run_id, escape(each.urn), each.aspect, escape(each.reason))
-        console.print(table)
+    if not status.rejected:
+        return
+    _title(console, "Rejected", len(status.rejected), "`datahub-eventlog retry` sends it again")
+    for each in status.rejected[:SHOWN]:
+        _line(console, f"  {each.urn}")
+        _line(console, f"    {each.aspect}, run {each.run_id or 'none'}")
+        _paragraph(console, each.reason)
+    _rest(console, len(status.rejected))
+
+
+def _title(console: Console, name: str, number: int, advice: str = "") -> None:
+    console.print()
+    text = f"[bold]{name}[/bold]: {number}{'. ' if advice else ''}{advice}"
+    console.print(text, highlight=False)
+
+
+def _line(console: Console, text: str) -> None:
+    """A line that is never broken, so that it can be copied and searched for."""
+    console.print(escape(text), soft_wrap=True, highlight=False)
+
+
+def _paragraph(console: Console, text: str) -> None:
+    """Text that wraps on a terminal, and is one line anywhere else."""
+    plain = " ".join(text.split())
+    if console.is_terminal:
+        console.print(Padding(Text(plain), (0, 0, 0, 4)))
+    else:
+        _line(console, f"    {plain}")
+
+
+def _rest(console: Console, number: int) -> None:
+    if number > SHOWN:
+        console.print(f"  and {number - SHOWN} more: `status --json` has all", highlight=False)
 
 
 def item_json(item: Proposal | Problem) -> dict[str, Any]:

@@ -1,0 +1,84 @@
+"""What people read: in 80 columns on a terminal, plain and whole anywhere else."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from datahub_eventlog.cli import pages
+from datahub_eventlog.ledger import Status
+from datahub_eventlog.ledger.records import Dispatcher, Parked, Rejection
+
+RUN = "0d9c8a04-2f0f-4b0f-9d50-6f1a51d0c0de"
+URN = f"urn:li:dataset:(urn:li:dataPlatform:snowflake,{'warehouse.' * 9}orders,PROD)"
+REASON = "the field [/fields/0] is wrong: " + "this is what the server says of it " * 4
+COUNTS = {"pending": 3, "leased": 1, "delivered": 120, "parked": 1, "filtered": 0, "gone": 0}
+
+
+def status(number: int = 1) -> Status:
+    return Status(
+        runs={**COUNTS, "expired": 12345},
+        oldest_pending_seconds=3725.4,
+        delivered_last_minute=14,
+        rejected=tuple(
+            Rejection(RUN, f"{URN}{i}", "schemaMetadata", REASON) for i in range(number)
+        ),
+        parked=(Parked(RUN, "ValueError: no\nsecond line"),),
+        dispatchers=(Dispatcher("daemon-1", 42, "0.1.0", 3.0),),
+    )
+
+
+def shown(found: Status, *, is_terminal: bool) -> str:
+    file = io.StringIO()
+    pages.status(Console(file=file, force_terminal=is_terminal, width=80, no_color=True), found)
+    return file.getvalue()
+
+
+def test_the_status_says_lag_and_throughput_beside_the_counts() -> None:
+    text = shown(status(), is_terminal=False)
+    assert "pending          3  the oldest has been due for 1 h 2 min\n" in text
+    assert "delivered      120  14 in the last minute\n" in text
+    assert "expired      12345\n" in text
+    assert "daemon-1:42  version 0.1.0, seen 3 s ago\n" in text
+
+
+def test_a_terminal_of_80_columns_breaks_text_but_no_urn() -> None:
+    lines = shown(status(), is_terminal=True).splitlines()
+    assert [each.strip() for each in lines if len(each) > 80] == [f"{URN}0"]
+    wrapped = [each for each in lines if "server says" in each]
+    assert len(wrapped) > 1
+    assert all(each.startswith("    ") for each in wrapped)
+
+
+def test_anywhere_else_each_reason_is_one_line_without_colours() -> None:
+    text = shown(status(), is_terminal=False)
+    assert f"    {' '.join(REASON.split())}\n" in text
+    assert "    ValueError: no second line\n" in text
+    assert f"    schemaMetadata, run {RUN}\n" in text
+    assert "\x1b" not in text
+
+
+def test_many_rejections_are_cut_and_counted() -> None:
+    text = shown(status(50), is_terminal=False)
+    assert "Rejected: 50. " in text
+    assert text.count("schemaMetadata") == pages.SHOWN
+    assert f"and {50 - pages.SHOWN} more" in text
+
+
+def test_without_a_dispatcher_it_says_what_to_start() -> None:
+    quiet = Status(COUNTS, None, 0, (), (), ())
+    text = shown(quiet, is_terminal=False)
+    assert "No dispatcher is alive: start dagster-daemon or a worker." in text
+    assert "Parked" not in text
+    assert "Rejected" not in text
+    assert "oldest" not in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.2, "0 s"), (59.6, "1 min"), (61, "1 min 1 s"), (90061, "1 day 1 h"), (172800, "2 days")],
+)
+def test_a_duration_has_two_units_at_most(seconds: float, words: str) -> None:
+    assert pages.duration(seconds) == words
