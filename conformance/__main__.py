@@ -18,7 +18,7 @@ from pathlib import Path
 
 from archives import NotFetched, suite_version, tests_of_dagster, tests_of_dagster_postgres
 from comparison import MISSING, Outcome
-from report import Result, report
+from report import Result, left_out, report, total
 from running import PATHS, SERVER, DidNotRun, Notes, Run
 from suites import SUITES, Database, selected
 
@@ -97,6 +97,7 @@ def _compare(database: Database, tests: Sequence[str]) -> int:
     shown = [each for each in reports if each.results or not tests]
     for each in shown:
         print("\n".join(each.lines()))
+    print("\n".join((*left_out(database), total(shown))))
     return 0 if shown and all(each.is_good for each in shown) else 1
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from comparison import Outcome, Verdict, verdict
 from running import Notes
-from suites import Suite, suite_of
+from suites import LEFT_OUT, SUITES, Database, Suite, suite_of
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,22 @@ def report(suite: Suite, results: Mapping[str, Result], wrapped: Notes) -> Repor
         touched=sum(each.touched for each in notes),
         complaints=sum(each.complaints for each in notes),
     )
+
+
+def total(reports: Sequence[Report]) -> str:
+    """The last line: all suites together."""
+    results = [each for report in reports for each in report.results.values()]
+    counts = _count(each.plain[0] for each in results)
+    differences = sum(len(each.different) for each in reports)
+    return f"All together: {len(results)} tests, {differences} differences ({counts})"
+
+
+def left_out(database: Database) -> Iterator[str]:
+    """A line for each test of the suites that is run on neither side."""
+    files = {test.partition("::")[0] for each in SUITES[database] for test in each.tests}
+    for test, reason in LEFT_OUT.items():
+        if test.partition("::")[0] in files:
+            yield f"left out: {test} ({reason})"
 
 
 def _count(outcomes: Iterator[Outcome]) -> str:

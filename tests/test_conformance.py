@@ -1,7 +1,7 @@
 """The comparison of Dagster's tests with and without the wrapper can fail, and says why."""
 
 from comparison import MISSING, Outcome, Verdict, verdict
-from report import Report, Result
+from report import Report, Result, left_out, total
 from suites import LEFT_OUT, SUITES, Suite, selected, suite_of
 
 PASSED = Outcome("passed")
@@ -113,3 +113,16 @@ def test_a_class_is_not_selected_twice() -> None:
     assert not [each for each in files if "::" in each]
     files += selected("postgres")
     assert all(each.split("::")[0] in files for each in LEFT_OUT)
+
+
+def test_the_last_line_counts_all_suites() -> None:
+    good, bad = Result([PASSED], [PASSED]), Result([PASSED, PASSED], [FAILED, FAILED])
+    assert total([report(good), report(good, bad)]) == (
+        "All together: 3 tests, 1 differences (3 passed)"
+    )
+
+
+def test_what_is_left_out_is_told_with_its_reason() -> None:
+    told = [*left_out("sqlite"), *left_out("postgres")]
+    assert told == [f"left out: {test} ({reason})" for test, reason in LEFT_OUT.items()]
+    assert all(LEFT_OUT.values())
