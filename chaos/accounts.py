@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from blame import Blame, errors_of, failed
 from dagster import DagsterEvent, DagsterInstance, DagsterRun, DagsterRunStatus
 from dagster._core.storage.dagster_run import RunRecord
 from mischief import Tally
@@ -15,7 +16,6 @@ from undisturbed import differences, undisturbed
 
 from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.source import Source
-from datahub_eventlog.source.runs import seconds
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.checks import assertion_urn
 from datahub_eventlog.translate.context import Context
@@ -23,10 +23,6 @@ from datahub_eventlog.values import CheckKey, Run
 
 Document: TypeAlias = Mapping[str, Any]
 ACCOUNTED = frozenset({"delivered", "parked", "filtered"})
-BROKEN_ON_PURPOSE = "failing"
-PID = re.compile(r"pid: (\d+)")
-OURS = "datahub_eventlog_"
-"""What the names of the ledger's tables begin with."""
 STEPS = frozenset({"STEP_START", "STEP_SUCCESS", "STEP_FAILURE", "STEP_UP_FOR_RETRY"})
 ENDS = frozenset({"RUN_SUCCESS", "RUN_FAILURE", "RUN_CANCELED"})
 WORDS = frozenset({"RUN_FAILURE", "STEP_FAILURE", "ENGINE_EVENT"})
@@ -55,12 +51,20 @@ class Reckoning:
 
     runs: int = 0
     events: int = 0
-    states: dict[str, int] = field(default_factory=dict)
+    states: Counter[str] = field(default_factory=Counter)
+    excuses: Counter[str] = field(default_factory=Counter)
+    """Why runs failed that would have failed without us too."""
     lost: list[str] = field(default_factory=list)
-    """Runs without a row that says what became of them, and events without a trace."""
+    """Runs without a row that says what became of them or without the facts of their definitions,
+    and events without a trace."""
     differing: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
-    """Runs that failed though nothing of Dagster's was hit."""
+    """Runs that failed and nothing else explains it."""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing was lost, nothing differs and nothing failed for our sake."""
+        return not (self.lost or self.differing or self.failed)
 
 
 class Accounts:
@@ -80,21 +84,29 @@ class Accounts:
         """Everything, at the end."""
         found = Reckoning()
         for record in self._instance.get_run_records():
-            state = str(self._ledger.state(record.dagster_run.run_id))
-            found.states[state] = found.states.get(state, 0) + 1
             found.runs += 1
-            if self._failed_for_our_sake(record, tally):
-                found.failed.append(self._failure(record.dagster_run))
+            found.states[str(self._ledger.state(record.dagster_run.run_id))] += 1
+            if failed(record):
+                self._reckon_failure(record, tally, found)
         found.events = sum(1 for _ in self._traces())
         found.lost = self.lost()
         expected = undisturbed(self._instance, self._ledger)
         found.differing = differences(self._receiver.state(), expected)
         return found
 
+    def _reckon_failure(self, record: RunRecord, tally: Tally, found: Reckoning) -> None:
+        run = record.dagster_run
+        excuse = Blame(tally).excuse(record, [event for _, event in self._events(run.run_id)])
+        if excuse is None:
+            found.failed.append(self._failure(run))
+        else:
+            found.excuses[excuse] += 1
+
     def _failure(self, run: DagsterRun) -> str:
         """The run and everything that Dagster says of its end."""
-        events = [event for _, event in self._events(run.run_id)]
-        said = [event.message or "" for event in events if event.event_type.name in WORDS]
+        events = [event for _, event in self._events(run.run_id) if event.event_type.name in WORDS]
+        said = [event.message or "" for event in events]
+        said += [error.message.strip() for event in events for error in errors_of(event)]
         return f"{run.job_name} {run.run_id}: {' | '.join(said)}"
 
     def _lost_runs(self) -> Iterator[str]:
@@ -102,6 +114,13 @@ class Accounts:
             state = self._ledger.state(run.run_id)
             if state not in ACCOUNTED:
                 yield f"run {run.run_id} of {run.job_name} is {state or 'unknown'}"
+            elif self._lacks_facts(run, state):
+                yield f"run {run.run_id} of {run.job_name} has no facts of its definitions"
+
+    def _lacks_facts(self, run: DagsterRun, state: str | None) -> bool:
+        """Whether a run that had all the time for it did not store them."""
+        is_whole = run.status is DagsterRunStatus.SUCCESS and state == "delivered"
+        return is_whole and self._ledger.definitions_of(run.run_id) is None
 
     def _lost_events(self) -> Iterator[str]:
         for trace in self._traces():
@@ -123,26 +142,6 @@ class Accounts:
         for entry in self._instance.all_logs(run_id):
             if entry.dagster_event is not None:
                 yield entry.timestamp, entry.dagster_event
-
-    def _failed_for_our_sake(self, record: RunRecord, tally: Tally) -> bool:
-        """Whether a run failed that nobody broke: no kill, no outage, no will of its own."""
-        run = record.dagster_run
-        if run.status is not DagsterRunStatus.FAILURE or run.job_name == BROKEN_ON_PURPOSE:
-            return False
-        events = list(self._events(run.run_id))
-        pids = {int(pid) for _, event in events for pid in PID.findall(event.message or "")}
-        has_started = any(event.event_type.name == "RUN_START" for _, event in events)
-        begun = seconds(record.create_timestamp)
-        ended = record.end_time or float("inf")
-        was_hit = any(
-            pid in pids or (not has_started and begun <= time <= ended)
-            for pid, time in tally.hit.items()
-        )
-        # Dagster's servers notice only after an outage that their pooled connections are dead.
-        said = self._failure(run)
-        is_stale = "OperationalError" in said and OURS not in said
-        was_out = any(begin <= ended and (end >= begun or is_stale) for begin, end in tally.outages)
-        return not (was_hit or was_out or run.run_id in tally.canceled)
 
 
 def _traces_of_run(run: Run, events: list[tuple[float, DagsterEvent]]) -> Iterator[Trace]:

@@ -26,6 +26,8 @@ JOBS: Mapping[str, int] = {
     "chain_in_processes": 2,
 }
 """How often each is launched, in proportion."""
+BROKEN = "failing"
+"""The job that fails on purpose."""
 PARTITIONED = frozenset({"chain", "chain_in_processes"})
 UNFINISHED = 4
 """Runs that go on at the same time."""
@@ -58,6 +60,10 @@ class Tally:
     killed: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     canceled: set[str] = field(default_factory=set)
+    retried: int = 0
+    """Failed runs that were executed again."""
+    reported: int = 0
+    """Materialisations that were reported without a run."""
     hit: dict[int, float] = field(default_factory=dict)
     """When the processes of runs were hit, themselves or in one of their steps."""
     outages: list[tuple[float, float]] = field(default_factory=list)
@@ -77,6 +83,8 @@ class Mischief:
         self._last_outage = time.time()
         self._asking = ThreadPoolExecutor(UNFINISHED)
         self._asked: list[Future[None]] = []
+        self._again: set[str] = set()
+        """What was executed again."""
         self.tally = Tally()
 
     def go_on(self) -> None:
@@ -103,6 +111,7 @@ class Mischief:
     def _tricks(self) -> list[Callable[[], None]]:
         tricks = [self._kill_run, self._kill_step, self._kill_step, self._kill_dispatcher]
         tricks += [self._begin_fault] * 3 + [self._cancel, self._report, self._nothing]
+        tricks += [self._retry]
         is_calm = time.time() - self._last_outage > CALM
         return [*tricks, *[self._kill_postgres] * 3] if self._stage.postgres and is_calm else tricks
 
@@ -135,10 +144,13 @@ class Mischief:
             self.tally.refused[f"{type(error).__name__} {error} {body}"[:REASON]] += 1
 
     def _kill_run(self) -> None:
-        self._kill("run workers", dict.fromkeys(self._stage.workers()[0]))
+        """Not more often than every third time: on a slow machine no run would come to its end."""
+        if 3 * self.tally.killed["run workers"] < len(self.tally.launched):
+            self._kill("run workers", dict.fromkeys(self._stage.workers()[0]))
 
     def _kill_step(self) -> None:
-        self._kill("step workers", self._stage.workers()[1])
+        if 3 * self.tally.killed["step workers"] < len(self.tally.launched):
+            self._kill("step workers", self._stage.workers()[1])
 
     def _kill_dispatcher(self) -> None:
         pids = [each.pid for each in self._stage.dispatchers.values()]
@@ -151,7 +163,8 @@ class Mischief:
         pid = self._random.choice(sorted(pids))
         if kill(pid):
             self.tally.killed[kind] += 1
-            self.tally.hit[pids[pid] or pid] = time.time()
+            if kind != "dispatchers":
+                self.tally.hit[pids[pid] or pid] = time.time()
 
     def _kill_postgres(self) -> None:
         assert self._stage.postgres is not None
@@ -195,6 +208,26 @@ class Mischief:
             self.tally.canceled.add(lingering[-1])
             self._ask(lambda: self._stage.deployment.terminate(lingering[-1]))
 
+    def _retry(self) -> None:
+        """Execute again, from its failed step on, a job that is broken on purpose."""
+        launched = list(self.tally.launched.items())
+        broken = [run_id for run_id, job in launched if job == BROKEN and run_id not in self._again]
+        if not broken:
+            return
+        self._again.add(broken[0])
+
+        def ask() -> None:
+            run_id = self._stage.reexecute(broken[0])
+            self.tally.launched[run_id] = BROKEN
+            self.tally.retried += 1
+
+        self._ask(ask)
+
     def _report(self) -> None:
         asset = f"outside_{self._random.randrange(3)}"
-        self._ask(lambda: self._stage.report(asset))
+
+        def ask() -> None:
+            self._stage.report(asset)
+            self.tally.reported += 1
+
+        self._ask(ask)

@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from accounts import UNFINISHED, Accounts, Reckoning
+from blame import outbursts_in
 from dagster import DagsterInstance, DagsterRun, RunsFilter
 from mischief import Mischief, Tally
 from stage import Stage, stage
@@ -27,6 +28,8 @@ PATIENCE = EVERY.total_seconds() + GRACE.total_seconds() + TTL.total_seconds()
 QUIET = 30.0
 """Seconds in which a run that nobody works at any more would have ended."""
 SHOWN = 20
+LOGS = ("code.log", "web.log")
+"""Of the processes in which our code must never be the one that fails: runs, steps, webserver."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,8 +65,9 @@ def _play(storage: str, seed: int, minutes: float, home: Path) -> bool:
             left = _end_runs(running, instance)
             seconds = _drain(running, accounts, ledger)
             found = accounts.reckon(mischief.tally)
+            found.failed += outbursts_in(home, LOGS)
             _report(mischief.tally, found, left, seconds)
-    return not (found.lost or found.differing or found.failed)
+    return found.is_good
 
 
 def _trouble(mischief: Mischief, minutes: float) -> None:
@@ -113,6 +117,9 @@ def _until(condition: Callable[[], bool], seconds: float) -> bool:
 def _report(tally: Tally, found: Reckoning, left: int, seconds: float) -> None:
     lines = {
         "runs": f"{found.runs} ({_counted(found.states)}; {left} left without an end, canceled)",
+        "failed": f"{sum(found.excuses.values())} ({_counted(found.excuses)})",
+        "retried, canceled": f"{tally.retried}, {len(tally.canceled)}",
+        "reported from outside": str(tally.reported),
         "events looked for": str(found.events),
         "refused by Dagster": f"{sum(tally.refused.values())} ({_counted(tally.refused)})",
         "kills": f"{sum(tally.killed.values())} ({_counted(tally.killed)})",
@@ -123,7 +130,7 @@ def _report(tally: Tally, found: Reckoning, left: int, seconds: float) -> None:
         "failed for our sake": _listed(found.failed),
     }
     for name, text in lines.items():
-        print(f"  {name:20} {text}", flush=True)
+        print(f"  {name:22} {text}", flush=True)
 
 
 def _counted(counts: dict[str, int]) -> str:

@@ -18,6 +18,13 @@ from postgres import PostgresServer
 from receiver import Receiver
 from sqlalchemy import make_url
 
+REEXECUTE = """
+mutation($run: String!) {
+  launchRunReexecution(reexecutionParams: {parentRunId: $run, strategy: FROM_FAILURE}) {
+    __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+  }
+}
+"""
 JOBS = Path(__file__).with_name("jobs.py")
 LOCATION = "chaos"
 TOKEN = "hush"
@@ -79,6 +86,13 @@ class Stage:
         found = [each for each in _processes() if "spawn_main" in each.command]
         runs = [each.pid for each in found if each.parent == self.code.pid]
         return runs, {each.pid: each.parent for each in found if each.parent in runs}
+
+    def reexecute(self, run_id: str) -> str:
+        """Execute a failed run again from its failed step on, and return the new run's id."""
+        said = self.deployment.graphql(REEXECUTE, run=run_id)["launchRunReexecution"]
+        assert said["__typename"] == "LaunchRunSuccess", said
+        again: str = said["run"]["runId"]
+        return again
 
     def report(self, asset: str) -> None:
         """Report a materialisation from outside, as other systems do."""
