@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Tests at a time; each has a Postgres server of its own.
+PROCESSES ?= 2
 
 .PHONY: demo test lint full clean constraints
 
@@ -10,7 +12,7 @@ demo: $(VENV)/.demo
 	$(BIN)/datahub-eventlog demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not browser"
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile -m "not browser"
 
 lint: $(STAMP)
 	$(BIN)/ruff check
