@@ -45,6 +45,13 @@ browser: $(STAMP)
 	$(BIN)/python tests/browser.py
 	$(BIN)/python -m pytest -m browser
 
+.PHONY: matrix corners
+matrix: $(STAMP)
+	$(BIN)/nox
+
+corners: $(STAMP)
+	$(BIN)/nox --session wheel oldest newest
+
 .PHONY: chaos soak
 chaos: $(STAMP)
 	$(BIN)/python chaos --storage postgres --seed 1 --minutes 0.75
@@ -60,6 +67,9 @@ constraints: $(STAMP)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --upgrade --no-header \
 		--no-emit-index-url --no-annotate --all-extras --group dev pyproject.toml -o constraints.txt
+	$(BIN)/uv pip compile --quiet --python-version 3.10 --resolution lowest-direct --upgrade \
+		--no-header --no-emit-index-url --no-annotate --extra datahub --extra postgres \
+		--group quick pyproject.toml -o matrix/oldest.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --upgrade --no-header \
 		--no-emit-index-url --no-annotate --all-extras --group dbt pyproject.toml \
 		-o constraints-dbt.txt

@@ -53,7 +53,7 @@ def revenue_job() -> None:
         ),
     },
 )
-def raw_orders() -> dg.MaterializeResult[None]:
+def raw_orders() -> dg.MaterializeResult:
     return dg.MaterializeResult(metadata={"dagster/row_count": 3})
 
 
@@ -64,7 +64,7 @@ def raw_orders() -> dg.MaterializeResult[None]:
     deps=[raw_orders],
     metadata={"dagster/table_name": "dwh.marts.daily_revenue"},
 )
-def daily_revenue() -> dg.MaterializeResult[None]:
+def daily_revenue() -> dg.MaterializeResult:
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": 1,
@@ -75,7 +75,7 @@ def daily_revenue() -> dg.MaterializeResult[None]:
 
 
 @dg.asset(partitions_def=days, group_name="shop", deps=[daily_revenue])
-def report() -> dg.MaterializeResult[None]:
+def report() -> dg.MaterializeResult:
     return dg.MaterializeResult(
         metadata={"url": dg.MetadataValue.url("https://example.com/report")}
     )

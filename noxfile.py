@@ -1,0 +1,155 @@
+"""The package on every Python and Dagster that it allows: `make matrix`, and `make corners` for CI.
+
+A cell installs the built wheel as users do: without extras, to capture a run; then with the one
+that delivers it; then with what the tests need. Interpreters are found on PATH or among those of
+pyenv; one that is absent is an error that names it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import nox
+from nox.command import CommandFailed
+
+HERE = Path(__file__).parent
+PROGRAMS = HERE / "matrix"
+FOLDER = HERE / ".nox" / "matrix"
+"""The built wheel, and a folder for each cell."""
+
+sys.path.insert(0, str(PROGRAMS))
+from findings import Findings  # noqa: E402  # nox does not look beside this file
+from refusals import refusal  # noqa: E402
+
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+NEWEST = "newest"
+DAGSTERS = ("1.10.0", "1.10.21", "1.11.16", "1.12.22", NEWEST)
+"""The oldest, the last of each minor version that is over, and the newest of today."""
+PROJECT = nox.project.load_toml("pyproject.toml")
+TOOLS = PROJECT["dependency-groups"]["quick"]
+TESTS = (
+    *("capture", "definitions", "forwarding", "metadata", "source", "storages", "transparency"),
+    *("translate_assets", "translate_checks", "translate_jobs", "translate_lineage"),
+    *("translate_runs", "translate_schemas", "translate_steps"),
+    *("ledger_database", "ledger_runs", "ledger_states", "sinks_file"),
+)
+"""What is quick and depends on the versions."""
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_missing_interpreters = True
+nox.options.sessions = ["wheel", "cell", "table"]
+
+# pyenv shows the interpreters that are active, which is usually one.
+if found := sorted(
+    Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser().glob("versions/3.*")
+):
+    os.environ.setdefault("PYENV_VERSION", ":".join(each.name for each in reversed(found)))
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build what the cells install; what they found before is forgotten."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    session.install("build", *PROJECT["build-system"]["requires"])
+    build = ("python", "-m", "build", "--wheel", "--no-isolation")
+    session.run(*build, "--outdir", str(FOLDER), str(HERE), silent=True)
+
+
+@nox.session(python=PYTHONS, download_python="never")
+@nox.parametrize("dagster", DAGSTERS, ids=DAGSTERS)
+def cell(session: nox.Session, dagster: str) -> None:
+    """One Python with one Dagster, and the newest acryl-datahub that goes with both."""
+    pins = ["dagster" if dagster == NEWEST else f"dagster=={dagster}"]
+    Cell(session, dagster, pins).run()
+
+
+@nox.session(python="3.10", download_python="never")
+def oldest(session: nox.Session) -> None:
+    """CI's first corner: all as old as pyproject.toml allows."""
+    Cell(session, "1.10.0", ["--constraint", str(PROGRAMS / "oldest.txt")]).run()
+
+
+@nox.session(python="3.13", download_python="never")
+def newest(session: nox.Session) -> None:
+    """CI's second corner: all as new as constraints.txt knows it."""
+    Cell(session, NEWEST, ["--constraint", str(HERE / "constraints.txt")]).run()
+
+
+@nox.session(python=False)
+def table(session: nox.Session) -> None:
+    """Print what the cells found."""
+    session.run(sys.executable, str(PROGRAMS / "table.py"), str(FOLDER), *DAGSTERS)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination: installed and run step by step, noting how far it came."""
+
+    session: nox.Session
+    dagster: str
+    """Its row in the table."""
+    pins: Sequence[str]
+    """Part of every installation: a later one must not change what was tested before."""
+
+    def run(self) -> None:
+        """Do it all; excluded combinations are skipped, with their reason."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        self.session.chdir(self.folder)
+        self.findings.note(python=self.session.python, dagster=self.dagster, result="failed")
+        self.install("")
+        self.program("capturing.py")
+        self.install("[datahub]")
+        self.program("delivering.py")
+        self.install("[datahub,postgres]", *TOOLS)
+        self.run_tests()
+        self.findings.note(result="passed")
+
+    @property
+    def folder(self) -> Path:
+        """Where its programs work."""
+        return FOLDER / self.session.name.replace("(", "-").rstrip(")")
+
+    @cached_property
+    def findings(self) -> Findings:
+        """What is known of it."""
+        return Findings(self.folder / "findings.json")
+
+    def install(self, extra: str, *others: str) -> None:
+        """Install the wheel with an extra, unless a package refuses this Python."""
+        (wheel,) = FOLDER.glob("*.whl")
+        log = self.folder / "install.txt"
+        try:
+            with log.open("w") as output:
+                wanted = (*self.pins, f"{wheel}{extra}", *others)
+                self.session.install(*wanted, silent=False, stdout=output)
+        except CommandFailed:
+            self.exclude(refusal(log.read_text()))
+            raise
+        self.program("declared.py")
+        self.exclude(self.findings.known.get("refusal"))
+
+    def exclude(self, reason: str | None) -> None:
+        """Skip the cell, if there is a reason."""
+        if reason:
+            self.findings.note(result="excluded", reason=reason)
+            self.session.skip(reason)
+
+    def program(self, name: str) -> None:
+        """Run one of our programs on the cell's Python."""
+        self.session.run("python", str(PROGRAMS / name))
+
+    def run_tests(self) -> None:
+        """Run the checkout's tests on the installed package, which must not be the checkout's."""
+        tests = [str(HERE / "tests" / f"test_{each}.py") for each in TESTS]
+        self.session.run(
+            *("pytest", "-q", "-m", "not postgres", "-p", "no:cacheprovider"),
+            *("-c", str(HERE / "pyproject.toml"), "--rootdir", str(HERE), *tests),
+        )
