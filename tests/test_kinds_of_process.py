@@ -1,0 +1,146 @@
+"""Both styles in kinds of process that the other tests leave out, and Dagster's own commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pipelines
+import pytest
+import yaml
+from dagster_postgres import PostgresEventLogStorage
+from deployment import Deployment, eventually, sqlite_yaml
+from sqlalchemy import make_url
+from styles import named, style_a, style_b
+
+from datahub_eventlog.placement import ledger_of
+
+PIPELINES = Path(pipelines.__file__)
+FORKSERVER = {"execution": {"config": {"multiprocess": {"start_method": {"forkserver": {}}}}}}
+TOKEN = "hush-hush"
+
+
+class Homeless(Deployment):
+    """As for whoever starts `dagster dev` in a folder with a dagster.yaml, without a home."""
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {name: each for name, each in super().variables.items() if name != "DAGSTER_HOME"}
+
+
+@pytest.fixture
+def block(tmp_path: Path) -> dict[str, Any]:
+    return {"datahub_file_config": {"path": str(tmp_path / "files")}}
+
+
+@pytest.fixture
+def homes() -> Iterator[list[Deployment]]:
+    """Deployments that are stopped in the end."""
+    started: list[Deployment] = []
+    yield started
+    for each in started:
+        each.stop()
+
+
+def execute(home: Deployment, *arguments: str) -> None:
+    where = ("-f", str(PIPELINES), "-a", "defs", "-j", "nested")
+    home.run("dagster", "job", "execute", *where, *arguments)
+
+
+@pytest.mark.parametrize("style", ["A", "B"])
+def test_steps_that_a_forkserver_starts_are_captured_with_their_run(
+    tmp_path: Path, block: dict[str, Any], style: str
+) -> None:
+    home = tmp_path / "home"
+    waiting = {**block, "dispatch": "off", "touch_interval": 600}
+    sqlite = {"sqlite": {"base_dir": str(home)}}
+    deployment = Deployment(
+        home, style_a(sqlite, waiting) if style == "A" else style_b(None, waiting)
+    )
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(FORKSERVER))
+    execute(deployment, "-c", str(config))
+    with deployment.instance() as instance:
+        (run,) = instance.get_runs()
+        assert instance.get_run_stats(run.run_id).steps_succeeded == 2
+        (lease,) = ledger_of(instance, patience=5).lease("test", 9, timedelta(minutes=1))
+    # At its start and at its end, for each process of a step is short.
+    assert (lease.run_id, lease.touches) == (run.run_id, 2)
+
+
+def test_style_b_works_in_dagster_dev_without_a_dagster_home(
+    tmp_path: Path, block: dict[str, Any], homes: list[Deployment]
+) -> None:
+    deployment = Homeless(tmp_path / "folder", sqlite_yaml({**block, "poll_interval": 0.2}))
+    homes.append(deployment)
+    deployment.dev({"shop": PIPELINES})
+    deployment.launch("shop", "assets")
+    files = tmp_path / "files"
+    eventually(lambda: list(files.glob("*.json")), "the run is delivered by the daemon")
+    assert not deployment.home.joinpath("history").exists()
+
+
+def test_style_a_without_a_storage_says_what_to_write_without_a_dagster_home(
+    tmp_path: Path, block: dict[str, Any], homes: list[Deployment]
+) -> None:
+    deployment = Homeless(tmp_path / "folder", style_a(None, block))
+    homes.append(deployment)
+    command = ("dagster", "dev", "-f", str(PIPELINES))
+    said = deployment.run(*command, check=False)
+    assert said.returncode != 0
+    assert "storage: {sqlite: {base_dir: ...}}" in said.stderr
+
+
+def test_check_finds_an_event_log_on_postgres_beside_runs_on_sqlite(
+    tmp_path: Path, block: dict[str, Any], postgres_url: str
+) -> None:
+    url = make_url(postgres_url).set(drivername="postgresql+psycopg2")
+    backend = named(PostgresEventLogStorage, postgres_url=url.render_as_string(hide_password=False))
+    deployment = Deployment(tmp_path / "home", style_b(backend, block))
+    said = deployment.cli("check", check=False)
+    assert said.returncode == 1
+    assert "configure run_storage and schedule_storage beside event_log_storage" in said.stdout
+
+
+# Dagster's own commands
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    """A home in style B in which a run was executed, with a token in its dagster.yaml."""
+    client = {"server": "http://127.0.0.1:9", "token": TOKEN, "extra_headers": {"X-Key": TOKEN}}
+    storage = sqlite_yaml({"datahub_client_config": client, "dispatch": "worker"})
+    deployment = Deployment(tmp_path_factory.mktemp("used") / "home", storage)
+    execute(deployment)
+    return deployment
+
+
+@pytest.mark.parametrize("command", ["info", "migrate", "reindex"])
+def test_the_instance_commands_work_and_show_no_secret_of_ours(
+    used: Deployment, command: str
+) -> None:
+    said = used.run("dagster", "instance", command)
+    shown = said.stdout + said.stderr
+    assert command == "reindex" or "DataHubEventLogStorage" in shown
+    assert command == "reindex" or "http://127.0.0.1:9" in shown
+    assert TOKEN not in shown
+    assert "datahub_eventlog" not in said.stderr
+
+
+def test_a_run_can_be_exported_and_imported_for_debugging(used: Deployment, tmp_path: Path) -> None:
+    other = Deployment(tmp_path / "home", sqlite_yaml({"dispatch": "off"}))
+    with used.instance() as instance:
+        (run,) = instance.get_runs()
+        expected = _types(instance, run.run_id)
+    file = str(tmp_path / "run.gz")
+    used.run("dagster", "debug", "export", run.run_id, file)
+    other.run("dagster", "debug", "import", file)
+    with other.instance() as instance:
+        assert _types(instance, run.run_id) == expected
+        assert ledger_of(instance, patience=5).state(run.run_id) == "pending"
+
+
+def _types(instance: Any, run_id: str) -> list[Mapping[str, Any]]:
+    return [each.dagster_event_type for each in instance.all_logs(run_id)]

@@ -1,0 +1,49 @@
+"""A process that executes runs for ever: what it remembers has an end."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from custom_storages import ForgetfulEventLogStorage
+from dagster import DagsterInstance
+from entries import entry
+from instances import configured
+from styles import named, style_b
+
+from datahub_eventlog import capture, lifecycle
+
+RUNS = 10_000
+SETTLED = 2_000
+"""Runs after which a process has as many objects as it will ever have."""
+NOISE = 1_000
+"""Objects more or less that come and go in any program."""
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
+    block = {"datahub_file_config": {"path": str(tmp_path / "files")}}
+    with configured(tmp_path, **style_b(named(ForgetfulEventLogStorage), block)) as instance:
+        yield instance
+        # What it left is not delivered: that is another test's business.
+        lifecycle._forget()
+    assert not tmp_path.joinpath("files").exists()
+
+
+def test_ten_thousand_runs_in_one_process_leave_no_more_behind_than_two_thousand(
+    instance: DagsterInstance,
+) -> None:
+    storage = instance.event_log_storage
+    objects = {}
+    for number in range(1, RUNS + 1):
+        for kind in ("RUN_START", "STEP_START", "RUN_SUCCESS"):
+            storage.store_event(entry(kind, run_id=f"run-{number}"))
+        if number in {SETTLED, RUNS}:
+            gc.collect()
+            objects[number] = len(gc.get_objects())
+    assert capture.process().complaints.count == 0
+    assert len(capture.process().touches) == capture.REMEMBERED
+    assert len(lifecycle.lifecycle()._left) == lifecycle.REMEMBERED
+    assert objects[RUNS] < objects[SETTLED] + NOISE
