@@ -44,9 +44,12 @@ CAPTURED = RUN_EVENTS | {
     *("ASSET_MATERIALIZATION_PLANNED", "ASSET_MATERIALIZATION", "ASSET_FAILED_TO_MATERIALIZE"),
     *("ASSET_OBSERVATION", "ASSET_WIPED"),
     *("ASSET_CHECK_EVALUATION_PLANNED", "ASSET_CHECK_EVALUATION"),
+    "STEP_WORKER_STARTING",
 }
-"""Names of the event types that DataHub is told of. Others are no reason to look at a run: log
-messages, engine events, FRESHNESS_*, and what a newer Dagster adds and nobody translates yet."""
+"""Names of the event types that DataHub is told of, and STEP_WORKER_STARTING, where the run's
+process says that it starts a step whose own process may be too short to say anything. Others are
+no reason to look at a run: log messages, engine events, FRESHNESS_*, and what a newer Dagster adds
+and nobody translates yet."""
 
 REMEMBERED = 1000
 """Runs of which a process remembers what it touched."""
@@ -62,8 +65,10 @@ QUIET = 60.0
 logger = logging.getLogger("dagster.datahub_eventlog")
 
 # Events carry the types' values, which are not the names for RUN_START and the like.
-_NAMES = {
-    each.value: name for name, each in DagsterEventType.__members__.items() if name in CAPTURED
+_KINDS = {
+    each.value: frozenset({name})
+    for name, each in DagsterEventType.__members__.items()
+    if name in CAPTURED
 }
 
 
@@ -239,14 +244,13 @@ class CapturingEventLogStorage(ForwardingEventLogStorage):
     def store_event(self, event: EventLogEntry) -> None:
         """Store an event."""
         self._datahub_backend.store_event(event)
-        self._datahub_note((event,))
+        kinds = _kinds(event)
+        if kinds is not None and self._datahub_config.enabled:
+            self._datahub_capture(event.run_id, kinds)
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store several events at once."""
         self._datahub_backend.store_event_batch(events)
-        self._datahub_note(events)
-
-    def _datahub_note(self, events: Sequence[EventLogEntry]) -> None:
         if self._datahub_config.enabled:
             for run_id, kinds in _captured(events).items():
                 self._datahub_capture(run_id, kinds)
@@ -320,14 +324,19 @@ class CapturingEventLogStorage(ForwardingEventLogStorage):
         """
 
 
-def _captured(events: Iterable[EventLogEntry]) -> Mapping[str, set[str]]:
+def _kinds(entry: EventLogEntry) -> frozenset[str] | None:
+    """The name of the event's type, on its own, if it is captured."""
+    event = entry.dagster_event
+    return None if event is None else _KINDS.get(event.event_type_value)
+
+
+def _captured(events: Iterable[EventLogEntry]) -> Mapping[str, Collection[str]]:
     """The names of the captured events' types, by their runs."""
-    found: dict[str, set[str]] = {}
+    found: dict[str, frozenset[str]] = {}
     for each in events:
-        event = each.dagster_event
-        name = None if event is None else _NAMES.get(event.event_type_value)
-        if name is not None:
-            found.setdefault(each.run_id, set()).add(name)
+        kinds = _kinds(each)
+        if kinds is not None:
+            found[each.run_id] = found.get(each.run_id, kinds) | kinds
     return found
 
 

@@ -35,9 +35,19 @@ LONGEST_DELAY = 6 * 3600.0
 """Seconds until a run that failed is tried again; three times as long after each attempt."""
 LOOK = timedelta(seconds=10)
 """On top of `touch_interval`: when a delivered run is looked at once more."""
+LIVE_POLL = 5.0
+"""Seconds until a run that is alive is looked at without a touch: steps shorter than
+`touch_interval` leave none. No more often than `ledger.touches.LIVE_THROTTLE` allows."""
 SHORTEST_POLL = 30.0
 LONGEST_POLL = 600.0
-"""Seconds until a run that goes on without a touch is looked at."""
+"""The same of a run that was silent for so long, and at the most."""
+PRELUDE = frozenset(
+    {
+        *("RUN_ENQUEUED", "RUN_DEQUEUED", "RUN_STARTING"),
+        *("ASSET_MATERIALIZATION_PLANNED", "ASSET_CHECK_EVALUATION_PLANNED"),
+    }
+)
+"""The events of a run that has not begun: there is nothing to show yet."""
 IGNORE_TAG = "datahub/ignore"
 REMEMBERED = 1000
 """Live runs of which we know what was sent."""
@@ -188,11 +198,11 @@ class Dispatcher:
         is_over = has_ended(log) or self._is_abandoned(log)
         # Over, but not delivered: somebody asks for it again, such as an older run that came late.
         is_asked_for = lease.again or (is_over and lease.was != "delivered")
-        is_seen = lease.cursor == mark and not is_asked_for
+        is_seen = (lease.cursor == mark or _is_waiting(log)) and not is_asked_for
         if not is_seen:
             self._emit(lease, log)
         if not is_over:
-            self._parts.ledger.wait(lease, _patience(log), mark)
+            self._parts.ledger.wait(lease, _patience(log, lease), mark)
         else:
             self._settle(lease, "delivered", None if is_seen else self._look_again, mark)
 
@@ -298,6 +308,13 @@ def _silence(log: RunLog) -> float:
     return time.time() - last
 
 
-def _patience(log: RunLog) -> timedelta:
+def _is_waiting(log: RunLog) -> bool:
+    return all(each.type in PRELUDE for each in log.events)
+
+
+def _patience(log: RunLog, lease: Lease) -> timedelta:
     """The longer a run is silent, the less often it is looked at."""
-    return timedelta(seconds=min(max(_silence(log), SHORTEST_POLL), LONGEST_POLL))
+    silence = min(_silence(log), time.time() - lease.last_touch)
+    if silence < SHORTEST_POLL:
+        return timedelta(seconds=LIVE_POLL)
+    return timedelta(seconds=min(silence, LONGEST_POLL))
