@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import shutil
 import signal
 import sqlite3
@@ -16,26 +17,33 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
 import pytest
 from dagster import DagsterEventType
 from dagster._core.events import StepMaterializationData
+from dagster_postgres import PostgresEventLogStorage
 from deployment import Deployment, eventually, postgres_yaml, sqlite_yaml
+from entries import entry
 from instances import configured
 from postgres import PostgresServer
 from receiver import Receiver
-from sqlalchemy import make_url
+from sqlalchemy import Connection, create_engine, make_url, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
 from undisturbed import differences, dispatcher_of, undisturbed
 
+from datahub_eventlog import DataHubEventLogStorage, capture
 from datahub_eventlog.config import Config, RestTarget
 from datahub_eventlog.dispatcher import Dispatcher, Worker, start_in_daemon
+from datahub_eventlog.dispatcher.core import AT_ONCE
 from datahub_eventlog.errors import LedgerUnavailable
 from datahub_eventlog.ledger import Ledger
-from datahub_eventlog.ledger.tables import metadata
+from datahub_eventlog.ledger.tables import metadata, runs
 from datahub_eventlog.lifecycle import opened
-from datahub_eventlog.placement import ledger_of
+from datahub_eventlog.placement import ledger_beside, ledger_of
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.checks import assertion_urn
 from datahub_eventlog.translate.context import Context
@@ -424,6 +432,62 @@ def test_a_bad_function_of_the_users_costs_only_its_own_facts(
     scene.assert_true()
 
 
+DEADLY = """
+import os, signal
+from pathlib import Path
+
+def kill(context, generator, graph):
+    if context.dagster_run.job_name == "other_ops":
+        with Path(__file__).with_name("killed").open("a") as killed:
+            killed.write("x")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+"""
+
+
+def test_a_run_that_kills_whoever_delivers_it_parks_and_holds_nothing_up(
+    home: Deployment, receiver: Receiver, tmp_path: Path
+) -> None:
+    tmp_path.joinpath("deadly_code.py").write_text(DEADLY)
+    client = {"server": receiver.url, "token": TOKEN}
+    home.write(
+        sqlite_yaml(
+            {
+                "dispatch": "worker",
+                "max_attempts": 2,
+                "asset_lineage_extractor": "deadly_code:kill",
+                "datahub_client_config": client,
+            }
+        )
+    )
+    home.environment = {"PYTHONPATH": str(tmp_path)}
+    with home.instance() as instance:
+        scene = Scene(instance, receiver)
+        deadly, good = scene.run(other_ops), scene.run(two_ops)
+        for _ in range(2):
+            assert home.cli("worker", "--until-empty", check=False).returncode == -signal.SIGKILL
+            assert scene.ledger.state(deadly) == "leased"
+            _end_leases(scene)
+        home.cli("worker", "--until-empty")
+        (parked,) = scene.ledger.status().parked
+        assert parked.run_id == deadly
+        assert "out of memory" in parked.error
+        assert scene.is_delivered(good)
+        assert tmp_path.joinpath("killed").read_text() == "xx"
+
+        assert scene.ledger.revive() == 1
+        with scene.dispatcher() as other:
+            deliver_all(other, scene)
+        assert scene.is_delivered(deadly, good)
+        scene.assert_true()
+
+
+def _end_leases(scene: Scene) -> None:
+    with scene.ledger._database._connect() as connection:
+        connection.execute(runs.update().where(runs.c.state == "leased").values(due=0.0))
+        connection.commit()
+
+
 # Dispatchers die, and are doubled
 
 
@@ -560,6 +624,57 @@ def test_two_workers_share_the_runs_and_never_deliver_one_at_the_same_time(
     assert {len(each) for each in senders.values()} == {1}
     assert set.union(*senders.values()) == {"one", "two"}
     scene.assert_true()
+
+
+LAST = AT_ONCE + 2
+"""So that one worker can't take all runs at once."""
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_backlog_and_history_in_any_order_by_two_workers_end_in_the_newest_state(
+    scene: Scene, receiver: Receiver, seed: int
+) -> None:
+    run_ids = [_changing(scene, number) for number in range(LAST + 1)]
+    order = random.Random(seed).sample(run_ids, len(run_ids))
+    with scene.ledger._database._connect() as connection:
+        for place, run_id in enumerate(order):
+            values = {"due": float(place), "backfilled": int(place % 3 == 0)}
+            connection.execute(runs.update().where(runs.c.run_id == run_id).values(values))
+        connection.commit()
+    receiver.fault("slow", seconds=0.1, path="action=ingest")
+    configs = [_signed(scene, name) for name in ("one", "two")]
+    with scene.worker(configs[0]), scene.worker(configs[1]):
+        eventually(lambda: scene.is_delivered(*run_ids), "all is delivered")
+
+    assert {each.headers["x-sender"] for each in receiver.writes} == {"one", "two"}
+    refined = receiver.aspects(urns.asset_urn(("refined",), Context()))
+    # The newest run failed in its middle: what it said counts, for the rest the one before.
+    before = str(LAST - 1)
+    assert refined["datasetProperties"]["customProperties"]["number"] == before
+    assert [each["fieldPath"] for each in refined["schemaMetadata"]["fields"]] == [f"c{before}"]
+    upstream = [each["dataset"] for each in refined["upstreamLineage"]["upstreams"]]
+    assert urns.asset_urn((f"source_{before}",), Context()) in upstream
+    raw = receiver.aspects(urns.asset_urn(("raw",), Context()))
+    assert raw["datasetProperties"]["customProperties"]["number"] == str(LAST)
+    scene.assert_true()
+
+
+def _changing(scene: Scene, number: int) -> str:
+    """A run of the same assets, which say other things each time; the last one fails."""
+
+    @dg.asset
+    def raw() -> dg.MaterializeResult:  # type: ignore[type-arg]
+        return dg.MaterializeResult(metadata={"number": number})
+
+    @dg.asset(deps=[raw, f"source_{number}"])
+    def refined() -> dg.MaterializeResult:  # type: ignore[type-arg]
+        if number == LAST:
+            raise dg.Failure("on purpose")
+        schema = dg.TableSchema([dg.TableColumn(f"c{number}", "int")])
+        return dg.MaterializeResult(metadata={"number": number, "dagster/column_schema": schema})
+
+    assets = [raw, refined]
+    return dg.materialize(assets, instance=scene.instance, raise_on_error=False).run_id
 
 
 def _signed(scene: Scene, name: str) -> Config:
@@ -742,6 +857,125 @@ def _drop(scene: Scene) -> None:
         for table in reversed(metadata.sorted_tables):
             table.drop(connection)
         connection.commit()
+
+
+class Crowded(PostgresEventLogStorage):
+    """Its server has no connection left as soon as an event is stored."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.crowd: list[Connection] = []
+        self.is_crowded = False
+
+    def store_event(self, event: dg.EventLogEntry) -> None:
+        super().store_event(event)
+        other = create_engine(self.postgres_url, poolclass=NullPool)
+        while self.is_crowded:
+            try:
+                self.crowd.append(other.connect())
+            except OperationalError:
+                return
+
+    def leave(self) -> None:
+        self.is_crowded = False
+        for each in self.crowd:
+            each.close()
+
+
+@pytest.fixture
+def few_connections(postgres_url: str) -> Iterator[str]:
+    """A database whose user has no more than four connections."""
+    url = make_url(postgres_url).set(drivername="postgresql+psycopg2")
+    user = f"few_{url.database}"
+    admin = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE ROLE {user} LOGIN CONNECTION LIMIT 4"))
+        connection.execute(text(f"GRANT ALL ON SCHEMA public TO {user}"))
+    yield url.set(username=user).render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP OWNED BY {user}"))
+        connection.execute(text(f"DROP ROLE {user}"))
+
+
+def test_an_event_is_stored_at_once_where_no_connection_is_left_for_the_ledger(
+    few_connections: str, said: Callable[[int], list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    capture._forget()
+    backend = Crowded(few_connections)
+    storage = DataHubEventLogStorage.around(backend)
+    storage.store_event(entry("RUN_START", run_id="before"))
+    backend.is_crowded = True
+    storage.store_event(entry("RUN_START", run_id="one"))
+    (complaint,) = said(logging.WARNING)
+    assert "too many connections" in complaint
+    # Dagster's own way to a connection tries again and again, for seconds.
+    assert "Retrying failed database connection" not in caplog.text
+
+    backend.leave()
+    storage.store_event(entry("RUN_SUCCESS", run_id="before"))
+    ledger = ledger_beside(backend, patience=5)
+    assert set(ledger.states(["before", "one"])) == {"before", "one"}
+    assert len(storage.get_logs_for_run("one")) == 1
+    capture._forget()
+
+
+ON_A_FULL_DISK = """
+import resource, sys
+import dagster as dg
+from test_faults import two_ops
+
+with dg.DagsterInstance.get() as instance:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # What is written beyond that fails, as on a full disk; pipes and servers are no files.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    full = two_ops.execute_in_process(instance=instance)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    after = two_ops.execute_in_process(instance=instance)
+assert full.success and after.success
+"""
+
+
+def test_a_full_disk_where_the_ledger_is_costs_no_run_and_delivery_goes_on(
+    tmp_path: Path, receiver: Receiver, humble_url: str
+) -> None:
+    home = Deployment(tmp_path, _postgres(humble_url), {"PYTHONPATH": str(Path(__file__).parent)})
+    done = subprocess.run(
+        [sys.executable, "-c", ON_A_FULL_DISK],
+        env=home.variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "A local file serves as the ledger instead" in done.stderr
+    assert "could not be captured" in done.stderr
+    with home.instance() as instance:
+        scene = Scene(instance, receiver)
+        with scene.dispatcher() as dispatcher:
+            deliver_all(dispatcher, scene)
+        assert len(scene.run_ids()) == 2
+        assert scene.is_delivered(*scene.run_ids())
+        scene.assert_true()
+
+
+@pytest.fixture
+def humble_url(postgres_url: str) -> Iterator[str]:
+    """A database with all of Dagster's tables, for a user who may make no others."""
+    url = make_url(postgres_url).set(drivername="postgresql+psycopg2")
+    plain = {"postgres_url": url.render_as_string(hide_password=False)}
+    with TemporaryDirectory() as folder, configured(Path(folder), storage={"postgres": plain}):
+        pass
+    user = f"humble_{url.database}"
+    admin = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE ROLE {user} LOGIN"))
+        connection.execute(text("REVOKE CREATE ON SCHEMA public FROM PUBLIC"))
+        connection.execute(text(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {user}"))
+        connection.execute(text(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {user}"))
+    yield url.set(username=user).render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP OWNED BY {user}"))
+        connection.execute(text(f"DROP ROLE {user}"))
 
 
 # Events that come late, or never
