@@ -346,6 +346,9 @@ class Proposal:
     instances, run events, timeseries, and patches that add whatever the order."""
     run_id: str = ""
     """The run that it speaks of, for system metadata."""
+    is_vacant: bool = False
+    """It says that there is nothing. It is sent only to take back what was sent before: what
+    people entered in DataHub where we never said anything is theirs."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 import parity_extractor
 from parity_sides import Scenarios
+from upath import UPath
 
 SCENARIOS = Scenarios()
 
@@ -95,6 +96,33 @@ def graph_backed_asset(instance: dg.DagsterInstance) -> Sequence[str]:
     return _materialize(instance, built)
 
 
+class Folders(dg.UPathIOManager):
+    """Keeps nothing, and says where it would have: a file for each partition."""
+
+    def dump_to_path(self, context: dg.OutputContext, obj: Any, path: Any) -> None:
+        pass
+
+    def load_from_path(self, context: dg.InputContext, path: Any) -> Any:
+        return str(path)
+
+
+@SCENARIOS.add(options={"capture_input_output": True})
+def partitions_in_files(instance: dg.DagsterInstance) -> Sequence[str]:
+    days = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-01-05")
+
+    @dg.asset(partitions_def=days)
+    def stored() -> str:
+        return "kept"
+
+    @dg.asset(partitions_def=days)
+    def onwards(stored: str) -> str:
+        return stored
+
+    resources = {"io_manager": Folders(UPath("/data"))}
+    options: dict[str, Any] = {"partition_key": "2024-01-02", "resources": resources}
+    return _materialize(instance, stored, onwards, **options)
+
+
 @SCENARIOS.add()
 def external_asset_upstream(instance: dg.DagsterInstance) -> Sequence[str]:
     landed = dg.AssetSpec(
@@ -118,6 +146,40 @@ def observation(instance: dg.DagsterInstance) -> Sequence[str]:
 
 
 @SCENARIOS.add()
+def observed_source_asset(instance: dg.DagsterInstance) -> Sequence[str]:
+    @dg.observable_source_asset(description="Theirs.")
+    def outside() -> dg.DataVersion:
+        return dg.DataVersion("7")
+
+    @dg.asset(deps=[outside])
+    def inside() -> None: ...
+
+    looking = dg.define_asset_job("looking", selection=[outside])
+    definitions = dg.Definitions(assets=[outside, inside], jobs=[looking])
+    job = definitions.get_repository_def().get_job("looking")
+    observed = job.execute_in_process(instance=instance).run_id
+    return [observed, *_materialize(instance, inside, outside, selection=["inside"])]
+
+
+@SCENARIOS.add()
+def declared_datasets_of_assets(instance: dg.DagsterInstance) -> Sequence[str]:
+    declared = {side: [TABLE.replace("target", side)] for side in ("read", "made", "own")}
+
+    @dg.multi_asset(outs={"first": dg.AssetOut(metadata={"datahub.outputs": declared["made"]})})
+    def make_first() -> int:
+        return 1
+
+    @dg.asset(ins={"first": dg.AssetIn(metadata={"datahub.inputs": declared["read"]})})
+    def second(first: int) -> int:
+        return first
+
+    @dg.asset(metadata={"datahub.inputs": declared["read"], "datahub.outputs": declared["own"]})
+    def third(second: int) -> None: ...
+
+    return _materialize(instance, make_first, second, third)
+
+
+@SCENARIOS.add()
 def asset_check(instance: dg.DagsterInstance) -> Sequence[str]:
     @dg.asset
     def checked() -> None: ...
@@ -129,8 +191,10 @@ def asset_check(instance: dg.DagsterInstance) -> Sequence[str]:
     return _materialize(instance, checked, has_rows)
 
 
-def _stating(name: str, metadata: dict[str, Any], key: Sequence[str] = ()) -> dg.AssetsDefinition:
-    @dg.asset(key=[*key, name])
+def _stating(
+    name: str, metadata: dict[str, Any], key: Sequence[str] = (), deps: Sequence[str] = ()
+) -> dg.AssetsDefinition:
+    @dg.asset(key=[*key, name], deps=list(deps))
     def stating() -> dg.MaterializeResult[None]:
         return dg.MaterializeResult(metadata=metadata)
 
@@ -139,7 +203,8 @@ def _stating(name: str, metadata: dict[str, Any], key: Sequence[str] = ()) -> dg
 
 @SCENARIOS.add()
 def urn_in_metadata(instance: dg.DagsterInstance) -> Sequence[str]:
-    return _materialize(instance, _stating("stating", {"datahub_urn": TABLE}))
+    stating = _stating("stating", {"datahub_urn": TABLE}, deps=["raw"])
+    return _materialize(instance, raw, stating)
 
 
 @SCENARIOS.add()
@@ -192,6 +257,23 @@ def sql_of_several_statements(instance: dg.DagsterInstance) -> Sequence[str]:
 @SCENARIOS.add()
 def sql_select(instance: dg.DagsterInstance) -> Sequence[str]:
     return _materialize(instance, _querying("SELECT id FROM db.s.a"))
+
+
+MERGE = (
+    "MERGE INTO db.s.target t USING db.s.a a ON t.id = a.id"
+    " WHEN MATCHED THEN UPDATE SET name = a.name"
+    " WHEN NOT MATCHED THEN INSERT (id, name) VALUES (a.id, a.name)"
+)
+
+
+@SCENARIOS.add()
+def sql_merge(instance: dg.DagsterInstance) -> Sequence[str]:
+    return _materialize(instance, _querying(MERGE))
+
+
+@SCENARIOS.add()
+def sql_that_cannot_be_parsed(instance: dg.DagsterInstance) -> Sequence[str]:
+    return _materialize(instance, _querying(INSERT, "SELECT FROM WHERE ((", CTAS))
 
 
 @SCENARIOS.add(options={"enable_asset_query_metadata_parsing": False})

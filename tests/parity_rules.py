@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from parity_assets import TABLE
 from parity_compare import LINEAGE, PROPERTIES, RUN_EVENT, Difference
 from parity_ops import REVENUE
 from parity_sides import Told
@@ -15,6 +16,7 @@ from parity_sides import Told
 RELATIONSHIPS = "dataProcessInstanceRelationships"
 SIDES = {LINEAGE, "dataProcessInstanceInput", "dataProcessInstanceOutput"}
 EPHEMERAL = "__ephemeral_asset_job__"
+FILE = "urn:li:dataset:(urn:li:dataPlatform:file,"
 DAGSTER = "urn:li:dataset:(urn:li:dataPlatform:dagster,"
 JOBS = {"dataFlow", "dataJob"}
 TEXTS = ("datasetProperties.customProperties.", "dataFlowInfo.customProperties.")
@@ -141,6 +143,14 @@ def _(found: Difference, told: Told) -> object:
     return found.is_gain and (is_key or REVENUE in _urns(found.ours))
 
 
+@rule("What assets declare counts")
+def _(found: Difference, told: Told) -> object:
+    if told.scenario.name != "declared_datasets_of_assets":
+        return False
+    declared = {TABLE.replace("target", side) for side in ("read", "made", "own")}
+    return found.is_gain and declared & {found.urn, *_urns(found.ours)}
+
+
 @rule("A step works on assets, whatever their keys")
 def _(found: Difference, _: Told) -> object:
     assets = all("dataPlatform:dagster," in each for each in _urns(found.ours))
@@ -165,8 +175,18 @@ def _(found: Difference, told: Told) -> object:
     if told.scenario.name != "paths_of_io_managers":
         return False
     urns = [found.urn] if found.aspect == "datasetKey" else _urns(found.theirs, found.ours)
-    is_remote = [not each.startswith("urn:li:dataset:(urn:li:dataPlatform:file") for each in urns]
+    is_remote = [not each.startswith(FILE) for each in urns]
     return found.aspect in {*SIDES, "datasetKey"} and urns and all(is_remote)
+
+
+@rule("The partitions of an asset are one dataset")
+def _(found: Difference, told: Told) -> object:
+    if told.scenario.name != "partitions_in_files":
+        return False
+    if found.urn.startswith(FILE):
+        return found.aspect in {"datasetKey", "upstreamLineage"}
+    urns = _urns(found.theirs, found.ours)
+    return found.aspect in SIDES and urns and all(each.startswith(FILE) for each in urns)
 
 
 # --------------------------------------------------------------------------------------------- runs
@@ -228,7 +248,8 @@ def _(found: Difference, _: Told) -> object:
     aspects = {"operation", "datasetProfile", "schemaMetadata", "ownership"}
     is_fact = found.place.startswith("datasetProperties.customProperties.dagster/")
     is_new = found.aspect in aspects and found.path == ()
-    return found.urn.startswith(DAGSTER) and found.is_gain and (is_new or is_fact)
+    is_said = is_new or is_fact or found.place == "datasetProperties.description"
+    return found.urn.startswith(DAGSTER) and found.is_gain and is_said
 
 
 @rule("The lineage of an asset is that of its graph")
@@ -279,9 +300,10 @@ def _(found: Difference, told: Told) -> object:
 
 @rule("Every kind of SQL is read")
 def _(found: Difference, told: Told) -> object:
-    """Several statements, and a SELECT alone."""
+    """Several statements, those beside one that can't be parsed, and a SELECT alone."""
+    scripts = {"sql_of_several_statements", "sql_that_cannot_be_parsed", "sql_select"}
     is_new = found.aspect in {"upstreamLineage", "datasetKey"} and found.is_gain
-    return told.scenario.name in {"sql_of_several_statements", "sql_select"} and is_new
+    return told.scenario.name in scripts and is_new
 
 
 @rule("Lineage names its query")

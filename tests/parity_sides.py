@@ -24,9 +24,14 @@ from instances import configured
 from receiver import Json, Receiver
 
 from datahub_eventlog.config import Config, read
+from datahub_eventlog.definitions import decode
 from datahub_eventlog.dispatcher import Dispatcher, Opened, assemble
+from datahub_eventlog.dispatcher.context import context_of
+from datahub_eventlog.ledger import Facts, Ledger
 from datahub_eventlog.placement import ledger_of
 from datahub_eventlog.source import Source
+from datahub_eventlog.translate import Context
+from datahub_eventlog.values import RunLog
 
 State = dict[str, dict[str, Json]]
 """All aspects by urn and name; of a timeseries the list of its documents."""
@@ -77,6 +82,10 @@ class Told:
     plugin_errors: Sequence[str]
     problems: Sequence[tuple[str, str, str]]
     """Ours: urn or subject, aspect and reason."""
+    again: State
+    """Ours, after somebody who knows nothing of the first delivery has repeated it backwards."""
+    logs: Sequence[tuple[RunLog, Context]]
+    """What we translated."""
     unaccepted: int
     """Requests of ours that the receiver did not take as they were."""
 
@@ -91,30 +100,61 @@ def tell(scenario: Scenario, home: Path) -> Told:
     ):
         runs = scenario.execute(instance)
         errors = _tell_by_plugin(scenario, instance, runs, theirs)
-        problems = _tell_by_us(scenario, instance, ours)
+        config = our_config(ours.url, {**scenario.options, **scenario.ours})
+        captured = ledger_of(instance, patience=5)
+        problems = _tell_by_us(config, instance, captured)
+        state = ours.state()
+        _tell_by_us(config, instance, _forgetful(home, captured, runs))
         return Told(
-            scenario,
-            runs,
-            str(home),
-            theirs.state(),
-            ours.state(),
-            errors,
-            problems,
-            sum(not each.applied for each in ours.writes),
+            scenario=scenario,
+            runs=runs,
+            home=str(home),
+            theirs=theirs.state(),
+            ours=state,
+            plugin_errors=errors,
+            problems=problems,
+            again=ours.state(),
+            logs=_logs(config, instance, captured, runs),
+            unaccepted=sum(not each.applied for each in ours.writes),
         )
 
 
 def _tell_by_us(
-    scenario: Scenario, instance: dg.DagsterInstance, receiver: Receiver
+    config: Config, instance: dg.DagsterInstance, ledger: Ledger
 ) -> list[tuple[str, str, str]]:
-    config = our_config(receiver.url, {**scenario.options, **scenario.ours})
-    ledger = ledger_of(instance, patience=5)
     with assemble(Opened(instance, ledger), config) as parts:
         dispatcher = Dispatcher(config, parts)
         while dispatcher.run_once():
             pass
     assert set(_states(ledger.status().runs)) <= {"delivered"}
     return sorted((each.urn, each.aspect, each.reason) for each in ledger.status().rejected)
+
+
+def _forgetful(home: Path, captured: Ledger, runs: Sequence[str]) -> Ledger:
+    """A ledger with the same runs, the last one first, and no word of what was sent."""
+    ledger = Ledger.in_file(str(home / "again.db"), patience=5)
+    ledger.migrate()
+    for run_id in reversed(runs):
+        name = captured.definitions_of(run_id)
+        stored = None if name is None else captured.facts(name)
+        known = None if name is None or stored is None else Facts(name, stored)
+        ledger.touch(run_id, definitions=known)
+    return ledger
+
+
+def _logs(
+    config: Config, instance: dg.DagsterInstance, captured: Ledger, runs: Sequence[str]
+) -> list[tuple[RunLog, Context]]:
+    found = []
+    with assemble(Opened(instance, captured), config) as parts:
+        for run_id in runs:
+            name = captured.definitions_of(run_id)
+            stored = None if name is None else captured.facts(name)
+            run = parts.source.run(run_id)
+            assert run is not None
+            log = parts.source.log(run, None if stored is None else decode(stored))
+            found.append((log, context_of(log, config, parts)[0]))
+    return found
 
 
 def our_config(url: str, options: Mapping[str, Any]) -> Config:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -8,14 +9,19 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from datahub.metadata.schema_classes import MetadataChangeProposalClass
+from datahub.metadata.urns import DatasetUrn
+from deployment import Deployment, sqlite_yaml
+from logs import RUN_ID, asset_facts, facts, log
 
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher.translation import ForExtractor
 from datahub_eventlog.errors import ConfigurationError
-from datahub_eventlog.extractor import Extractor
+from datahub_eventlog.extractor import DagsterGenerator, Extractor
 from datahub_eventlog.source import Source
 from datahub_eventlog.values import Change
 
+LOG = log()
 TABLE = "urn:li:dataset:(urn:li:dataPlatform:snowflake,db.s.t,PROD)"
 SOURCE = "urn:li:dataset:(urn:li:dataPlatform:snowflake,db.s.u,PROD)"
 
@@ -94,15 +100,18 @@ def _extractor(extractor: str | None = None, converter: str | None = None) -> Ex
 def test_the_plugins_documented_extractor_works_after_changing_its_import(
     users_module: str, context: Callable[[], dg.RunStatusSensorContext]
 ) -> None:
-    found = _extractor(f"{users_module}:extract").lineages(context, None, 7.0, "r")
+    found = _extractor(f"{users_module}:extract").lineages(context, None, 7.0, LOG)
 
     asset = "urn:li:dataset:(urn:li:dataPlatform:dagster,orders,PROD)"
     assert found.problems == ()
     assert found.lineages == {"orders": (frozenset({SOURCE}), frozenset({asset}))}
     emitted = {(each.urn, each.aspect): each for each in found.proposals}
     properties = emitted[asset, "datasetProperties"]
-    assert json.loads(properties.body)["name"] == "orders"
-    assert (properties.time, properties.run_id) == (7.0, "r")
+    assert properties.change is Change.PATCH
+    said = {each["path"]: each["value"] for each in json.loads(properties.body)}
+    assert said["/name"] == "orders"
+    assert "3" in said["/customProperties/rows"]
+    assert (properties.time, properties.run_id) == (7.0, RUN_ID)
     assert emitted[TABLE, "upstreamLineage"].change is Change.PATCH
     assert (SOURCE, "datasetKey") in emitted
 
@@ -124,7 +133,7 @@ def test_a_raising_extractor_costs_only_its_own_facts(
 ) -> None:
     extractor = _extractor(f"{users_module}:raising")
     for _ in range(2):
-        found = extractor.lineages(context, None, 0.0, "r")
+        found = extractor.lineages(context, None, 0.0, LOG)
         assert found.lineages == {}
         assert "RuntimeError: no lineage today" in found.problems[0].reason
 
@@ -135,10 +144,10 @@ def test_an_endless_extractor_is_off_after_its_deadline(
     config = Config(asset_lineage_extractor=f"{users_module}:endless")
     extractor = Extractor(config, ForExtractor(config), deadline=timedelta(seconds=0.2))
 
-    found = extractor.lineages(context, None, 0.0, "r")
+    found = extractor.lineages(context, None, 0.0, LOG)
     assert "did not return within 0.2 s" in found.problems[0].reason
     assert "off in this process" in found.problems[0].reason
-    assert extractor.lineages(context, None, 0.0, "r").problems != ()
+    assert extractor.lineages(context, None, 0.0, LOG).problems != ()
 
 
 @pytest.mark.parametrize(
@@ -164,3 +173,61 @@ def test_an_endless_converter_is_off_after_its_deadline(users_module: str) -> No
     found = extractor.platform_urns([("a",), ("b",)])
     assert found.platform_urns == {}
     assert [each.urn for each in found.problems] == ["a", "b"]
+
+
+def test_an_extractor_is_answered_as_the_translation_answers_itself() -> None:
+    config = Config(platform_instance_map={"snowflake": "main"}, convert_urns_to_lowercase=True)
+    known = log(definitions=facts(asset_facts("a/orders", group="landing")))
+    translation = ForExtractor(config).of(known, ("/home/dagster/storage",))
+
+    def ask(path: str) -> DatasetUrn | None:
+        return generator.metadata_resolver(dg.MetadataValue.path(path))
+
+    emitted: list[MetadataChangeProposalClass] = []
+    generator = DagsterGenerator(config, emitted.append, None, translation)
+    assert str(ask("s3a://bucket/a")) == SOURCE.replace("snowflake,db.s.u", "s3,bucket/a")
+    assert ask("/home/dagster/storage/orders") is None
+    assert ask(f"s3://bucket/{RUN_ID}/orders") is None
+    assert generator.metadata_resolver(dg.MetadataValue.text("/data/a")) is None
+    key = ["prod", "snowflake", "DB", "S", "T"]
+    table = generator.asset_keys_to_dataset_urn_converter(key)
+    assert str(table) == TABLE.replace("db.s.t", "main.db.s.t")
+    assert generator.asset_keys_to_dataset_urn_converter(["team", "shop", "db"]) is None
+    generator.emit_asset(None, ["a", "orders"], None, None)
+    (path,) = (each.aspect for each in emitted if each.aspectName == "browsePathsV2")
+    assert path is not None
+    assert [each["id"] for each in json.loads(path.value)["path"]] == ["landing", "a"]
+
+
+def test_a_key_names_nothing_to_an_extractor_if_it_is_not_to() -> None:
+    config = Config(capture_dataset_from_asset_key=False)
+    generator = DagsterGenerator(config, print, None, ForExtractor(config))
+    assert generator.asset_keys_to_dataset_urn_converter(["prod", "snowflake", "t"]) is None
+
+
+def test_check_imports_the_functions_and_names_what_is_wrong_with_them(
+    tmp_path: Path, users_module: str
+) -> None:
+    def checked(**functions: str) -> tuple[int, str]:
+        target = {"datahub_file_config": {"path": str(tmp_path / "files")}}
+        deployment.write(sqlite_yaml({**target, **functions}))
+        done = deployment.cli("check", check=False)
+        return done.returncode, done.stdout
+
+    path = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    deployment = Deployment(tmp_path / "home", sqlite_yaml({}), path)
+    extract, convert = f"{users_module}:extract", f"{users_module}:convert"
+
+    code, said = checked(
+        asset_lineage_extractor=extract, asset_keys_to_dataset_urn_converter=convert
+    )
+    assert (code, said.count("FAILED")) == (0, 0)
+    assert extract in said
+    assert convert in said
+    code, said = checked(asset_lineage_extractor=f"{users_module}:wrong")
+    assert code == 1
+    assert "asset_lineage_extractor" in said
+    assert "wrong(context) can't be called with 3 arguments" in said
+    code, said = checked(asset_keys_to_dataset_urn_converter="not_there_at_all:f")
+    assert code == 1
+    assert "asset_keys_to_dataset_urn_converter: not_there_at_all:f can't be imported" in said

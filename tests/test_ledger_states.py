@@ -94,6 +94,39 @@ def test_state_that_nobody_confirmed_is_sent_again(ledger: Ledger) -> None:
     assert send(ledger, "two", schema(2)) == [True]
 
 
+def nothing(time: float) -> Claim:
+    return Claim("urn:li:dataset:a", "schemaMetadata", time, "nothing", is_vacant=True)
+
+
+def test_nothing_is_sent_only_over_something(ledger: Ledger, clock: Clock) -> None:
+    assert send(ledger, "one", nothing(1)) == [False]
+    assert send(ledger, "two", schema(2)) == [True]
+    assert send(ledger, "three", nothing(3)) == [True]
+    clock.advance(2 * DAY.total_seconds())
+    assert send(ledger, "four", nothing(4)) == [False]
+
+
+def test_nothing_that_was_not_sent_keeps_older_content_away(ledger: Ledger) -> None:
+    assert send(ledger, "new", nothing(2)) == [False]
+    assert send(ledger, "old", schema(1)) == [False]
+
+
+def test_nothing_that_nobody_confirmed_is_sent_again(ledger: Ledger) -> None:
+    send(ledger, "one", schema(1))
+    assert claim(ledger, "two", nothing(2)) == [True]
+    assert claim(ledger, "three", nothing(3)) == [True]
+
+
+def test_nothing_is_sent_if_something_older_may_have_come_after_it(ledger: Ledger) -> None:
+    ledger.touch("old")
+    old = lease_of(ledger, "old")
+    ledger.claim(old, MINUTE, [schema(1)], resend_after=DAY)
+    assert send(ledger, "new", nothing(2)) == [True]
+    ledger.confirm(old, [schema(1)])
+    assert due(ledger) == ["new"]
+    assert send(ledger, "new", nothing(2)) == [True]
+
+
 def test_slots_and_urns_do_not_touch_each_other(ledger: Ledger) -> None:
     send(ledger, "one", Claim("urn", "b", 9, "x"))
     others = (Claim("urn", "a", 1, "x"), Claim("urn\nb", "", 1, "x"), Claim("other", "b", 1, "x"))

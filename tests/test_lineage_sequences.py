@@ -7,6 +7,7 @@ import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,12 +15,18 @@ from typing import Any, TypeAlias
 import dagster as dg
 import pytest
 from catalog import unordered
+from datahub.metadata.schema_classes import UpstreamClass
+from datahub.specific.datajob import DataJobPatchBuilder
+from datahub.specific.dataset import DatasetPatchBuilder
 from deployment import sqlite_yaml
 from instances import configured
 from redelivery import DataHub
 
-from datahub_eventlog.config import Config
+from datahub_eventlog.config import Config, RestTarget
+from datahub_eventlog.sinks import connect
 from datahub_eventlog.source import Source
+from datahub_eventlog.translate.aspects import additions, patches
+from datahub_eventlog.values import Proposal
 
 Lineage: TypeAlias = Mapping[str, Mapping[str, Sequence[str]]]
 """By the names of ops and datasets: what they read, write and come from."""
@@ -29,6 +36,18 @@ IN_PROCESS: dict[str, Any] = {"execution": {"config": {"in_process": {}}}}
 
 class Lineages(DataHub):
     """DataHub, and what lineage it has."""
+
+    def emit(self, *proposals: Proposal) -> None:
+        """Tell DataHub what is not Dagster's."""
+        sink = connect(RestTarget(self.receiver.url))
+        assert not sink.emit(proposals)
+        sink.close()
+
+    def tags_and_owners(self, urn: str) -> set[str]:
+        """The urns of both."""
+        tags = (self.receiver.aspect(urn, "globalTags") or {}).get("tags", ())
+        owners = (self.receiver.aspect(urn, "ownership") or {}).get("owners", ())
+        return {each["tag"] for each in tags} | {each["owner"] for each in owners}
 
     def lineage(self) -> Lineage:
         """What is not empty of it."""
@@ -298,6 +317,130 @@ def test_connected_ops_stay_connected_whatever_fails(history: History) -> None:
             datahub.deliver(run_id)
         after = {name: each.get("after") for name, each in datahub.lineage().items()}
     assert after == {"first": None, "second": ["first"], "third": ["second"]}
+
+
+# ------------------------------------------------------------------------------------------ by hand
+
+ROOT = "urn:li:dataset:(urn:li:dataPlatform:dagster,root,PROD)"
+QUIET = "urn:li:dataJob:(urn:li:dataFlow:(dagster,prod/alone,PROD),prod/quiet)"
+
+
+def _root(*deps: str) -> Callable[[dg.DagsterInstance], str]:
+    @dg.asset(deps=list(deps))
+    def root() -> None: ...
+
+    return lambda instance: dg.materialize([root], instance=instance).run_id
+
+
+def _quiet(*writes: str) -> Callable[[dg.DagsterInstance], str]:
+    """A job whose op writes nothing but what it declares."""
+
+    @dg.op(out=dg.Out(dg.Nothing, metadata={"datahub.outputs": [_table(each) for each in writes]}))
+    def quiet() -> None: ...
+
+    @dg.job(name="alone")
+    def alone() -> None:
+        quiet()
+
+    return _run(alone)
+
+
+def _drawn(urn: str) -> Proposal:
+    """A person's edge in DataHub."""
+    if urn == QUIET:
+        builder: Any = DataJobPatchBuilder(urn)
+        builder.add_output_dataset(_table("drawn"))
+    else:
+        builder = DatasetPatchBuilder(urn)
+        builder.add_upstream_lineage(UpstreamClass(_table("drawn"), "TRANSFORMED"))
+    (proposal,) = patches(builder)
+    assert isinstance(proposal, Proposal)
+    return proposal
+
+
+@pytest.mark.parametrize(
+    ("urn", "side", "empty", "full"),
+    [(ROOT, "from", _root(), _root("raw")), (QUIET, "writes", _quiet(), _quiet("raw"))],
+    ids=["asset", "op"],
+)
+def test_lineage_drawn_by_hand_stays_where_dagster_says_nothing_and_said_nothing(
+    tmp_path: Path,
+    urn: str,
+    side: str,
+    empty: Callable[[dg.DagsterInstance], str],
+    full: Callable[[dg.DagsterInstance], str],
+) -> None:
+    home, ledger, name = tmp_path / "home", tmp_path / "ledger", _name(urn)
+    home.mkdir()
+    with configured(home, **sqlite_yaml({"dispatch": "off"})) as instance:
+        runs = [each(instance) for each in (empty, empty, full, empty, empty)]
+        with Lineages(instance, ledger, Config(resend_after=timedelta(0))) as datahub:
+
+            def after(run_id: str) -> Sequence[str]:
+                datahub.deliver(run_id)
+                return datahub.lineage().get(name, {}).get(side, [])
+
+            assert after(runs[0]) == []
+            datahub.emit(_drawn(urn))
+            assert after(runs[1]) == ["drawn"]
+            assert "raw" in after(runs[2])
+            assert after(runs[3]) == []
+            datahub.emit(_drawn(urn))
+            assert after(runs[4]) == ["drawn"]
+
+
+def test_what_an_extractor_emits_is_beside_what_the_run_says_and_changes_with_it(
+    tmp_path: Path,
+) -> None:
+    def execute(instance: dg.DagsterInstance, rows: str, *deps: str) -> str:
+        @dg.asset(deps=list(deps), metadata={"fact": "known"})
+        def root() -> None: ...
+
+        return dg.materialize([root], instance=instance, tags={"rows": rows}).run_id
+
+    home, ledger = tmp_path / "home", tmp_path / "ledger"
+    home.mkdir()
+    config = Config(asset_lineage_extractor="parity_extractor:by_tags")
+    with configured(home, **sqlite_yaml({"dispatch": "off"})) as instance:
+        runs = {
+            execute(instance, "3"): ("3", ["shop.public.orders"]),
+            execute(instance, "4"): ("4", ["shop.public.orders"]),
+            execute(instance, "3"): ("3", ["shop.public.orders"]),
+            execute(instance, "3", "raw"): ("3", ["raw", "shop.public.orders"]),
+            execute(instance, "3", "raw"): ("3", ["raw", "shop.public.orders"]),
+        }
+        with Lineages(instance, ledger, config) as datahub:
+            for run_id, expected in runs.items():
+                datahub.deliver(run_id)
+                aspect: Any = datahub.receiver.aspect(ROOT, "datasetProperties")
+                said = aspect["customProperties"]
+                found = said["rows"], datahub.lineage()["root"]["from"]
+                assert (found, said["fact"]) == (expected, "known")
+
+
+def test_tags_and_owners_that_people_set_stay_beside_those_of_dagster(tmp_path: Path) -> None:
+    @dg.asset(tags={"tier": "1"}, owners=["team:shop"])
+    def root() -> None: ...
+
+    home, ledger = tmp_path / "home", tmp_path / "ledger"
+    home.mkdir()
+    again = Config(resend_after=timedelta(0))
+    with configured(home, **sqlite_yaml({"dispatch": "off"})) as instance:
+        runs = [dg.materialize([root], instance=instance).run_id for _ in range(2)]
+        runs += [_quiet()(instance) for _ in range(2)]
+        with Lineages(instance, ledger, again) as datahub:
+            datahub.deliver(runs[0])
+            datahub.deliver(runs[2])
+            before = {urn: datahub.tags_and_owners(urn) for urn in (ROOT, QUIET)}
+            for urn in (ROOT, QUIET):
+                said = additions(urn, tags=["mine"], owners=["me"])
+                datahub.emit(*(each for each in said if isinstance(each, Proposal)))
+            datahub.deliver(runs[1])
+            datahub.deliver(runs[3])
+            after = {urn: datahub.tags_and_owners(urn) for urn in (ROOT, QUIET)}
+    assert before[ROOT] >= {"urn:li:tag:tier:1", "urn:li:corpGroup:shop"}
+    mine = {"urn:li:tag:mine", "urn:li:corpuser:me"}
+    assert after == {urn: each | mine for urn, each in before.items()}
 
 
 # ------------------------------------------------------------------------------------------ retries

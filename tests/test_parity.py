@@ -7,9 +7,12 @@ where the plugin gives up, our golden file stands alone.
 from __future__ import annotations
 
 import functools
+import random
 import re
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,9 +22,13 @@ pytest.importorskip("datahub_dagster_plugin", reason="the sensor plugin is not i
 
 import parity_assets
 import parity_ops
+from catalog import Catalog, unordered
 from parity_compare import differences, frozen
 from parity_rules import RULES, rules_for
 from parity_sides import State, Told, tell
+
+from datahub_eventlog.translate import translate
+from datahub_eventlog.values import RunLog
 
 SCENARIOS = {each.name: each for each in (*parity_ops.SCENARIOS, *parity_assets.SCENARIOS)}
 COMPARED = [name for name, each in SCENARIOS.items() if each.crash is None]
@@ -86,6 +93,32 @@ def test_what_we_deliver_is_the_golden_file(name: str, request: pytest.FixtureRe
     if request.config.getoption("update_golden_files"):
         file.write_text(found)
     assert found == file.read_text()
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_delivering_everything_again_changes_nothing(name: str) -> None:
+    told = _told(name)
+
+    assert unordered(told.again) == unordered(told.ours)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_wherever_a_run_is_cut_it_ends_the_same(name: str) -> None:
+    for log, context in _told(name).logs:
+        whole = Catalog().deliver(translate(log, context))
+        shown = Catalog()
+        for part in _cuts(log, random.Random(name)):
+            shown.deliver(translate(part, context))
+        assert unordered(shown.state) == unordered(whole.state)
+        assert unordered(shown.series) == unordered(whole.series)
+
+
+def _cuts(log: RunLog, dice: random.Random) -> Iterator[RunLog]:
+    """The log as it was at some moments, and in the end."""
+    running = replace(log.run, status="STARTED")
+    for end in sorted(dice.sample(range(len(log.events)), min(5, len(log.events)))):
+        yield replace(log, run=running, events=log.events[:end])
+    yield log
 
 
 def test_there_is_no_golden_file_without_a_scenario() -> None:

@@ -22,6 +22,7 @@ from logs import (
     log,
     materialized,
     op,
+    path_of,
     prefixes,
     ran,
     run,
@@ -300,6 +301,38 @@ def test_an_asset_takes_what_its_definition_depends_on() -> None:
     assert of_job(catalog, "sales") == ([EXTERNAL, ORDERS], [SALES])
     unknown = delivered(of_assets(*made, definitions=None))
     assert of_job(unknown, "sales") == ([ORDERS, C], [SALES])
+
+
+def test_a_dependency_that_the_pattern_denies_is_no_input() -> None:
+    made = succeeded(*ran("orders", materialized("orders")), *ran("sales", materialized("sales")))
+    whole = of_assets(*made, definitions=DEPS)
+    catalog = delivered(whole, asset_pattern=Pattern(deny=("orders",)))
+    assert of_job(catalog, "orders") == ([], [])
+    assert of_job(catalog, "sales") == ([EXTERNAL], [SALES])
+
+
+def test_the_partitions_of_an_asset_lie_in_the_dataset_that_the_asset_is() -> None:
+    day, name = "2024-01-02", {"path": path_of("s3://b/a/2024-01-02")}
+    made = materialized("orders", metadata=name, partition=day)
+    whole = of_assets(
+        *succeeded(
+            *ran("orders", wrote("s3://b/a/2024-01-02"), made),
+            *ran("sales", loaded("s3://b/a/2024-01-01.parquet"), materialized("sales")),
+        ),
+        definitions=DEPS,
+        run=run(tags={"dagster/partition": day}),
+    )
+    catalog = delivered(whole)
+    assert of_job(catalog, "orders") == ([], [ORDERS, A])
+    assert of_job(catalog, "sales") == ([EXTERNAL, ORDERS, A], [SALES])
+    assert catalog.of(ORDERS, "siblings")["siblings"] == [A]
+
+
+def test_the_path_of_an_op_that_makes_no_asset_is_a_dataset_as_it_is() -> None:
+    whole = a_then_b(
+        *succeeded(*ran("load", wrote("s3://b/a/mon"))), run=run(tags={"dagster/partition": "mon"})
+    )
+    assert of_job(delivered(whole), "load") == ([], [A.replace("b/a", "b/a/mon")])
 
 
 def test_a_run_of_one_asset_alone_knows_all_of_it() -> None:

@@ -274,6 +274,8 @@ def test_scratch_space_of_dagster_is_no_table() -> None:
         ("s3://b/orders/eu/2024-01-01", "eu|2024-01-01", "b/orders"),
         ("s3://b/orders", "2024-01-01", "b/orders"),
         ("s3://b/orders/2024-01-01", None, "b/orders/2024-01-01"),
+        ("s3://b/orders/2023-12-31.csv", "2024-01-01", "b/orders"),
+        ("s3://b/orders/tue", "mon", "b/orders/tue"),
     ],
 )
 def test_the_partitions_of_an_asset_lie_in_one_dataset(

@@ -29,12 +29,14 @@ def context_of(log: RunLog, config: Config, parts: Parts) -> tuple[Context, Extr
     """The context of that run, and what the user's functions said of it."""
     converted = parts.extractor.platform_urns(asset_keys(log))
     extracted = Extraction()
+    scratch = parts.source.scratch()
     if log.run.run_id and has_ended(log):
         extracted = parts.extractor.lineages(
             lambda: parts.source.sensor_context(log.run.run_id),
             parts.graph,
             _end(log),
-            log.run.run_id,
+            log,
+            scratch,
         )
     context = Context(
         config=config,
@@ -42,7 +44,7 @@ def context_of(log: RunLog, config: Config, parts: Parts) -> tuple[Context, Extr
         deployment=os.environ.get("DAGSTER_CLOUD_DEPLOYMENT_NAME"),
         platform_urns=converted.platform_urns,
         lineages=extracted.lineages,
-        scratch=parts.source.scratch(),
+        scratch=scratch,
         schema_resolver=parts.tables.resolver if parts.tables else None,
     )
     problems = converted.problems + extracted.problems

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 from datahub_eventlog.ledger import Claim, Lease, Ledger
 from datahub_eventlog.sinks import Sink
@@ -16,7 +18,7 @@ from datahub_eventlog.values import Change, Problem, Proposal
 BATCH = 200
 """Proposals a request, as many as the client sends at once (see datahub's rest_emitter)."""
 
-ADDED_TO = frozenset({"dataJobInputOutput", "upstreamLineage"})
+ADDED_TO = frozenset({"dataJobInputOutput", "datasetProperties", "upstreamLineage"})
 """The states that patches with a time add to."""
 
 
@@ -25,7 +27,23 @@ logger = logging.getLogger("dagster.datahub_eventlog")
 
 def digest(proposal: Proposal) -> str:
     """The hash of everything that is sent."""
-    text = f"{proposal.change.value}\0{proposal.body}"
+    return _hash(f"{proposal.change.value}\0{proposal.body}")
+
+
+def slot(proposal: Proposal) -> str:
+    """What a proposal takes the place of: an aspect, or of a patch the paths that it sets."""
+    if proposal.change is Change.UPSERT:
+        return proposal.aspect
+    return f"{proposal.aspect}#{_hash(json.dumps(_places(json.loads(proposal.body))))}"
+
+
+def _places(patch: Any) -> list[tuple[str, str]]:
+    """What a patch changes, in either of the forms that DataHub knows; a user can send both."""
+    changes = patch.get("patch", ()) if isinstance(patch, dict) else patch
+    return [(each["op"], each["path"]) for each in changes]
+
+
+def _hash(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -33,18 +51,23 @@ def claim_of(proposal: Proposal) -> Claim | None:
     """The claim under which a state is sent, or None for what is always sent.
 
     A patch adds to what is there, whoever sent it: it has a slot of its own, so that it is not
-    repeated for nothing and never gives way to another patch. One with a time adds to the state
-    of that moment, and so gives way to a newer state.
+    repeated for nothing and gives way only to a patch of the same places. One with a time adds
+    to the state of that moment, and so gives way to a newer state.
     """
     content = digest(proposal)
     if proposal.change is Change.PATCH:
-        slot = f"{proposal.aspect}#{content}"
         base = None if proposal.time is None else proposal.aspect
-        return Claim(proposal.urn, slot, proposal.time or 0.0, content, base)
+        return Claim(proposal.urn, slot(proposal), proposal.time or 0.0, content, base)
     if proposal.time is None:
         return None
-    is_added_to = proposal.aspect in ADDED_TO
-    return Claim(proposal.urn, proposal.aspect, proposal.time, content, takes_additions=is_added_to)
+    return Claim(
+        proposal.urn,
+        proposal.aspect,
+        proposal.time,
+        content,
+        takes_additions=proposal.aspect in ADDED_TO,
+        is_vacant=proposal.is_vacant,
+    )
 
 
 @dataclass

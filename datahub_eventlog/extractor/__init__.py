@@ -25,7 +25,7 @@ from datahub_eventlog.extractor.generator import (
     Translation,
     collecting_graph,
 )
-from datahub_eventlog.values import AssetKey, Change, Problem, Proposal
+from datahub_eventlog.values import AssetKey, Change, Problem, Proposal, RunLog
 
 if TYPE_CHECKING:
     from dagster import RunStatusSensorContext
@@ -94,18 +94,21 @@ class Extractor:
         context: Callable[[], RunStatusSensorContext],
         graph: DataHubGraph | None,
         time: float,
-        run_id: str,
+        log: RunLog,
+        scratch: tuple[str, ...] = (),
     ) -> Extraction:
         """What the extractor says of the run's steps, and what it emitted itself.
 
         `time` is the run's end: what the extractor emits is the state of that moment.
+        `scratch` are the directories that are Dagster's own storage.
         """
         name = "asset_lineage_extractor"
         if self._extract is None:
             return Extraction()
+        run_id = log.run.run_id
         collected: list[MetadataChangeProposalClass] = []
         generator = DagsterGenerator(
-            self._config, collected.append, self._convert, self._translation
+            self._config, collected.append, self._convert, self._translation.of(log, scratch)
         )
         try:
             said = self._within_deadline(
@@ -153,13 +156,12 @@ def _lineage(said: Any) -> tuple[frozenset[str], frozenset[str]]:
 def _proposal(mcp: MetadataChangeProposalClass, time: float, run_id: str) -> Proposal:
     aspect = mcp.aspect
     body = json.loads(aspect.value) if aspect else {}
-    is_patch = str(mcp.changeType) == "PATCH"
     return Proposal(
         urn=str(mcp.entityUrn),
         entity_type=mcp.entityType,
         aspect=str(mcp.aspectName),
         body=json.dumps(body, sort_keys=True, separators=(",", ":")),
-        change=Change.PATCH if is_patch else Change.UPSERT,
-        time=None if is_patch else time,
+        change=Change.PATCH if str(mcp.changeType) == "PATCH" else Change.UPSERT,
+        time=time,
         run_id=run_id,
     )

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
-from datahub_eventlog.config import FABRICS, Config
+from datahub_eventlog.config import Config
+from datahub_eventlog.values import RunLog
 
 if TYPE_CHECKING:
     from dagster import PathMetadataValue, TableSchemaMetadataValue
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from datahub.ingestion.graph.client import DataHubGraph
     from datahub.metadata.schema_classes import MetadataChangeProposalClass, _Aspect
     from datahub.metadata.urns import DatasetUrn
+    from datahub.specific.dataset import DatasetPatchBuilder
 
 PLATFORM = "dagster"
 Collect: TypeAlias = "Callable[[MetadataChangeProposalClass], None]"
@@ -22,6 +24,18 @@ logger = logging.getLogger("dagster.datahub_eventlog")
 
 class Translation(Protocol):
     """The parts of the translation that an extractor may ask for."""
+
+    def of(self, log: RunLog, scratch: tuple[str, ...]) -> Translation:
+        """The same for that run: what is known of it decides some of the answers."""
+        ...
+
+    def dataset_of_key(self, key: Sequence[str]) -> str | None:
+        """The urn of the platform dataset that a long key names."""
+        ...
+
+    def browse_path(self, key: Sequence[str]) -> _Aspect:
+        """Where that asset is found."""
+        ...
 
     def dataset_of_path(self, path: str) -> str | None:
         """The urn of the dataset at that path or URL, if it is one."""
@@ -67,10 +81,8 @@ class DagsterGenerator:
 
         if self._convert is not None:
             return self._convert(asset_key)
-        if len(asset_key) >= 3 and asset_key[0].upper() in FABRICS:  # noqa: PLR2004
-            env, platform, *rest = asset_key
-            return DatasetUrn(platform=platform, env=env.upper(), name=".".join(rest))
-        return None
+        found = self._translation.dataset_of_key(asset_key)
+        return DatasetUrn.from_string(found) if found else None
 
     def path_metadata_resolver(self, value: PathMetadataValue) -> DatasetUrn | None:
         """The dataset of a path or URL."""
@@ -103,7 +115,8 @@ class DagsterGenerator:
         `graph` is not used: what is emitted goes out with the run's own proposals.
         """
         urn = self.dataset_urn_from_asset(asset_key)
-        for aspect in self._aspects(urn, asset_key, description, properties, schema):
+        self._add_properties(str(urn), asset_key[-1], description, properties or {})
+        for aspect in self._aspects(urn, asset_key, schema):
             self._upsert(str(urn), aspect)
         for downstream in sorted(downstreams or ()):
             if materialize_dependencies:
@@ -114,30 +127,27 @@ class DagsterGenerator:
             self._add_upstream(str(urn), upstream)
         return urn
 
-    def _aspects(
-        self,
-        urn: DatasetUrn,
-        asset_key: Sequence[str],
-        description: str | None,
-        properties: Mapping[str, str] | None,
-        schema: TableSchemaMetadataValue | None,
-    ) -> Iterator[_Aspect]:
-        from datahub.metadata.schema_classes import (
-            BrowsePathEntryClass,
-            BrowsePathsV2Class,
-            DatasetPropertiesClass,
-            StatusClass,
-            SubTypesClass,
-        )
+    def _add_properties(
+        self, urn: str, name: str, description: str | None, properties: Mapping[str, str]
+    ) -> None:
+        """Beside what the run and its definitions say of the asset."""
+        from datahub.specific.dataset import DatasetPatchBuilder
 
-        yield DatasetPropertiesClass(
-            name=asset_key[-1],
-            description=description,
-            customProperties={key: str(value) for key, value in (properties or {}).items()},
-        )
+        patch = DatasetPatchBuilder(urn).set_display_name(name)
+        if description is not None:
+            patch.set_description(description)
+        for key, value in sorted(properties.items()):
+            patch.add_custom_property(key, str(value))
+        self._patch(patch)
+
+    def _aspects(
+        self, urn: DatasetUrn, asset_key: Sequence[str], schema: TableSchemaMetadataValue | None
+    ) -> Iterator[_Aspect]:
+        from datahub.metadata.schema_classes import StatusClass, SubTypesClass
+
         yield StatusClass(removed=False)
         yield SubTypesClass(typeNames=["Asset"])
-        yield BrowsePathsV2Class(path=[BrowsePathEntryClass(part) for part in asset_key[:-1]])
+        yield self._translation.browse_path(asset_key)
         if self.config.platform_instance:
             yield _instance(self.config.platform_instance)
         if schema is not None:
@@ -161,6 +171,9 @@ class DagsterGenerator:
         patch.add_upstream_lineage(
             UpstreamClass(dataset=upstream, type=DatasetLineageTypeClass.TRANSFORMED)
         )
+        self._patch(patch)
+
+    def _patch(self, patch: DatasetPatchBuilder) -> None:
         for proposal in patch.build():
             self._collect(proposal)
 

@@ -57,6 +57,7 @@ def claim(
         if _must_be_sent(known.get(digest), each, lease, resend_after)
         or _was_replaced(known.get(digest), _base(each, known))
     }
+    sends |= {digest for digest, each in wins.items() if each.base_digest in sends}
     kept = {digest: _kept(known.get(digest)) for digest in wins.keys() - sends}
     sends &= _taken(connection, now, lease, wins, kept)
     return [each.digest in sends and newest[each.digest] is each for each in claims]
@@ -73,13 +74,16 @@ def confirm(connection: Connection, now: Instant, lease: Lease, claims: Sequence
 
 
 def additions(connection: Connection, lease: Lease, claims: Iterable[Claim]) -> dict[str, str]:
-    """By digest, the runs that added to these states what is newer, and may be replaced now."""
+    """By digest, the other runs that added to these states what is newer, and may be replaced.
+
+    What the lease's own run adds is sent after them.
+    """
     ours = {each.digest: each for each in claims if each.takes_additions}
     found: dict[str, str] = {}
     for chunk in _chunks(list(ours)):
         statement = select(s.digest, s.base, s.time, s.run_id).where(s.base.in_(chunk))
         for row in connection.execute(statement):
-            if not _is_newest(ours[row.base], lease, row):
+            if row.run_id != lease.run_id and not _is_newest(ours[row.base], lease, row):
                 found[row.digest] = row.run_id
     return found
 
@@ -118,10 +122,10 @@ def _base(claim: Claim, known: Mapping[str, Row[Any]]) -> Row[Any] | None:
 
 
 def _was_replaced(row: Row[Any] | None, base: Row[Any] | None) -> bool:
-    """Whether what was added was sent before what it adds to."""
-    if row is None or base is None or base.sent is None or row.sent is None:
+    """Whether what was added was sent before what it adds to, or that is on its way."""
+    if row is None or base is None or row.sent is None:
         return False
-    return bool(base.sent >= row.sent)
+    return bool(base.sent is None or base.sent >= row.sent)
 
 
 def _must_be_sent(

@@ -48,9 +48,15 @@ def prepared(aspect: Aspect) -> Prepared:
     return Prepared(aspect.get_aspect_name(), _text(pre_json_transform(aspect.to_obj())))
 
 
-def state(urn: str, aspect: Aspect, time: float, run_id: str = "") -> Proposal | Problem:
-    """An aspect that says how something is since `time`, the time of the event that says so."""
-    return _upsert(urn, aspect, time, run_id)
+def state(
+    urn: str, aspect: Aspect, time: float, run_id: str = "", *, is_vacant: bool = False
+) -> Proposal | Problem:
+    """An aspect that says how something is since `time`, the time of the event that says so.
+
+    One that is vacant says that there is nothing, see `Proposal`.
+    """
+    made = _upsert(urn, aspect, time, run_id)
+    return replace(made, is_vacant=is_vacant) if isinstance(made, Proposal) else made
 
 
 def instance(urn: str, aspect: Aspect, run_id: str = "") -> Proposal | Problem:

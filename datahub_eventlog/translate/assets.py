@@ -231,7 +231,8 @@ class _Telling:
 
     def _lineage(self, since: float, lineage: AssetLineage) -> Found:
         aspect = upstream_lineage(lineage, with_query=self._config.emit_queries)
-        yield self._since(since, lineage.urn, aspect)
+        is_vacant = not lineage.upstreams and not lineage.columns
+        yield state(lineage.urn, aspect, since, self._run_id, is_vacant=is_vacant)
 
     def _state(
         self, event: Event, asset: Materialization, urn: str, schema: _Columns | None = None

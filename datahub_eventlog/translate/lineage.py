@@ -9,6 +9,7 @@ time of the step's success). Whatever knows less only adds (PATCH), and so takes
 - the definitions are unknown (a backfill of history), and with them what they declare; or the
   op is within a graph of assets, whose inputs another run may cut off.
 
+That an op reads and writes nothing is said only to take back what an earlier run said.
 What only adds carries its time as well: it is for nobody who knows a newer whole.
 
 A mapped op is judged when the run has ended: until then nobody knows how many there will be.
@@ -30,7 +31,7 @@ from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.aspects import patches, state
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.declared import declared
-from datahub_eventlog.translate.paths import dataset_of_path
+from datahub_eventlog.translate.paths import dataset_of_path, without_partition
 from datahub_eventlog.translate.plan import (
     Node,
     Plan,
@@ -117,7 +118,8 @@ def _node_proposals(urn: str, node: NodeLineage, run_id: str) -> Iterator[Propos
             outputDatasetEdges=_edges(node.datasets.outputs),
             inputDatajobEdges=_edges(node.jobs),
         )
-        yield state(urn, aspect, node.time, run_id)
+        is_vacant = not (node.datasets.inputs or node.datasets.outputs or node.jobs)
+        yield state(urn, aspect, node.time, run_id, is_vacant=is_vacant)
         return
     builder = DataJobPatchBuilder(urn)
     for edge in _edges(node.datasets.inputs):
@@ -312,7 +314,15 @@ class _Weaving:
 
     def _at(self, paths: Iterable[str], handle: str) -> frozenset[str]:
         located = partial(dataset_of_path, run=self._log.run, context=self._context)
-        return self._urns(located, paths, f"path of {handle}", handle)
+        partition = self._partition(handle)
+        folders = (without_partition(each, partition) for each in paths)
+        return self._urns(located, folders, f"path of {handle}", handle)
+
+    def _partition(self, handle: str) -> str | None:
+        """The run's, where an asset is made or checked: that is one dataset with its partitions."""
+        node = self._plan.nodes.get(handle)
+        is_of_asset = node is not None and (node.assets or node.checks)
+        return self._log.run.tags.get("dagster/partition") if is_of_asset else None
 
     def _checked(self, texts: Iterable[str], handle: str) -> frozenset[str]:
         found = self._urns(urns.checked_dataset_urn, texts, "asset_lineage_extractor", handle)

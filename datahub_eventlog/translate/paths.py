@@ -50,6 +50,18 @@ def dataset_of_path(path: str, run: Run | None, context: Context) -> str | None:
     )
 
 
+def without_partition(path: str, partition: str | None) -> str:
+    """The folder of a partitioned asset: I/O managers put each partition into a file in it.
+
+    What an asset is made of may be of another partition: another day goes by a name of the same
+    shape.
+    """
+    if partition is None:
+        return path
+    shape = re.sub(r"\d", r"\\d", re.escape(partition.replace("|", "/")))
+    return re.sub(rf"(?<=.)/{shape}(?:\.\w+)*/?$", "", path)
+
+
 def is_scratch(path: str, run: Run | None, context: Context) -> bool:
     """Whether Dagster keeps there what it passes between steps.
 

@@ -25,7 +25,7 @@ def ports_of(log: RunLog, history: History, context: Context) -> Ports:
 
     What it makes itself is none of its inputs. What the events until now say stays true.
     """
-    fold = _Fold(log, context)
+    fold = _Fold(log, history, context)
     for event in log.events:
         fold.add(event)
     for key, failed in failures(history, log).items():
@@ -37,13 +37,14 @@ def ports_of(log: RunLog, history: History, context: Context) -> Ports:
 class _Fold:
     """Takes the events in their order."""
 
-    def __init__(self, log: RunLog, context: Context) -> None:
+    def __init__(self, log: RunLog, history: History, context: Context) -> None:
         self._assets = Assets(log, context)
         self._emits = context.config.emit_assets
         self._shapes: set[Json] = set()
         self.inputs: dict[str, set[str]] = {}
         self.outputs: dict[str, set[str]] = {}
         self._own = {each.key: {output.asset_key for output in each.outputs} for each in log.steps}
+        self._planned = history.planned.keys()
 
     def add(self, event: Event) -> None:
         asset = event.data
@@ -59,7 +60,7 @@ class _Fold:
     def _add(self, kind: str, step: str, asset: Materialization) -> None:
         key = asset.asset_key
         if kind == OBSERVED:
-            self._add_input(step, key, asset)
+            self._add_observed(step, key, asset)
         elif self._emits:
             _put(self.outputs, step, self._assets.urn(key))
             for each in self._assets.upstream(key, asset):
@@ -71,6 +72,19 @@ class _Fold:
     def _add_input(self, step: str, key: AssetKey, asset: Materialization | None) -> None:
         if key not in self._own.get(step, ()):
             self._add_read(step, self._stand_in(key, asset))
+
+    def _add_observed(self, step: str, key: AssetKey, asset: Materialization) -> None:
+        """In the plan of a step, what it observes stands as what it makes does."""
+        if self._is_never_made(key):
+            self._add_read(step, self._stand_in(key, asset))
+        else:
+            self._add_input(step, key, asset)
+
+    def _is_never_made(self, key: AssetKey) -> bool:
+        facts = self._assets.facts(key)
+        if facts is not None:
+            return facts.is_external
+        return bool(self._planned) and key not in self._planned
 
     def _add_read(self, step: str, urn: str | None) -> None:
         if urn not in self.outputs.get(step, ()):

@@ -14,7 +14,7 @@ from functools import partial
 from datahub_eventlog.config import FABRICS
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.paths import dataset_of_path, paths
+from datahub_eventlog.translate.paths import dataset_of_path, paths, without_partition
 from datahub_eventlog.values import AssetFacts, AssetKey, Materialization, Metadata, Run
 
 DATAHUB_URN = "datahub_urn"
@@ -23,6 +23,9 @@ OLD_TABLE_NAME = "dagster/relation_identifier"
 STORAGE_KIND = "dagster/storage_kind"
 URI = "dagster/uri"
 PATH = "path"
+CONVERTER = "asset_keys_to_dataset_urn_converter"
+KEY = "asset key"
+IO_PATH = "path of the I/O manager"
 KIND_TAG = "dagster/kind/"
 NAMES = (DATAHUB_URN, TABLE_NAME, OLD_TABLE_NAME, STORAGE_KIND, URI, PATH)
 """The metadata that can name an asset's dataset."""
@@ -89,12 +92,23 @@ def subject_of(
 
 def evidence_of(subject: Subject, context: Context) -> tuple[Evidence, ...]:
     """All that speaks of the asset's dataset, the strongest first."""
-    return tuple(_evidence(subject, context))
+    return tuple(each for found in ranked(subject, context).values() for each in found)
+
+
+def ranked(subject: Subject, context: Context) -> Mapping[str, tuple[Evidence, ...]]:
+    """What each place says where evidence may stand, the strongest first; most say nothing."""
+    return {source: tuple(find(subject, context)) for source, find in _SOURCES.items()}
 
 
 def winner(evidence: tuple[Evidence, ...]) -> Evidence | None:
     """The strongest that names a dataset, if any does."""
     return next((each for each in evidence if each.urn is not None), None)
+
+
+def dataset_of_key(key: AssetKey, context: Context) -> str | None:
+    """The dataset that a long key names by itself, if it does."""
+    found = winner(tuple(_of_key(Subject(key), context)))
+    return found.urn if found else None
 
 
 def sql_platform(subject: Subject, platform_dataset: str | None) -> str | None:
@@ -105,19 +119,7 @@ def sql_platform(subject: Subject, platform_dataset: str | None) -> str | None:
     return _platform(subject).name
 
 
-def _evidence(subject: Subject, context: Context) -> Iterator[Evidence]:
-    yield from _explicit(subject)
-    yield from _converted(subject, context)
-    yield from _of_key(subject, context)
-    yield from _of_table_name(subject, context)
-    yield from _of_uri(subject, context)
-    for path in paths({name: each for name, each in subject.metadata.items() if name == PATH}):
-        folder = _without_partition(path, subject.partition)
-        make = partial(dataset_of_path, folder, subject.run, context)
-        yield _named("path of the I/O manager", path, make)
-
-
-def _explicit(subject: Subject) -> Iterator[Evidence]:
+def _explicit(subject: Subject, _context: Context) -> Iterator[Evidence]:
     if text := subject.text(DATAHUB_URN):
         yield _named(DATAHUB_URN, text, partial(urns.checked_dataset_urn, text))
 
@@ -125,20 +127,19 @@ def _explicit(subject: Subject) -> Iterator[Evidence]:
 def _converted(subject: Subject, context: Context) -> Iterator[Evidence]:
     if text := context.platform_urns.get(subject.key):
         found = "/".join(subject.key)
-        source = "asset_keys_to_dataset_urn_converter"
-        yield _named(source, found, partial(urns.checked_dataset_urn, text))
+        yield _named(CONVERTER, found, partial(urns.checked_dataset_urn, text))
 
 
 def _of_key(subject: Subject, context: Context) -> Iterator[Evidence]:
-    if not context.config.capture_dataset_from_asset_key or len(subject.key) < _LONG_KEY:
+    if not context.config.capture_dataset_from_asset_key or len(subject.key) < LONG_KEY:
         return
     env, platform, *name = subject.key
     found = "/".join(subject.key)
     if env.upper() not in FABRICS:
-        yield Evidence("asset key", found, reason=f"{env!r} is none of DataHub's environments")
+        yield Evidence(KEY, found, reason=f"{env!r} is none of DataHub's environments")
         return
     make = partial(urns.platform_dataset_urn, platform, ".".join(name), context, env=env.upper())
-    yield _named("asset key", found, make)
+    yield _named(KEY, found, make)
 
 
 def _of_table_name(subject: Subject, context: Context) -> Iterator[Evidence]:
@@ -156,14 +157,6 @@ def _of_table_name(subject: Subject, context: Context) -> Iterator[Evidence]:
         yield _named(TABLE_NAME, f"{name} in {platform.name}", make)
 
 
-def _without_partition(path: str, partition: str | None) -> str:
-    """The folder of a partitioned asset: I/O managers put each partition into a file in it."""
-    if partition is None:
-        return path
-    ending = re.escape(partition.replace("|", "/"))
-    return re.sub(rf"(?<=.)/{ending}(?:\.\w+)*/?$", "", path)
-
-
 def _of_uri(subject: Subject, context: Context) -> Iterator[Evidence]:
     uri = subject.text(URI)
     if uri is None:
@@ -172,6 +165,23 @@ def _of_uri(subject: Subject, context: Context) -> Iterator[Evidence]:
     if named.urn is not None and urns.platform_of(named.urn) not in _FILES:
         named = Evidence(URI, uri, reason="it is no file, folder or object")
     yield named
+
+
+def _of_path(subject: Subject, context: Context) -> Iterator[Evidence]:
+    for path in paths({name: each for name, each in subject.metadata.items() if name == PATH}):
+        folder = without_partition(path, subject.partition)
+        yield _named(IO_PATH, path, partial(dataset_of_path, folder, subject.run, context))
+
+
+_SOURCES: Mapping[str, Callable[[Subject, Context], Iterator[Evidence]]] = {
+    DATAHUB_URN: _explicit,
+    CONVERTER: _converted,
+    KEY: _of_key,
+    TABLE_NAME: _of_table_name,
+    URI: _of_uri,
+    IO_PATH: _of_path,
+}
+"""Where the evidence stands, the strongest first."""
 
 
 def _named(source: str, found: str, make: Callable[[], str | None]) -> Evidence:
@@ -243,7 +253,8 @@ def _plain(kind: str) -> str:
     return re.sub(r"[\s_-]", "", kind.lower())
 
 
-_LONG_KEY = 3
+LONG_KEY = 3
+"""So many parts a key has that names a dataset: environment, platform, name."""
 _EXTENSIONS = ("duckdb", "ddb", "db")
 _FILES = frozenset({"file", "s3", "gcs", "abs", "hdfs", "dbfs", "http", "https"})
 

@@ -1,8 +1,8 @@
 """What an asset is made of, and which tables are made by it.
 
 The asset's own upstreamLineage is sent whole, as of the materialisation, so that what has really
-changed replaces the old. To the tables of data platforms, of which DataHub's own sources speak as
-well, an edge is only added.
+changed replaces the old. That it is made of nothing is said only to take back what was said. To
+the tables of data platforms, of which DataHub's own sources speak as well, an edge is only added.
 """
 
 from __future__ import annotations
@@ -86,6 +86,12 @@ class AssetLineage:
     """The tables that its SQL reads."""
     written: frozenset[str] = frozenset()
     """The tables that its SQL writes."""
+    inputs: frozenset[str] = frozenset()
+    """The datasets that are declared as its inputs."""
+    outputs: frozenset[str] = frozenset()
+    """The datasets that are declared as its outputs."""
+    origins: frozenset[str] = frozenset()
+    """The tables that upstream assets are which Dagster doesn't make."""
     keys: tuple[AssetKey, ...] = ()
     """The assets that it is made of, by their keys."""
     is_known: bool = False
@@ -275,17 +281,22 @@ class _Finding:
         query = self._query(dataset)
         read = self._read(query)
         keys = self._assets.upstream(self._key, self._asset)
-        made = read.downstreams | self._declared(OUTPUTS) | ({dataset} if dataset else set())
+        inputs, outputs = self._declared(INPUTS), self._declared(OUTPUTS)
+        origins = self._origins(keys)
+        made = read.downstreams | outputs | ({dataset} if dataset else set())
         return AssetLineage(
             urn=self._urn,
             assets=self._urns(keys),
-            tables=(read.upstreams | self._declared(INPUTS) | self._origins(keys)) - made,
+            tables=(read.upstreams | inputs | origins) - made,
             dataset=dataset,
             downstreams=made - {self._urn},
             columns=_union(read.columns, self._columns()),
             query=query if read.upstreams or read.downstreams else None,
             queried=read.upstreams,
             written=read.downstreams,
+            inputs=inputs,
+            outputs=outputs,
+            origins=origins,
             keys=tuple(keys),
             is_known=self._is_known(),
             problems=tuple(self._problems),
