@@ -276,9 +276,12 @@ class _Assets:
         )
 
     def _definition(self, key: dg.AssetKey) -> dg.AssetsDefinition | None:
+        """Of an asset that the job doesn't make, the job itself has only a shell."""
         if key in self._all:
             return self._all[key]
-        return self._graph.get(key).assets_def if self._graph.has(key) else None
+        whole = getattr(self._graph, "source_asset_graph", self._graph)
+        graph = whole if whole.has(key) else self._graph
+        return graph.get(key).assets_def if graph.has(key) else None
 
     def _checks(self, key: dg.AssetKey) -> Iterator[CheckFacts]:
         if not self._graph.has(key):

@@ -161,6 +161,26 @@ def test_an_upstream_asset_that_only_its_name_is_known_of_says_nothing_else() ->
     assert read(Loaded(job)).assets["elsewhere",] == AssetFacts(("elsewhere",), is_external=True)
 
 
+def test_an_upstream_asset_that_another_job_makes_is_not_external() -> None:
+    @dg.asset
+    def made() -> None: ...
+
+    @dg.asset(deps=[made, "bought"])
+    def taken() -> None: ...
+
+    job = dg.define_asset_job("take", [taken])
+    assets = [made, taken, dg.AssetSpec("bought", group_name="shop")]
+    take = dg.Definitions(assets, jobs=[job]).get_repository_def().get_job("take")
+    if not hasattr(take.asset_layer.asset_graph, "source_asset_graph"):
+        pytest.skip("the jobs of this Dagster know nothing of assets that other jobs make")
+    found = read(Loaded(take))
+    assert {key[0]: each.is_external for key, each in found.assets.items()} == {
+        "taken": False,
+        "bought": True,
+        "made": False,
+    }
+
+
 STUB = "dagster/auto_created_stub_asset"
 """What Dagster writes on an asset that is only the name of a dependency."""
 
