@@ -17,7 +17,7 @@ from datahub_eventlog.errors import DataHubEventLogError, LedgerMissing
 from datahub_eventlog.extractor import Extractor
 from datahub_eventlog.ledger import Dispatcher
 from datahub_eventlog.lifecycle import PATIENCE
-from datahub_eventlog.operations import Operations
+from datahub_eventlog.operations import NO_HOME, Operations
 from datahub_eventlog.placement import ledger_beside
 from datahub_eventlog.sinks import Finding
 from datahub_eventlog.storages import DataHubEventLogStorage, DataHubStorage, mixture_of
@@ -53,8 +53,7 @@ def checkup() -> list[Finding]:
 def _home() -> Finding:
     home = os.environ.get("DAGSTER_HOME")
     if not home:
-        text = "DAGSTER_HOME is not set: set it to the folder that has your dagster.yaml"
-        return Finding(is_ok=False, what="DAGSTER_HOME", text=text)
+        return Finding(is_ok=False, what="DAGSTER_HOME", text=NO_HOME)
     return Finding(is_ok=True, what="DAGSTER_HOME", text=home)
 
 

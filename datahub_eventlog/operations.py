@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from dagster import DagsterInstance
 from dagster._core.instance.ref import InstanceRef
@@ -12,6 +15,7 @@ from datahub_eventlog import definitions, public
 from datahub_eventlog.backfill import Backfill, Orders, Progress, count
 from datahub_eventlog.config import Block, Config, Reading
 from datahub_eventlog.dispatcher import Parts, Worker, assemble, pool, run_items
+from datahub_eventlog.dispatcher.context import context_of
 from datahub_eventlog.dispatcher.translation import ForExtractor
 from datahub_eventlog.errors import ConfigurationError, DataHubEventLogError
 from datahub_eventlog.extractor import Extractor
@@ -21,7 +25,10 @@ from datahub_eventlog.placement import ledger_of
 from datahub_eventlog.sinks.memory import MemorySink
 from datahub_eventlog.source import Source
 from datahub_eventlog.storages import DataHubEventLogStorage
-from datahub_eventlog.values import Problem, Proposal
+from datahub_eventlog.translate.explain import Explanation, explain
+from datahub_eventlog.values import AssetKey, Materialization, Problem, Proposal, Run, RunLog
+
+NO_HOME = "DAGSTER_HOME is not set: set it to the folder that has your dagster.yaml"
 
 
 def wrapper_of(instance: DagsterInstance) -> DataHubEventLogStorage:
@@ -39,6 +46,8 @@ def wrapper_of(instance: DagsterInstance) -> DataHubEventLogStorage:
 
 def _home() -> DagsterInstance:
     """The instance that DAGSTER_HOME names; raises `ConfigurationError` if it can't be loaded."""
+    if not os.environ.get("DAGSTER_HOME"):
+        raise ConfigurationError(NO_HOME)
     try:
         return DagsterInstance.get()
     except DataHubEventLogError:
@@ -47,6 +56,24 @@ def _home() -> DagsterInstance:
         raise ConfigurationError(
             f"the instance of DAGSTER_HOME can't be loaded: {public.words(error)}"
         ) from error
+
+
+def _unmade(key: AssetKey, known: Sequence[AssetKey]) -> str:
+    """What to do about an asset that was never materialised, or that nobody knows."""
+    name = "/".join(key)
+    if key in known:
+        return (
+            f"{name} was never materialised: what it is linked to is found out when it is."
+            " Materialise it once, then ask again"
+        )
+    names = ["/".join(each) for each in known]
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return f"the event log knows no asset {name}. Did you mean {' or '.join(close)}?"
+    return (
+        f"the event log knows no asset {name}: keys are written as in the UI, parts joined by /,"
+        " and an asset is known once it was materialised"
+    )
 
 
 class Operations:
@@ -99,16 +126,26 @@ class Operations:
     def preview(self, run_id: str) -> list[Proposal | Problem]:
         """What would be sent of that run now."""
         config = self.config
-        source = Source(self._instance)
-        run = source.run(run_id)
-        if run is None:
+        parts = self._parts(config)
+        log = self._log(parts.source, run_id)
+        if log is None:
             raise DataHubEventLogError(f"there is no run {run_id}")
-        extractor = Extractor(config, ForExtractor(config))
-        parts = Parts(self.ledger, source, MemorySink(), extractor, None, "preview")
-        hash_ = self.ledger.definitions_of(run_id)
-        stored = None if hash_ is None else self.ledger.facts(hash_)
-        facts = None if stored is None else definitions.decode(stored)
-        return list(run_items(source.log(run, facts), config, parts))
+        return list(run_items(log, config, parts))
+
+    def explain(self, key: AssetKey) -> Explanation:
+        """Why an asset is linked to its datasets, as of its newest materialisation."""
+        # The extractor speaks of steps; nothing that it says links an asset to its table.
+        config = replace(self.config, asset_lineage_extractor=None)
+        parts = self._parts(config)
+        newest = parts.source.newest(key)
+        if newest is None:
+            raise DataHubEventLogError(_unmade(key, parts.source.asset_keys()))
+        run_id, event = newest
+        assert isinstance(event.data, Materialization)  # noqa: S101 - for the type checker
+        gone = RunLog(Run(run_id, "", ""), None, (), (event,))
+        log = (self._log(parts.source, run_id) if run_id else None) or gone
+        context, _ = context_of(log, config, parts)
+        return explain(key, event, event.data, log, context)
 
     def count(self, orders: Orders) -> Progress:
         """What a backfill would find; nothing is changed."""
@@ -133,6 +170,21 @@ class Operations:
     def ddl(self) -> str:
         """The statements that make the ledger's tables in the event log's database."""
         return ddl(self.ledger.dialect())
+
+    def _parts(self, config: Config) -> Parts:
+        """What a translation needs, with a sink that nothing leaves."""
+        extractor = Extractor(config, ForExtractor(config))
+        source = Source(self._instance)
+        return Parts(self.ledger, source, MemorySink(), extractor, None, "preview")
+
+    def _log(self, source: Source, run_id: str) -> RunLog | None:
+        """A run with the facts that were stored when it started; None if there is no such run."""
+        run = source.run(run_id)
+        if run is None:
+            return None
+        hash_ = self.ledger.definitions_of(run_id)
+        stored = None if hash_ is None else self.ledger.facts(hash_)
+        return source.log(run, None if stored is None else definitions.decode(stored))
 
     def _ref(self, verb: str) -> InstanceRef:
         """By which the instance can be opened once more."""

@@ -19,10 +19,12 @@ from rich.console import Console
 
 from datahub_eventlog._version import __version__
 from datahub_eventlog.checkup import checkup
-from datahub_eventlog.cli import pages
+from datahub_eventlog.cli import pages, showing
 from datahub_eventlog.cli.backfilling import backfill
+from datahub_eventlog.cli.explaining import explain
 from datahub_eventlog.cli.previewing import preview
 from datahub_eventlog.errors import DataHubEventLogError
+from datahub_eventlog.lifecycle import NEEDED
 from datahub_eventlog.operations import Operations
 
 EXAMPLES = """
@@ -32,6 +34,13 @@ Examples:
   datahub-eventlog status --json
   datahub-eventlog worker --until-empty
 """
+RUN = "5f0f5e1c-1111-4222-8333-0123456789ab"
+
+
+def _examples(*commands: str) -> str:
+    """What stands at the end of a command's help."""
+    lines = "".join(f"  datahub-eventlog {each}\n" for each in commands)
+    return f"\b\nExamples:\n{lines}"
 
 
 class Commands(click.Group):
@@ -43,6 +52,12 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except DataHubEventLogError as error:
             raise click.ClickException(str(error)) from error
+        except ModuleNotFoundError as error:
+            name = str(error.name).partition(".")[0]
+            if name not in NEEDED:
+                raise
+            command = 'pip install "datahub-eventlog[datahub]"'
+            raise click.ClickException(f"{name} is not installed here: {command}") from error
 
 
 @click.group(
@@ -58,6 +73,7 @@ def main() -> None:
 
 main.add_command(backfill)
 main.add_command(preview)
+main.add_command(explain)
 
 
 @contextlib.contextmanager
@@ -67,7 +83,7 @@ def _operations() -> Iterator[Operations]:
         yield operations
 
 
-@main.command()
+@main.command(epilog=_examples("check", "check --json"))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def check(*, as_json: bool) -> None:
     """Tell whether all is well, and what to do where it isn't."""
@@ -79,7 +95,7 @@ def check(*, as_json: bool) -> None:
     sys.exit(0 if all(each.is_ok for each in findings) else 1)
 
 
-@main.command()
+@main.command(epilog=_examples("status", "status --json"))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def status(*, as_json: bool) -> None:
     """Show what has been captured and what has been delivered."""
@@ -91,7 +107,7 @@ def status(*, as_json: bool) -> None:
         pages.status(Console(), found)
 
 
-@main.command()
+@main.command(epilog=_examples("worker", "worker --until-empty", "worker --metrics-port 9000"))
 @click.option("--until-empty", is_flag=True, help="Stop when nothing is due.")
 @click.option(
     "--metrics-port",
@@ -102,6 +118,7 @@ def status(*, as_json: bool) -> None:
 def worker(*, until_empty: bool, metrics_port: int | None) -> None:
     """Deliver, until SIGTERM or Ctrl-C; as many of these as you like, on any machine."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # Dagster asks it for each database
     with _operations() as operations:
         delivering = operations.worker(metrics_port=metrics_port)
 
@@ -113,7 +130,7 @@ def worker(*, until_empty: bool, metrics_port: int | None) -> None:
         delivering.serve(until_empty=until_empty)
 
 
-@main.command()
+@main.command(epilog=_examples(f"show {RUN}", f"show {RUN} --json > run.json"))
 @click.argument("run_id")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array, as files have it.")
 def show(run_id: str, *, as_json: bool) -> None:
@@ -121,12 +138,12 @@ def show(run_id: str, *, as_json: bool) -> None:
     with _operations() as operations:
         items = operations.preview(run_id)
     if as_json:
-        click.echo(json.dumps([pages.item_json(each) for each in items], indent=2))
+        click.echo(json.dumps([showing.item_json(each) for each in items], indent=2))
     else:
-        pages.items(Console(), items)
+        showing.items(Console(), items)
 
 
-@main.command()
+@main.command(epilog=_examples(f"retry {RUN}", "retry --all"))
 @click.argument("run_ids", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All parked runs and rejected proposals.")
 def retry(run_ids: tuple[str, ...], *, everything: bool) -> None:
@@ -139,14 +156,14 @@ def retry(run_ids: tuple[str, ...], *, everything: bool) -> None:
     sys.exit(0 if number or everything else 1)
 
 
-@main.command()
+@main.command(epilog=_examples("ddl > ledger.sql"))
 def ddl() -> None:
     """Print the statements that make the ledger's tables, for an administrator."""
     with _operations() as operations:
         click.echo(operations.ddl())
 
 
-@main.command()
+@main.command(epilog=_examples("demo", "demo --home /tmp/demo"))
 @click.option(
     "--home",
     type=click.Path(path_type=Path, file_okay=False),

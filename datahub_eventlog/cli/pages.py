@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,6 @@ from rich.text import Text
 
 from datahub_eventlog.ledger import Status
 from datahub_eventlog.sinks import Finding
-from datahub_eventlog.values import Problem, Proposal
 
 SHOWN = 20
 """Parked runs, and rejected proposals, that people are shown."""
@@ -139,30 +137,3 @@ def _paragraph(console: Console, text: str) -> None:
 def _rest(console: Console, number: int) -> None:
     if number > SHOWN:
         console.print(f"  and {number - SHOWN} more: `status --json` has all", highlight=False)
-
-
-def item_json(item: Proposal | Problem) -> dict[str, Any]:
-    """A proposal as a file for `datahub ingest mcps` has it, or a problem."""
-    if isinstance(item, Problem):
-        return {"problem": item.reason, "entityUrn": item.urn, "aspectName": item.aspect}
-    return {
-        "entityType": item.entity_type,
-        "entityUrn": item.urn,
-        "changeType": item.change.value,
-        "aspectName": item.aspect,
-        "aspect": {"json": json.loads(item.body)},
-    }
-
-
-def items(console: Console, found: Sequence[Proposal | Problem]) -> None:
-    """The proposals for people: entity by entity."""
-    urn = ""
-    for item in found:
-        if item.urn != urn:
-            urn = item.urn
-            console.print(f"[bold]{escape(urn)}[/bold]", soft_wrap=True)
-        if isinstance(item, Problem):
-            console.print(f"  [red]left out[/red] {item.aspect}: {escape(item.reason)}")
-        else:
-            text = f"  {item.change.value.lower()} {item.aspect} {item.body}"
-            console.print(escape(text), soft_wrap=True)

@@ -13,6 +13,9 @@ from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 
 from dagster import (
+    AssetKey as DagsterAssetKey,
+)
+from dagster import (
     DagsterEventType,
     DagsterInstance,
     DagsterRunStatus,
@@ -26,7 +29,7 @@ from datahub_eventlog.errors import Untranslatable
 from datahub_eventlog.source.events import event_of
 from datahub_eventlog.source.history import History, Selection
 from datahub_eventlog.source.runs import job_of, run_of, seconds, steps_of
-from datahub_eventlog.values import Definitions, Event, Job, Run, RunLog, Step
+from datahub_eventlog.values import AssetKey, Definitions, Event, Job, Run, RunLog, Step
 
 OVERLAP = timedelta(seconds=60)
 PAGE = 1000
@@ -103,6 +106,19 @@ class Source:
         if not passed:
             return Runless(events, cursor)
         return Runless(events, EventLogCursor.from_storage_id(max(passed)).to_string())
+
+    def newest(self, key: AssetKey) -> tuple[str, Event] | None:
+        """An asset's newest materialisation and the id of its run, which may be empty."""
+        records = self._instance.fetch_materializations(DagsterAssetKey(key), limit=1).records
+        for record in records:
+            event = event_of(record)
+            if event is not None:
+                return record.run_id, event
+        return None
+
+    def asset_keys(self) -> list[AssetKey]:
+        """The assets that the event log knows."""
+        return sorted(tuple(each.path) for each in self._instance.all_asset_keys())
 
     def updated(self, since: float, limit: int) -> list[Updated]:
         """The runs whose records were updated since then, oldest update first."""

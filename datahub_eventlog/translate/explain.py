@@ -1,0 +1,224 @@
+"""Why an asset is linked to the datasets that it is linked to: translation, asked for its reasons.
+
+Nothing is decided here. The evidence is what `tables` ranks, the lineage what `upstream` finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.declared import INPUTS, OUTPUTS
+from datahub_eventlog.translate.queries import QUERY, query_text
+from datahub_eventlog.translate.tables import (
+    CONVERTER,
+    DATAHUB_URN,
+    IO_PATH,
+    KEY,
+    LONG_KEY,
+    TABLE_NAME,
+    URI,
+    Evidence,
+    Subject,
+    ranked,
+    subject_of,
+    winner,
+)
+from datahub_eventlog.translate.upstream import (
+    COLUMN_LINEAGE,
+    INPUT_VERSION,
+    AssetLineage,
+    Assets,
+    Column,
+    asset_lineage,
+)
+from datahub_eventlog.values import AssetKey, Event, Materialization, RunLog
+
+State: TypeAlias = Literal["found", "lost", "no dataset", "wrong", "not found"]
+"""It decides; something stronger decides; it is there and names no dataset; it was meant to name
+one and can't; it isn't there."""
+
+DEFINITION = "definition"
+ORIGIN = "table of an external asset"
+TABLE = "its table"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a place where evidence for the asset's table may stand."""
+
+    source: str
+    state: State
+    found: str | None = None
+    """What stands there."""
+    urn: str | None = None
+    """The dataset that it names."""
+    reason: str | None = None
+    """Why it doesn't decide."""
+
+
+@dataclass(frozen=True)
+class Related:
+    """A dataset that the asset is made of, or makes."""
+
+    urn: str
+    sources: tuple[str, ...]
+    """All that says so."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What the asset is linked to, as of one materialisation, and why."""
+
+    key: AssetKey
+    urn: str
+    """The dataset that stands for the asset."""
+    run_id: str
+    """Empty, if the event belongs to no run."""
+    time: float
+    partition: str | None
+    is_defined: bool
+    """What its definition says was noted when the run started."""
+    is_of_dbt: bool
+    verdicts: tuple[Verdict, ...]
+    """On each place, the strongest first."""
+    dataset: str | None
+    """The dataset on a data platform that the asset is."""
+    siblings: tuple[str, ...] = ()
+    upstreams: tuple[Related, ...] = ()
+    downstreams: tuple[Related, ...] = ()
+    columns: Mapping[str, tuple[Column, ...]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    """What keeps some of it from DataHub."""
+
+
+def explain(
+    key: AssetKey, event: Event, asset: Materialization, log: RunLog, context: Context
+) -> Explanation:
+    """The reasons, as of a materialisation of the run; raises `urns.InvalidUrn` as translation."""
+    assets = Assets(log, context)
+    subject = subject_of(key, assets.facts(key), asset, log.run)
+    lineage = asset_lineage(key, asset, assets)
+    is_twin = lineage.dataset not in (None, lineage.urn) and context.config.emit_assets
+    return Explanation(
+        key=key,
+        urn=lineage.urn,
+        run_id=log.run.run_id,
+        time=event.time,
+        partition=asset.partition,
+        is_defined=assets.facts(key) is not None,
+        is_of_dbt=subject.is_of_dbt,
+        verdicts=tuple(_verdicts(subject, context)),
+        dataset=lineage.dataset,
+        siblings=(lineage.dataset,) if is_twin and lineage.dataset else (),
+        upstreams=_related(lineage.upstreams, dict(_upstream_sources(key, lineage, asset, assets))),
+        downstreams=_related(lineage.downstreams, dict(_downstream_sources(lineage))),
+        columns={name: tuple(sorted(each)) for name, each in sorted(lineage.columns.items())},
+        remarks=tuple(_remarks(key, lineage, asset, assets)),
+    )
+
+
+def _verdicts(subject: Subject, context: Context) -> Iterator[Verdict]:
+    places = ranked(subject, context)
+    best = winner(tuple(each for found in places.values() for each in found))
+    for source, found in places.items():
+        if not found:
+            yield Verdict(source, "not found", reason=_absence(source, subject, context))
+        yield from (_verdict(each, best) for each in found)
+
+
+def _verdict(evidence: Evidence, best: Evidence | None) -> Verdict:
+    state, reason = _state(evidence, best)
+    return Verdict(evidence.source, state, evidence.found, evidence.urn, reason)
+
+
+def _state(evidence: Evidence, best: Evidence | None) -> tuple[State, str | None]:
+    if evidence is best:
+        return "found", None
+    if evidence.urn is None or best is None:
+        return ("wrong" if evidence.is_wrong else "no dataset"), evidence.reason
+    same = ", and names the same" if evidence.urn == best.urn else ""
+    return "lost", f"{best.source} is stronger{same}"
+
+
+def _absence(source: str, subject: Subject, context: Context) -> str:
+    """What there would have to be for a place to say something."""
+    config = context.config
+    if source == CONVERTER:
+        named = config.asset_keys_to_dataset_urn_converter
+        return f"{named} says nothing of this key" if named else "no converter is configured"
+    if source == KEY and not config.capture_dataset_from_asset_key:
+        return "capture_dataset_from_asset_key is false"
+    if source == KEY:
+        return f"{len(subject.key)} of at least {LONG_KEY} parts: environment/platform/name"
+    return _ABSENT[source]
+
+
+_ABSENT = {
+    DATAHUB_URN: "no such text in its metadata",
+    TABLE_NAME: "no such text in its metadata",
+    URI: "no such text in its metadata",
+    IO_PATH: "no `path` in the metadata of the materialisation",
+}
+
+
+def _upstream_sources(
+    key: AssetKey, lineage: AssetLineage, asset: Materialization, assets: Assets
+) -> Iterator[tuple[str, Iterable[str | None]]]:
+    """Everything that names upstream datasets, and what it names."""
+    facts = assets.facts(key)
+    deps = facts.deps if facts else ()
+    noted = (tuple(each[len(INPUT_VERSION) :].split("/")) for each in _notes(asset))
+    yield DEFINITION, [assets.urn(each) for each in deps]
+    yield INPUT_VERSION.rstrip("/"), [assets.urn(each) for each in noted]
+    yield INPUTS, lineage.inputs
+    yield ORIGIN, lineage.origins
+    yield QUERY, lineage.queried
+    yield COLUMN_LINEAGE, _column_tables(lineage) - lineage.queried
+
+
+def _notes(asset: Materialization) -> Iterator[str]:
+    return (each for each in asset.tags if each.startswith(INPUT_VERSION))
+
+
+def _column_tables(lineage: AssetLineage) -> frozenset[str]:
+    return frozenset(table for each in lineage.columns.values() for table, _ in each)
+
+
+def _downstream_sources(lineage: AssetLineage) -> Iterator[tuple[str, Iterable[str | None]]]:
+    yield TABLE, [lineage.dataset]
+    yield OUTPUTS, lineage.outputs
+    yield QUERY, lineage.written
+
+
+def _related(
+    datasets: Iterable[str], sources: Mapping[str, Iterable[str | None]]
+) -> tuple[Related, ...]:
+    named = {source: frozenset(urns) for source, urns in sources.items()}
+    return tuple(
+        Related(urn, tuple(source for source, urns in named.items() if urn in urns))
+        for urn in sorted(datasets)
+    )
+
+
+def _remarks(
+    key: AssetKey, lineage: AssetLineage, asset: Materialization, assets: Assets
+) -> Iterator[str]:
+    config = assets.context.config
+    if not config.capture_asset_materialization:
+        yield "nothing of it is sent: capture_asset_materialization is false"
+    if not assets.allows(key):
+        yield "nothing of it is sent: asset_pattern leaves it out"
+    if not config.emit_assets:
+        yield "emit_assets is false: its step is connected to the tables, the asset is not sent"
+    if assets.facts(key) is None:
+        yield "its definition is not known: the run was not captured when it started"
+    if query_text(asset.metadata) and lineage.query is None:
+        yield f"{QUERY}: {_UNREAD if config.enable_asset_query_metadata_parsing else _UNWANTED}"
+    yield from (each.reason for each in lineage.problems)
+
+
+_UNREAD = "it names no table, or nothing says on which platform it runs"
+_UNWANTED = "not read, enable_asset_query_metadata_parsing is false"

@@ -1,0 +1,213 @@
+"""`explain` tells the reasons that translation had, and can't have others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from catalog import Catalog
+from logs import (
+    RUN_ID,
+    asset_facts,
+    asset_key,
+    declares,
+    facts,
+    log,
+    materialized,
+    path_of,
+    ran,
+    step,
+    succeeded,
+    text,
+)
+
+from datahub_eventlog.config import Config, Pattern
+from datahub_eventlog.translate import translate
+from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.explain import Explanation, explain
+from datahub_eventlog.values import Definitions, Materialization, Metadatum, RunLog
+
+SAID = "urn:li:dataset:(urn:li:dataPlatform:hive,said.so,DEV)"
+CONVERTED = "urn:li:dataset:(urn:li:dataPlatform:kafka,orders,PROD)"
+SNOWFLAKE = "urn:li:dataset:(urn:li:dataPlatform:snowflake,db.s.t,PROD)"
+DUCKDB = "urn:li:dataset:(urn:li:dataPlatform:duckdb,main.orders,PROD)"
+S3 = "urn:li:dataset:(urn:li:dataPlatform:s3,bucket/orders,PROD)"
+PLAIN = {"dagster/table_name": text("db.s.t"), "dagster/storage_kind": text("snowflake")}
+
+
+def run_of(key: str, definitions: Definitions | None = None, **made: Any) -> RunLog:
+    """A run that materialised that asset."""
+    name = key.replace("/", "__")
+    return log(
+        *succeeded(*ran(name, materialized(key, **made))),
+        steps=[step(name, asset=key)],
+        definitions=definitions,
+    )
+
+
+def explained(of: RunLog, context: Context | None = None) -> Explanation:
+    """The reasons for the one asset of the run."""
+    ((event, asset),) = (
+        (each, each.data) for each in of.events if isinstance(each.data, Materialization)
+    )
+    return explain(asset.asset_key, event, asset, of, context or Context())
+
+
+def verdicts(found: Explanation) -> list[tuple[str, str, str | None]]:
+    return [(each.source, each.state, each.urn) for each in found.verdicts]
+
+
+def test_all_evidence_is_told_the_strongest_first_with_what_won_and_what_lost() -> None:
+    key = "prod/snowflake/db/s/t"
+    metadata = {
+        "datahub_urn": text(SAID),
+        "dagster/table_name": text("main.orders"),
+        "dagster/storage_kind": text("duckdb"),
+        "dagster/uri": text("s3://bucket/orders"),
+        "path": path_of(f"s3://bucket/storage/{RUN_ID}/orders"),
+    }
+    context = Context(platform_urns={asset_key(key): CONVERTED})
+    found = explained(run_of(key, metadata=metadata), context)
+    assert verdicts(found) == [
+        ("datahub_urn", "found", SAID),
+        ("asset_keys_to_dataset_urn_converter", "lost", CONVERTED),
+        ("asset key", "lost", SNOWFLAKE),
+        ("dagster/table_name", "lost", DUCKDB),
+        ("dagster/uri", "lost", S3),
+        ("path of the I/O manager", "no dataset", None),
+    ]
+    assert found.dataset == SAID
+    assert {each.reason for each in found.verdicts if each.state == "lost"} == {
+        "datahub_urn is stronger"
+    }
+    assert "between steps" in str(found.verdicts[-1].reason)
+
+
+def test_what_is_absent_says_what_there_would_have_to_be() -> None:
+    found = explained(run_of("orders"))
+    assert {each.state for each in found.verdicts} == {"not found"}
+    reasons = {each.source: each.reason for each in found.verdicts}
+    assert reasons == {
+        "datahub_urn": "no such text in its metadata",
+        "asset_keys_to_dataset_urn_converter": "no converter is configured",
+        "asset key": "1 of at least 3 parts: environment/platform/name",
+        "dagster/table_name": "no such text in its metadata",
+        "dagster/uri": "no such text in its metadata",
+        "path of the I/O manager": "no `path` in the metadata of the materialisation",
+    }
+    assert found.dataset is None
+    options = Config(
+        asset_keys_to_dataset_urn_converter="shop.urns:convert",
+        capture_dataset_from_asset_key=False,
+    )
+    off = explained(run_of("prod/mysql/a/b"), Context(options))
+    reasons = {each.source: each.reason for each in off.verdicts}
+    assert reasons["asset key"] == "capture_dataset_from_asset_key is false"
+    converter = reasons["asset_keys_to_dataset_urn_converter"]
+    assert converter == "shop.urns:convert says nothing of this key"
+
+
+def test_evidence_that_is_wrong_says_why_and_is_remarked() -> None:
+    found = explained(run_of("orders", metadata={"datahub_urn": text("orders"), **PLAIN}))
+    first = found.verdicts[0]
+    assert (first.source, first.state, first.found) == ("datahub_urn", "wrong", "orders")
+    assert "not a dataset urn" in str(first.reason)
+    assert found.dataset == SNOWFLAKE
+    assert any(each.startswith("datahub_urn: ") for each in found.remarks)
+
+
+def test_a_table_without_a_platform_says_what_is_missing() -> None:
+    found = explained(run_of("orders", metadata={"dagster/table_name": text("a.b")}))
+    (verdict,) = (each for each in found.verdicts if each.source == "dagster/table_name")
+    assert verdict.state == "no dataset"
+    assert "storage_kind" in str(verdict.reason)
+
+
+def test_each_dataset_that_it_is_made_of_says_who_names_it() -> None:
+    lineage = {"id": [{"asset_key": ["raw"], "column": "key"}]}
+    metadata = {
+        **PLAIN,
+        **declares(S3),
+        **declares(CONVERTED, side="outputs"),
+        "Query": text("insert into db.s.t select amount from db.s.raw_orders"),
+        "dagster/column_lineage": Metadatum("column_lineage", lineage),
+    }
+    defined = facts(
+        asset_facts("orders", "raw", "lake"),
+        asset_facts("lake", is_external=True, metadata={"datahub_urn": text(SAID)}),
+    )
+    tags = {"dagster/input_data_version/raw": "1", "dagster/input_data_version/noted": "1"}
+    found = explained(run_of("orders", defined, metadata=metadata, tags=tags))
+    dagster = "urn:li:dataset:(urn:li:dataPlatform:dagster,{},PROD)"
+    assert {each.urn: each.sources for each in found.upstreams} == {
+        dagster.format("raw"): (
+            "definition",
+            "dagster/input_data_version",
+            "dagster/column_lineage",
+        ),
+        dagster.format("lake"): ("definition",),
+        dagster.format("noted"): ("dagster/input_data_version",),
+        S3: ("datahub.inputs",),
+        SAID: ("table of an external asset",),
+        SNOWFLAKE.replace("db.s.t", "db.s.raw_orders"): ("Query",),
+    }
+    assert {each.urn: each.sources for each in found.downstreams} == {
+        SNOWFLAKE: ("its table", "Query"),
+        CONVERTED: ("datahub.outputs",),
+    }
+    assert found.columns["id"] == ((dagster.format("raw"), "key"),)
+
+
+@pytest.mark.parametrize(
+    ("options", "remark"),
+    [
+        ({"asset_pattern": Pattern(deny=("orders",))}, "asset_pattern leaves it out"),
+        ({"capture_asset_materialization": False}, "capture_asset_materialization is false"),
+        ({"emit_assets": False}, "the asset is not sent"),
+        ({"enable_asset_query_metadata_parsing": False}, "Query: not read"),
+        ({}, "its definition is not known"),
+    ],
+)
+def test_what_keeps_it_from_datahub_is_remarked(options: Mapping[str, Any], remark: str) -> None:
+    of = run_of("orders", metadata={**PLAIN, "Query": text("select 1 from a.b.c")})
+    found = explained(of, Context(Config(**options)))
+    assert any(remark in each for each in found.remarks)
+
+
+KEYS = ("orders", "prod/mysql/shop/orders", "raw/mysql/orders")
+METADATA: tuple[Mapping[str, Metadatum], ...] = (
+    {},
+    {"datahub_urn": text(SAID)},
+    {"datahub_urn": text("wrong"), **PLAIN},
+    {"path": path_of("s3://bucket/orders")},
+    {"dagster/uri": text("gs://bucket/orders"), **declares(S3)},
+    {**PLAIN, "Query": text("insert into db.s.t select a from db.s.u")},
+)
+
+
+@pytest.mark.parametrize("emit_assets", [True, False])
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("metadata", METADATA)
+def test_it_never_disagrees_with_what_is_sent(
+    key: str, metadata: Mapping[str, Metadatum], *, emit_assets: bool
+) -> None:
+    of = run_of(key, facts(asset_facts(key, "raw")), metadata=metadata)
+    context = Context(Config(emit_assets=emit_assets))
+    found = explained(of, context)
+    sent = Catalog().deliver(translate(of, context))
+    assert found.siblings == tuple((sent.of(found.urn, "siblings") or {}).get("siblings", ()))
+    if emit_assets:
+        upstreams = sent.of(found.urn, "upstreamLineage")["upstreams"]
+        assert [each.urn for each in found.upstreams] == [each["dataset"] for each in upstreams]
+    if found.dataset is not None:
+        whole = sent.of(found.dataset, "siblings")
+        assert whole["siblings"] == [found.urn] if emit_assets else whole is None
+
+
+def test_an_event_that_belongs_to_no_run_is_explained_too() -> None:
+    of = run_of("orders", metadata=PLAIN)
+    alone = replace(of, run=replace(of.run, run_id=""), steps=(), job=None)
+    found = explained(alone)
+    assert (found.run_id, found.dataset) == ("", SNOWFLAKE)
