@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
+import pytest
 from kafka_mock import TOPIC, Brokers, registry
 from proposals import RUN_ID, mixture
 from receiver import Receiver
 
-from datahub_eventlog.config import FileTarget, KafkaTarget, RestTarget
+from datahub_eventlog.config import Config, FileTarget, KafkaTarget, RestTarget, Target
+from datahub_eventlog.demo import jobs
+from datahub_eventlog.dispatcher import Dispatcher, Opened, assemble
+from datahub_eventlog.ledger import Facts, Ledger
+from datahub_eventlog.placement import ledger_of
 from datahub_eventlog.sinks import connect
+from datahub_eventlog.testing import capturing, delivered
 
 WRITE = "/aspects?action=ingestProposalBatch"
 
@@ -30,11 +41,17 @@ def over_kafka() -> Receiver:
         sink = connect(KafkaTarget(brokers.bootstrap, schemas.url))
         assert sink.emit(mixture()) == []
         sink.close()
-    arrived = brokers.proposals(len(mixture()))
+    arrived = consumed(brokers, len(mixture()))
     brokers.end()
+    return ingested(arrived)
+
+
+def consumed(brokers: Brokers, count: int) -> list[dict[str, Any]]:
+    """What is on the topic, as DataHub's HTTP endpoint takes it."""
+    arrived = brokers.proposals(count)
     for each in arrived:
         each["aspect"]["value"] = each["aspect"]["value"].decode()
-    return ingested(arrived)
+    return arrived
 
 
 def over_files(folder: Path) -> Receiver:
@@ -65,3 +82,91 @@ def test_all_sinks_bring_about_the_same_state(tmp_path: Path) -> None:
     assert len(http.entities()) == 3
     assert over_files(tmp_path).state() == http.state()
     assert over_kafka().state() == http.state()
+
+
+# ---------------------------------------------------------------- a run, through the whole path
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
+    with capturing(tmp_path_factory.mktemp("home")) as instance:
+        yield instance
+
+
+@pytest.fixture(scope="module")
+def run_id(home: dg.DagsterInstance) -> str:
+    assets = [jobs.raw_orders, jobs.daily_revenue, jobs.report, jobs.amounts_are_there]
+    return dg.materialize(assets, instance=home, partition_key="2026-01-02").run_id
+
+
+def deliver(instance: dg.DagsterInstance, run_id: str, target: Target, file: Path) -> None:
+    """Deliver the run as a dispatcher does, with a ledger that knows of nothing else."""
+    captured = ledger_of(instance, patience=5)
+    name = captured.definitions_of(run_id)
+    stored = None if name is None else captured.facts(name)
+    assert name is not None
+    assert stored is not None
+    ledger = Ledger.in_file(str(file), patience=5)
+    ledger.touch(run_id, definitions=Facts(name, stored))
+    # Only GMS knows the columns of tables, so that queries are read without them here.
+    config = Config(target=target, enable_asset_query_metadata_parsing=False)
+    with assemble(Opened(instance, ledger), config) as parts:
+        Dispatcher(config, parts).deliver([run_id])
+    assert ledger.status().rejected == ()
+    assert ledger.state(run_id) == "delivered"
+
+
+@pytest.fixture(scope="module")
+def over_rest(
+    home: dg.DagsterInstance, run_id: str, tmp_path_factory: pytest.TempPathFactory
+) -> Receiver:
+    file = tmp_path_factory.mktemp("rest") / "ledger"
+    with Receiver() as receiver:
+        deliver(home, run_id, RestTarget(receiver.url), file)
+    return receiver
+
+
+def test_a_run_says_the_same_over_kafka(
+    home: dg.DagsterInstance, run_id: str, over_rest: Receiver, tmp_path: Path
+) -> None:
+    brokers = Brokers(TOPIC)
+    with registry() as schemas:
+        deliver(home, run_id, KafkaTarget(brokers.bootstrap, schemas.url), tmp_path / "ledger")
+    arrived = consumed(brokers, sum(len(each.proposals) for each in over_rest.writes))
+    brokers.end()
+    assert len(over_rest.entities()) > 10
+    assert ingested(arrived).state() == over_rest.state()
+
+
+def test_a_run_says_the_same_in_a_file_that_the_datahub_command_brings_to_datahub(
+    home: dg.DagsterInstance, run_id: str, over_rest: Receiver, tmp_path: Path
+) -> None:
+    deliver(home, run_id, FileTarget(str(tmp_path / "files")), tmp_path / "ledger")
+    (file,) = (tmp_path / "files").glob("*.json")
+    with Receiver() as receiver:
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("datahub")), "ingest", "mcps", str(file)],
+            env={**os.environ, "DATAHUB_GMS_URL": receiver.url, "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert bare(receiver.state()) == bare(over_rest.state())
+
+
+def bare(value: Any) -> Any:
+    """Without the empty fields, which the command adds where an aspect leaves them out."""
+    if isinstance(value, dict):
+        found = {key: bare(each) for key, each in value.items()}
+        return {key: each for key, each in found.items() if each not in ({}, [], None)}
+    return [bare(each) for each in value] if isinstance(value, list) else value
+
+
+def test_show_prints_what_is_delivered(
+    home: dg.DagsterInstance, run_id: str, over_rest: Receiver
+) -> None:
+    said = [(each.urn, each.aspect) for each in delivered(home, run_id).proposals]
+    sent = [pair for each in over_rest.writes for pair in each.proposals]
+    assert {urn for urn, _ in said} == {urn for urn, _ in sent}
+    assert set(sent) <= set(said)
