@@ -11,15 +11,12 @@ from dagster import DagsterInstance
 
 from datahub_eventlog import public, sinks
 from datahub_eventlog.config import Config, inline_secrets
-from datahub_eventlog.dispatcher.starting import NEEDED, where
-from datahub_eventlog.dispatcher.translation import ForExtractor
 from datahub_eventlog.errors import DataHubEventLogError, LedgerMissing
-from datahub_eventlog.extractor import Extractor
 from datahub_eventlog.ledger import Dispatcher
-from datahub_eventlog.lifecycle import PATIENCE
+from datahub_eventlog.lifecycle import NEEDED, PATIENCE
 from datahub_eventlog.operations import NO_HOME, Operations
 from datahub_eventlog.placement import ledger_beside
-from datahub_eventlog.sinks import Finding
+from datahub_eventlog.sinks import Finding, where
 from datahub_eventlog.storages import DataHubEventLogStorage, DataHubStorage, mixture_of
 
 SKEW = 5.0
@@ -121,10 +118,16 @@ def _ledger(operations: Operations, instance: DagsterInstance) -> Iterator[Findi
         yield Finding(is_ok=False, what="ledger", text=str(error))
         return
     yield _place(instance)
-    is_close = abs(skew) <= SKEW
-    text = f"the database's clock differs from this machine's by {skew:.1f} s"
-    yield Finding(is_close, "clock", text if is_close else f"{text}: let NTP set both")
+    yield clock(skew)
     yield _dispatchers(operations.reading.config, dispatchers)
+
+
+def clock(skew: float) -> Finding:
+    """How far the two clocks are apart, in seconds: leases and heartbeats go by the database's."""
+    text = f"the database's clock differs from this machine's by {skew:.1f} s"
+    if abs(skew) <= SKEW:
+        return Finding(is_ok=True, what="clock", text=text)
+    return Finding(is_ok=False, what="clock", text=f"{text}: let NTP set both")
 
 
 def _place(instance: DagsterInstance) -> Finding:
@@ -150,14 +153,18 @@ def _dispatchers(config: Config, alive: Sequence[Dispatcher]) -> Finding:
 def _extra() -> Finding:
     missing = [each for each in NEEDED if find_spec(each) is None]
     if missing:
-        text = f'{", ".join(missing)} missing: pip install "datahub-eventlog[datahub]"'
+        names = " and ".join(missing)
+        command = 'pip install "datahub-eventlog[datahub]" wherever runs are delivered'
+        text = f"{names} can't be imported in this process: {command}"
         return Finding(is_ok=False, what="extra", text=text)
     return Finding(is_ok=True, what="extra", text="this process can deliver")
 
 
 def _delivery(config: Config) -> Iterator[Finding]:
     """The target answers, and the user's functions can be called."""
-    if config.target is not None and _extra().is_ok:
+    if not _extra().is_ok:
+        return
+    if config.target is not None:
         try:
             yield from sinks.probe(config.target)
         except DataHubEventLogError as error:
@@ -169,6 +176,9 @@ def _delivery(config: Config) -> Iterator[Finding]:
 
 
 def _functions(config: Config, functions: list[str]) -> Finding:
+    from datahub_eventlog.dispatcher.translation import ForExtractor
+    from datahub_eventlog.extractor import Extractor
+
     try:
         Extractor(config, ForExtractor(config))
     except DataHubEventLogError as error:

@@ -1,4 +1,8 @@
-"""What can be done with an instance from outside: the one method behind each command."""
+"""What can be done with an instance from outside: the one method behind each command.
+
+What needs DataHub's client is imported where it is used: an image with the base package alone can
+say what is wrong, show the status and print the statements.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,13 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from dagster import DagsterInstance
 from dagster._core.instance.ref import InstanceRef
 
 from datahub_eventlog import definitions, public
-from datahub_eventlog.backfill import Backfill, Orders, Progress, count
 from datahub_eventlog.config import Block, Config, Reading
-from datahub_eventlog.dispatcher import Parts, Worker, assemble, pool, run_items
-from datahub_eventlog.dispatcher.context import context_of
-from datahub_eventlog.dispatcher.translation import ForExtractor
 from datahub_eventlog.errors import ConfigurationError, DataHubEventLogError
 from datahub_eventlog.extractor import Extractor
 from datahub_eventlog.ledger import Ledger, Status, ddl
@@ -25,8 +26,12 @@ from datahub_eventlog.placement import ledger_of
 from datahub_eventlog.sinks.memory import MemorySink
 from datahub_eventlog.source import Source
 from datahub_eventlog.storages import DataHubEventLogStorage
-from datahub_eventlog.translate.explain import Explanation, explain
 from datahub_eventlog.values import AssetKey, Materialization, Problem, Proposal, Run, RunLog
+
+if TYPE_CHECKING:
+    from datahub_eventlog.backfill import Backfill, Orders, Progress
+    from datahub_eventlog.dispatcher import Parts, Worker
+    from datahub_eventlog.translate.explain import Explanation
 
 NO_HOME = "DAGSTER_HOME is not set: set it to the folder that has your dagster.yaml"
 
@@ -118,6 +123,8 @@ class Operations:
 
     def worker(self, *, metrics_port: int | None = None) -> Worker:
         """A worker for this instance, to be run by the caller."""
+        from datahub_eventlog.dispatcher import Worker
+
         instance_ref = self._ref("seen by a worker")
         if not self.config.enabled:
             self._wrapper._datahub_note_off()  # noqa: SLF001 - its names are all so
@@ -125,6 +132,8 @@ class Operations:
 
     def preview(self, run_id: str) -> list[Proposal | Problem]:
         """What would be sent of that run now."""
+        from datahub_eventlog.dispatcher import run_items
+
         config = self.config
         parts = self._parts(config)
         log = self._log(parts.source, run_id)
@@ -134,6 +143,9 @@ class Operations:
 
     def explain(self, key: AssetKey) -> Explanation:
         """Why an asset is linked to its datasets, as of its newest materialisation."""
+        from datahub_eventlog.dispatcher.context import context_of
+        from datahub_eventlog.translate.explain import explain
+
         # The extractor speaks of steps; nothing that it says links an asset to its table.
         config = replace(self.config, asset_lineage_extractor=None)
         parts = self._parts(config)
@@ -149,6 +161,8 @@ class Operations:
 
     def count(self, orders: Orders) -> Progress:
         """What a backfill would find; nothing is changed."""
+        from datahub_eventlog.backfill import count
+
         pages = Source(self._instance).history(orders.selection).pages()
         return count(self.ledger, pages, again=orders.again)
 
@@ -157,6 +171,9 @@ class Operations:
         self, orders: Orders, on_progress: Callable[[Progress], None]
     ) -> Iterator[Backfill]:
         """A backfill, to be run by the caller; with an instance of its own."""
+        from datahub_eventlog.backfill import Backfill
+        from datahub_eventlog.dispatcher import assemble, pool
+
         config = self.config
         with opened(self._ref("backfilled")) as own, assemble(own, config) as parts:
             own.ledger.migrate()
@@ -173,6 +190,9 @@ class Operations:
 
     def _parts(self, config: Config) -> Parts:
         """What a translation needs, with a sink that nothing leaves."""
+        from datahub_eventlog.dispatcher import Parts
+        from datahub_eventlog.dispatcher.translation import ForExtractor
+
         extractor = Extractor(config, ForExtractor(config))
         source = Source(self._instance)
         return Parts(self.ledger, source, MemorySink(), extractor, None, "preview")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -24,11 +25,13 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from datahub_eventlog import backfill as history
 from datahub_eventlog.operations import Operations
 from datahub_eventlog.source import statuses
 from datahub_eventlog.source.history import Selection
 from datahub_eventlog.values import AssetKey
+
+if TYPE_CHECKING:
+    from datahub_eventlog import backfill as history
 
 EXAMPLES = """
 \b
@@ -104,7 +107,9 @@ def backfill(  # noqa: PLR0913 - one for each option
     their original times, and never overwrite what is newer. Live runs come first.
     """
     selection = Selection(_utc(since), _utc(until), jobs, assets, states)
-    orders = history.Orders(selection, again=again, rate=rate)
+    from datahub_eventlog.backfill import Orders
+
+    orders = Orders(selection, again=again, rate=rate)
     with Operations.on_home() as operations:
         if dry_run:
             _print_count(operations.count(orders))

@@ -16,17 +16,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
 from dagster import DagsterInstance
-from typing_extensions import assert_never
 
-from datahub_eventlog import public, sinks
+from datahub_eventlog import sinks
 from datahub_eventlog._version import __version__
 from datahub_eventlog.config import (
     Block,
     Config,
-    FileTarget,
-    KafkaTarget,
     RestTarget,
-    Target,
     read,
 )
 from datahub_eventlog.dispatcher.core import Dispatcher, Parts
@@ -126,21 +122,6 @@ def pool(instance: DagsterInstance) -> None:
     instance.optimize_for_webserver(**{key: wanted[key] for key in known})
 
 
-def where(target: Target | None) -> str:
-    """The target in a few words, without what may be secret."""
-    match target:
-        case RestTarget(server=server):
-            return public.address(server)
-        case KafkaTarget(bootstrap=bootstrap):
-            return f"Kafka at {bootstrap}"
-        case FileTarget(path=path):
-            return f"files in {path}"
-        case None:
-            return "nowhere"
-        case _:
-            assert_never(target)
-
-
 def _tables(config: Config) -> Tables | None:
     if not isinstance(config.target, RestTarget):
         return None
@@ -206,7 +187,7 @@ class Worker:
             self._loop = Loop(self._config, dispatcher, reconciler, heartbeat)
             if self._is_stopped:
                 return
-            logger.info("Delivering to DataHub: %s", where(self._config.target))
+            logger.info("Delivering to DataHub: %s", sinks.where(self._config.target))
             try:
                 self._loop.run(is_done=opened.ledger.is_drained if until_empty else lambda: False)
             finally:

@@ -13,6 +13,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from typing_extensions import assert_never
 
+from datahub_eventlog import public
 from datahub_eventlog.config import FileTarget, KafkaTarget, RestTarget, Target
 from datahub_eventlog.errors import ConfigurationError, Rejected
 from datahub_eventlog.values import Proposal
@@ -105,6 +106,21 @@ def connect(
             return _needing("kafka", lambda: Timed(_kafka(target), on_answer))
         case FileTarget():
             return Timed(_file(target), on_answer)
+        case _:
+            assert_never(target)
+
+
+def where(target: Target | None) -> str:
+    """The target in a few words, without what may be secret."""
+    match target:
+        case RestTarget(server=server):
+            return public.address(server)
+        case KafkaTarget(bootstrap=bootstrap):
+            return f"Kafka at {bootstrap}"
+        case FileTarget(path=path):
+            return f"files in {path}"
+        case None:
+            return "nowhere"
         case _:
             assert_never(target)
 
