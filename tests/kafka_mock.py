@@ -35,11 +35,11 @@ class Brokers:
     def end(self) -> None:
         self._producer = None
 
-    def proposals(self, count: int) -> list[dict[str, Any]]:
+    def proposals(self, count: int, topic: str = TOPIC) -> list[dict[str, Any]]:
         """The first proposals on the topic, in the order of their arrival."""
         consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "tests"})
-        partitions = consumer.list_topics(TOPIC, timeout=10).topics[TOPIC].partitions
-        consumer.assign([TopicPartition(TOPIC, each, OFFSET_BEGINNING) for each in partitions])
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, each, OFFSET_BEGINNING) for each in partitions])
         try:
             messages = consumer.consume(count, timeout=60)
         finally:
@@ -63,6 +63,8 @@ class Registry(ThreadingHTTPServer):
         self.schemas: list[str] = []
         self.status = 200
         """Of all answers."""
+        self.authorizations: set[str] = set()
+        """What the requests said of who asks."""
 
     @property
     def url(self) -> str:
@@ -91,6 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer({"schema": self.server.schemas[int(path.rsplit("/", 1)[1]) - 1]})
 
     def _answer(self, content: object) -> None:
+        self.server.authorizations.add(self.headers.get("Authorization", ""))
         body = json.dumps(content).encode()
         self.send_response(self.server.status)
         self.send_header("Content-Type", "application/vnd.schemaregistry.v1+json")

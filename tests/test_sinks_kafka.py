@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 from collections.abc import Iterator
@@ -50,6 +51,31 @@ def test_proposals_of_all_kinds_arrive_in_their_order(brokers: Brokers, schemas:
         "application/json",
         "application/json-patch+json",
     }
+
+
+def test_another_topic_and_the_registrys_credentials_are_honoured(schemas: Registry) -> None:
+    brokers = Brokers("mine")
+    options = {"basic.auth.user.info": "me:pass-word"}
+    named = KafkaTarget(
+        brokers.bootstrap, schemas.url, schema_registry_config=options, topic="mine"
+    )
+    sink = KafkaSink(named)
+    assert sink.emit(many(2)) == []
+    sink.close()
+    assert len(brokers.proposals(2, "mine")) == 2
+    found = kafka.probe(named)
+    brokers.end()
+    assert [each.is_ok for each in found] == [True, True]
+    assert schemas.authorizations == {f"Basic {base64.b64encode(b'me:pass-word').decode()}"}
+
+
+def test_an_option_that_the_registrys_client_does_not_know_is_named(
+    brokers: Brokers, schemas: Registry
+) -> None:
+    options = {"no.such.option": "pass-word"}
+    with pytest.raises(ConfigurationError, match=r"no\.such\.option") as raised:
+        KafkaSink(KafkaTarget(brokers.bootstrap, schemas.url, schema_registry_config=options))
+    assert "pass-word" not in str(raised.value)
 
 
 def test_a_large_batch_arrives_whole(brokers: Brokers, schemas: Registry) -> None:
