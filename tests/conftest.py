@@ -1,4 +1,10 @@
 import pytest
+from hypothesis import settings
+
+# A machine that does other things, too, is slow at times; `quick` is for the matrix.
+settings.register_profile("steady", deadline=None)
+settings.register_profile("quick", deadline=None, max_examples=15)
+settings.load_profile("steady")
 
 pytest_plugins = ("postgres", "ledgers", "scenes", "styles")
 
