@@ -6,7 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from datahub_eventlog.preview.entities import Entity
-from datahub_eventlog.preview.names import dataset_of, environment_of, name_of, platform_of
+from datahub_eventlog.preview.names import (
+    dataset_of,
+    entity_type,
+    environment_of,
+    name_of,
+    platform_of,
+)
 from datahub_eventlog.preview.sections import (
     Cell,
     Link,
@@ -41,7 +47,7 @@ _INFO = {
 
 def info(entity: Entity) -> Mapping[str, Any]:
     """The aspect that holds the entity's name, description and properties."""
-    return entity.aspect(_INFO.get(entity.urn.split(":", 3)[2], ""))
+    return entity.aspect(_INFO.get(entity_type(entity.urn), ""))
 
 
 def described(entity: Entity) -> Iterator[Section]:
