@@ -15,6 +15,7 @@ from datahub_eventlog import definitions
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher.context import context_of
 from datahub_eventlog.dispatcher.delivery import Delivery, Report, Rules, Sent
+from datahub_eventlog.dispatcher.filters import has_wanted_steps, is_wanted
 from datahub_eventlog.dispatcher.pause import Pause
 from datahub_eventlog.dispatcher.tables import Tables
 from datahub_eventlog.dispatcher.watch import Watch
@@ -48,7 +49,6 @@ PRELUDE = frozenset(
     }
 )
 """The events of a run that has not begun: there is nothing to show yet."""
-IGNORE_TAG = "datahub/ignore"
 REMEMBERED = 1000
 """Live runs of which we know what was sent."""
 CUT_SHORT = (
@@ -183,17 +183,16 @@ class Dispatcher:
         run = self._parts.source.run(lease.run_id)
         if run is None:
             self._settle(lease, "gone")
-        elif not self._is_wanted(run):
+        elif not is_wanted(run, self._config):
             self._settle(lease, "filtered")
         else:
             self._deliver_run(lease, run)
 
-    def _is_wanted(self, run: Run) -> bool:
-        ignored = run.tags.get(IGNORE_TAG, "").lower() == "true"
-        return not ignored and self._config.job_pattern.allows(run.job_name)
-
     def _deliver_run(self, lease: Lease, run: Run) -> None:
         log = self._parts.source.log(run, self._definitions(lease))
+        if not has_wanted_steps(log, self._config):
+            self._settle(lease, "filtered")
+            return
         mark = _mark(log)
         is_over = has_ended(log) or self._is_abandoned(log)
         # Over, but not delivered: somebody asks for it again, such as an older run that came late.
