@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,10 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
-from dagster import DagsterInstance
 
 import datahub_eventlog
-from datahub_eventlog.placement import ledger_of
 
 HOME = Path("home").resolve()
 FILES = Path("delivered").resolve()
@@ -43,9 +42,9 @@ def execute(job: str) -> None:
 
 
 def runs() -> Mapping[str, int]:
-    """How many runs are in which state; the command line would need the extra."""
-    with DagsterInstance.from_config(str(HOME)) as instance:
-        return ledger_of(instance, patience=1.0).status().runs
+    """How many runs are in which state, as the command line says, which needs no extra for it."""
+    counts: dict[str, int] = json.loads(command("datahub-eventlog", "status", "--json"))["runs"]
+    return counts
 
 
 def command(name: str, *arguments: str) -> str:
