@@ -1,11 +1,13 @@
 """The tables that dbt reads as its sources, out of the manifest that dagster-dbt has loaded.
 
-To Dagster a source is only the name of a dependency. What it is stands in the manifest, which
-dagster-dbt puts into the metadata of the models' assets, next to the translator that named them.
+To Dagster a source is only the name of a dependency, or an asset that somebody else makes. Which
+table it is stands in the manifest, which dagster-dbt puts into the metadata of the models' assets,
+next to the translator that named them.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -15,30 +17,41 @@ MANIFEST = "dagster_dbt/manifest"
 TRANSLATOR = "dagster_dbt/dagster_dbt_translator"
 PROJECT = "dagster_dbt/project"
 UNIQUE_ID = "dagster_dbt/unique_id"
+TABLE_NAME = "dagster/table_name"
+TABLE = (TABLE_NAME, "dagster/storage_kind", UNIQUE_ID)
 
 _SOURCE = "source."
 
 
-def dbt_sources(models: Iterable[dg.AssetSpec]) -> Mapping[dg.AssetKey, dg.AssetSpec]:
-    """What dbt's manifest says of the sources that these assets are made of.
+def dbt_sources(specs: Iterable[dg.AssetSpec]) -> Mapping[dg.AssetKey, dg.AssetSpec]:
+    """What dbt's manifest says of the sources that the models among these assets are made of.
 
-    Calls the project's own translator, as dagster-dbt did for the same nodes before; what it
-    raises is the caller's business.
+    Two sources of the same asset say nothing of it. Calls the project's own translator, as
+    dagster-dbt did for the same nodes before; what it raises is the caller's business.
     """
-    found: dict[dg.AssetKey, dg.AssetSpec] = {}
-    seen: set[tuple[int, str]] = set()
-    for model in models:
-        manifest = getattr(model.metadata.get(MANIFEST), "manifest", None)
-        translator: Any = model.metadata.get(TRANSLATOR)
-        unique_id = model.metadata.get(UNIQUE_ID)
-        if not isinstance(manifest, Mapping) or not hasattr(translator, "get_asset_spec"):
-            continue
-        for source in _sources(manifest, str(unique_id)):
-            if (id(manifest), source) not in seen:
-                seen.add((id(manifest), source))
-                spec = translator.get_asset_spec(manifest, source, model.metadata.get(PROJECT))
-                found[spec.key] = spec
-    return found
+    found: dict[str, dg.AssetSpec] = {}
+    for spec in specs:
+        if MANIFEST in spec.metadata:
+            found.update(_sources_of(spec, found))
+    counts = Counter(each.key for each in found.values())
+    return {each.key: each for each in found.values() if counts[each.key] == 1}
+
+
+def table_of(source: dg.AssetSpec) -> Mapping[str, Any]:
+    """What of a source's metadata says which table it is."""
+    return {name: source.metadata[name] for name in TABLE if name in source.metadata}
+
+
+def _sources_of(
+    model: dg.AssetSpec, known: Mapping[str, dg.AssetSpec]
+) -> Iterator[tuple[str, dg.AssetSpec]]:
+    manifest = getattr(model.metadata[MANIFEST], "manifest", None)
+    translator: Any = model.metadata.get(TRANSLATOR)
+    if isinstance(manifest, Mapping) and hasattr(translator, "get_asset_spec"):
+        project = model.metadata.get(PROJECT)
+        for source in _sources(manifest, str(model.metadata.get(UNIQUE_ID))):
+            if source not in known:
+                yield source, translator.get_asset_spec(manifest, source, project)
 
 
 def _sources(manifest: Mapping[str, Any], unique_id: str) -> Iterator[str]:

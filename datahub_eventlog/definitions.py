@@ -25,7 +25,7 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.definitions.reconstruct import ReconstructableJob
 from dagster._core.execution.context.system import IPlanContext
 
-from datahub_eventlog.dbt_sources import dbt_sources
+from datahub_eventlog.dbt_sources import TABLE_NAME, dbt_sources, table_of
 from datahub_eventlog.metadata import metadata_of
 from datahub_eventlog.values import (
     AssetFacts,
@@ -202,6 +202,7 @@ class _Assets:
     def __init__(self, definitions: Loaded) -> None:
         self._layer: Any = definitions.job.asset_layer
         self._graph = self._layer.asset_graph
+        self._whole = getattr(self._graph, "source_asset_graph", self._graph)
         repository = definitions.repository
         self._all = {} if repository is None else repository.assets_defs_by_key
 
@@ -230,14 +231,20 @@ class _Assets:
             return spec
         return self._sources.get(key) or (spec if len(spec.metadata) > 1 else None)
 
+    def _metadata(self, key: dg.AssetKey, spec: dg.AssetSpec) -> Metadata:
+        said = {name: each for name, each in spec.metadata.items() if name != _STUB}
+        source = None if TABLE_NAME in said else self._sources.get(key)
+        return metadata_of(said if source is None else {**table_of(source), **said})
+
     def _own_spec(self, key: dg.AssetKey) -> dg.AssetSpec | None:
         definition = self._definition(key)
         return None if definition is None else definition.specs_by_key[key]
 
     @cached_property
     def _sources(self) -> Mapping[dg.AssetKey, dg.AssetSpec]:
-        """What dbt knows of the assets of which Dagster knows only the names."""
-        specs = (self._own_spec(key) for key in sorted(self._layer.executable_asset_keys))
+        """What dbt knows of assets that its models are made of."""
+        keys = self._all or self._whole.get_all_asset_keys()
+        specs = (self._own_spec(key) for key in keys)
         try:
             return dbt_sources(each for each in specs if each is not None)
         except Exception:  # a translator is the user's own code
@@ -269,7 +276,7 @@ class _Assets:
             automation=_automation(spec.automation_condition),
             freshness=_freshness(spec),
             backfill=_backfill(definition.backfill_policy),
-            metadata=_metadata_of(spec),
+            metadata=self._metadata(key, spec),
             checks=tuple(self._checks(key)),
             io_manager=_io_manager(definition, key),
             is_external=definition.is_external,
@@ -279,8 +286,7 @@ class _Assets:
         """Of an asset that the job doesn't make, the job itself has only a shell."""
         if key in self._all:
             return self._all[key]
-        whole = getattr(self._graph, "source_asset_graph", self._graph)
-        graph = whole if whole.has(key) else self._graph
+        graph = self._whole if self._whole.has(key) else self._graph
         return graph.get(key).assets_def if graph.has(key) else None
 
     def _checks(self, key: dg.AssetKey) -> Iterator[CheckFacts]:
@@ -294,10 +300,6 @@ class _Assets:
                 blocking=spec.blocking,
                 metadata=metadata_of(spec.metadata),
             )
-
-
-def _metadata_of(spec: dg.AssetSpec) -> Metadata:
-    return metadata_of({name: each for name, each in spec.metadata.items() if name != _STUB})
 
 
 def _partitions(definition: Any) -> str | None:

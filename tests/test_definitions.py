@@ -169,7 +169,7 @@ def test_an_upstream_asset_that_another_job_makes_is_not_external() -> None:
     def taken() -> None: ...
 
     job = dg.define_asset_job("take", [taken])
-    assets = [made, taken, dg.AssetSpec("bought", group_name="shop")]
+    assets: list[Any] = [made, taken, dg.AssetSpec("bought", group_name="shop")]
     take = dg.Definitions(assets, jobs=[job]).get_repository_def().get_job("take")
     if not hasattr(take.asset_layer.asset_graph, "source_asset_graph"):
         pytest.skip("the jobs of this Dagster know nothing of assets that other jobs make")
@@ -233,7 +233,7 @@ NODES = {
 }
 
 
-def dbt_job(translator: Translator) -> dg.JobDefinition:
+def dbt_assets(translator: Translator) -> list[dg.AssetsDefinition]:
     said = {
         "dagster_dbt/manifest": Manifest(NODES),
         "dagster_dbt/dagster_dbt_translator": translator,
@@ -252,7 +252,12 @@ def dbt_job(translator: Translator) -> dg.JobDefinition:
     def models() -> Iterator[Any]:
         yield dg.MaterializeResult()
 
-    return dg.Definitions(assets=[models]).get_repository_def().get_job("__ASSET_JOB")
+    return [models]
+
+
+def dbt_job(translator: Translator) -> dg.JobDefinition:
+    defs = dg.Definitions(assets=dbt_assets(translator))
+    return defs.get_repository_def().get_job("__ASSET_JOB")
 
 
 def test_a_source_of_dbt_is_what_the_manifest_says() -> None:
@@ -273,6 +278,37 @@ def test_a_source_of_dbt_is_what_the_manifest_says() -> None:
     )
     assert found["payments",].description == "Paid."
     assert sorted(translator.asked) == ["source.crm.contacts", "source.shop.payments"]
+
+
+def test_an_asset_that_dbt_takes_as_its_source_is_the_table_that_dbt_reads() -> None:
+    contacts = {"dagster/table_name": "db.crm.contacts", "dagster_dbt/unique_id": "source.crm"}
+    source = dg.AssetSpec("contacts", metadata=contacts, description="Of dbt.")
+    payments = dg.AssetSpec("payments", metadata={"dagster/table_name": "db.shop.payments"})
+    translator = Translator({"source.crm.contacts": source, "source.shop.payments": payments})
+
+    @dg.asset(name="contacts", metadata={"n": 1}, description="Of the CRM.")
+    def made() -> None: ...
+
+    @dg.asset(name="payments", metadata={"dagster/table_name": "own.table"})
+    def named() -> None: ...
+
+    repository = dg.Definitions([*dbt_assets(translator), made, named]).get_repository_def()
+    ingest = dg.define_asset_job("ingest", [made, named])
+    job = dg.Definitions([made, named], jobs=[ingest]).get_repository_def().get_job("ingest")
+    found = read(Loaded(job, repository)).assets
+    assert {name: each.value for name, each in found["contacts",].metadata.items()} == {
+        **contacts,
+        "n": 1,
+    }
+    assert found["contacts",].description == "Of the CRM."
+    assert found["payments",].metadata["dagster/table_name"].value == "own.table"
+
+
+def test_two_sources_of_dbt_that_are_one_asset_say_nothing_of_it() -> None:
+    same = dg.AssetSpec("contacts", metadata={"dagster/table_name": "a.b.c"})
+    translator = Translator({"source.crm.contacts": same, "source.shop.payments": same})
+    found = read(Loaded(dbt_job(translator))).assets
+    assert found["contacts",] == AssetFacts(("contacts",), is_external=True)
 
 
 def test_a_translator_of_dbt_that_raises_costs_only_what_it_knows() -> None:
