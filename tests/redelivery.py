@@ -36,12 +36,9 @@ class DataHub:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def deliver(self, run_id: str) -> None:
-        name = self._captured.definitions_of(run_id)
-        stored = None if name is None else self._captured.facts(name)
-        assert name is not None
-        assert stored is not None
-        self._ledger.touch(run_id, definitions=Facts(name, stored))
+    def deliver(self, run_id: str, *, knows: bool = True) -> None:
+        """Deliver a run; `knows` its definitions, or is an old one of which nobody took them."""
+        self._ledger.touch(run_id, definitions=self._facts(run_id) if knows else None)
         self._dispatcher.deliver([run_id])
         while self._dispatcher.run_once():
             pass
@@ -51,6 +48,13 @@ class DataHub:
             "delivered",
             "filtered",
         }
+
+    def _facts(self, run_id: str) -> Facts:
+        name = self._captured.definitions_of(run_id)
+        assert name is not None
+        stored = self._captured.facts(name)
+        assert stored is not None
+        return Facts(name, stored)
 
     def deliver_runless(self) -> None:
         self._ledger.touch("")

@@ -231,6 +231,7 @@ def test_metadata_are_plain_strings_and_json() -> None:
         "nested": json_of({"b": [1, None], "a": "ü"}),
         "nothing": Metadatum("null", None),
         "long": text("x" * 50_000),
+        "plot": Metadatum("md", "![plot](data:image/png;base64,iVBORw0KGgo=) of all"),
     }
     found = properties(delivered(made(materialized("orders", metadata=metadata))))
     assert len(found.pop("long")) < 21_000
@@ -238,9 +239,10 @@ def test_metadata_are_plain_strings_and_json() -> None:
         "dagster/asset_key": "orders",
         "flag": "true",
         "link": "https://x/y",
-        "nested": '{"a": "\\u00fc", "b": [1, null]}',
+        "nested": '{"a": "ü", "b": [1, null]}',
         "number": "1.5",
         "other": "a/b",
+        "plot": "![plot](data:image/png;base64,…) of all",
         "when": "2023-11-14T22:13:20+00:00",
     }
 
@@ -280,6 +282,21 @@ def test_a_run_that_does_not_know_the_definition_takes_nothing_away() -> None:
     }
     before = delivered(made(event_), later(rich, 100))
     assert before.of(this, "datasetProperties") == alone.of(this, "datasetProperties")
+
+
+def test_columns_and_lineage_of_a_known_definition_stay_when_it_is_not_known() -> None:
+    declared = schema("id")
+    declared.value["columns"][0]["description"] = "The key."
+    said = {"dagster/column_schema": declared, **declares(TABLE)}
+    found = {"dagster/column_schema": schema("id", "amount")}
+    event_ = materialized("orders", metadata=found, tags=tags("raw"))
+    known = made(event_, definitions=facts(asset_facts("orders", "raw", metadata=said)))
+    unknown = made(event_)
+    for wholes in ((known, later(unknown, 100)), (unknown, later(known, 100))):
+        catalog = delivered(*wholes)
+        key, amount = catalog.of(urn("orders"), "schemaMetadata")["fields"]
+        assert (key["description"], amount["fieldPath"]) == ("The key.", "amount")
+        assert upstreams(catalog, urn("orders")) == [urn("raw"), TABLE]
 
 
 def test_of_runs_that_know_no_definition_the_newest_counts() -> None:

@@ -137,9 +137,11 @@ class _Story:
             raise LookupError("there was no event")
         return self._newest
 
-    def add(self, event: Event, asset: Materialization, lineage: AssetLineage) -> None:
+    def add(
+        self, event: Event, asset: Materialization, lineage: AssetLineage, known: float
+    ) -> None:
+        """Take a materialisation; `known` is the rank of what is known of the asset then."""
         time = event.time
-        known = time if lineage.is_known else rank(time, None)
         self.events += 1
         if self._newest is None or time >= self._newest[0].time:
             self._newest = (event, asset, lineage)
@@ -207,7 +209,7 @@ class _Telling:
             yield from self._dependencies(lineage, event.time)
             self._edges.add(lineage, event.time)
             story.lineages[of_shape] = lineage
-        story.add(event, asset, lineage)
+        story.add(event, asset, lineage, rank(event.time, self._assets.facts(key)))
         if self._config.emit_assets and not self._run_id:
             yield from self._operation(event, asset, course_of(event, asset))
         if story.events == course.events:
@@ -241,9 +243,10 @@ class _Telling:
         key, facts = asset.asset_key, self._assets.facts(asset.asset_key)
         yield from self._exists(key, urn, event.time)
         time, found = schema or (event.time, asset)
+        was_made = event.type != OBSERVED
         if columns := asset_schema(key, facts, found):
-            yield self._since(time, urn, columns)
-        since = rank(event.time, facts, was_made=event.type != OBSERVED)
+            yield self._since(rank(time, facts, was_made=was_made), urn, columns)
+        since = rank(event.time, facts, was_made=was_made)
         known = facts or AssetFacts(key)
         yield self._since(since, urn, asset_properties(known, asset, self._context))
         yield self._since(since, urn, browse_path(known))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from datahub.metadata.schema_classes import (
@@ -27,6 +28,8 @@ PARTITION_EXPRESSION = "partition_expr"
 LONGEST_TEXT = 20_000
 """Characters of one custom property: DataHub's search index refuses far longer ones."""
 
+_EMBEDDED = re.compile(r"(data:[\w/.+-]+;base64,)[A-Za-z0-9+/=]+")
+"""An image, or the like, within Markdown: as text it tells nobody anything."""
 _ELSEWHERE = frozenset({"table_schema", "column_lineage"})
 """Kinds of metadata that have an aspect of their own."""
 _DEFAULT = "io_manager"
@@ -144,6 +147,8 @@ def _texts(metadata: Metadata) -> dict[str, str | None]:
 def _text(metadatum: Metadatum) -> str | None:
     if metadatum.kind == "code_references":
         return ", ".join(_reference(each) for each in metadatum.value)
+    if metadatum.kind == "md":
+        return _EMBEDDED.sub(r"\1…", metadatum.value)
     return property_text(metadatum)
 
 

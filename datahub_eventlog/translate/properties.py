@@ -32,7 +32,9 @@ def property_text(metadatum: Metadatum) -> str | None:
 
 def json_text(value: Json) -> str:
     """A string as it is, anything else as JSON with sorted keys."""
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
 
 
 def time_text(seconds: float) -> str:
