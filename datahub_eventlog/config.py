@@ -187,7 +187,9 @@ def read(block: Block, environ: Environ | None = None) -> Reading:
 
 def inline_secrets(block: Block) -> list[str]:
     """The places where dagster.yaml holds a secret itself instead of naming a variable."""
-    return [": ".join(path) for path, value in _texts(block) if _is_secret(path, value)]
+    given = block if isinstance(block, Mapping) else {}
+    targets = {name: given[name] for name in TARGETS if name in given}
+    return [": ".join(path) for path, value in _texts(targets) if _is_secret(path, value)]
 
 
 def _texts(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -200,9 +202,8 @@ def _texts(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 
 
 def _is_secret(path: tuple[str, ...], value: str) -> bool:
-    name = "".join(path[-1:])
-    names = re.search(r"(?i)password|secret|token|authorization|api.?key|user\.info", name)
-    return bool(names or re.match(r"\w+://[^/\s]*:[^/\s]*@", value))
+    name = re.search(rf"(?i)({PRIVATE})$", path[-1])
+    return bool(name or re.match(r"\w+://[^/\s]*:[^/\s]*@", value))
 
 
 def discreet(block: Block) -> Block:
@@ -401,6 +402,8 @@ def _rest_target(
     return None
 
 
+PRIVATE = r"password|secret|token|authorization|api.?key|user\.info|key\.pem"
+"""How the names of what is secret end, in HTTP and in Kafka's options."""
 FABRICS = (
     *("DEV", "TEST", "QA", "UAT", "EI", "PRE", "STG", "NON_PROD", "PROD", "CORP", "RVW"),
     *("PRD", "TST", "SIT", "SBX", "SANDBOX", "CERT"),

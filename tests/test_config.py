@@ -188,6 +188,10 @@ def test_secrets_that_stand_in_the_file_are_noticed() -> None:
         "extra_headers": {"Authorization": variable},
     }
     assert inline_secrets({"datahub_client_config": safe}) == []
+    public = {"sasl.oauthbearer.token.endpoint.url": "https://idp", "ssl.key.location": "/key"}
+    kafka = {"connection": {"producer_config": public}}
+    names = {"secret": "eu", "token": "us"}
+    assert inline_secrets({"datahub_kafka_config": kafka, "platform_instance_map": names}) == []
     assert inline_secrets(None) == []
     assert inline_secrets("a string") == []
 
