@@ -157,6 +157,6 @@ class Cell:
         tests = [str(HERE / "tests" / f"test_{each}.py") for each in self.tests]
         self.session.run(
             *("pytest", "-q", "-m", "not postgres", "-p", "no:cacheprovider"),
-            *("--hypothesis-profile", "quick"),
+            *("--hypothesis-profile", "quick", "--numprocesses", "2", "--dist", "loadfile"),
             *("-c", str(HERE / "pyproject.toml"), "--rootdir", str(HERE), *tests),
         )

@@ -45,7 +45,7 @@ class Report:
     def is_captured(self) -> bool:
         """Whether the wrapped side was what it should be."""
         if not self.suite.is_captured:
-            return True
+            return self.instances > 0
         return self.instances > 0 and self.touched > 0 and self.complaints == 0
 
     @property
@@ -62,7 +62,7 @@ class Report:
             f" ({counts}; {self.touched} runs captured by {self.instances} instances)"
         )
         if not self.is_captured:
-            yield f"  the wrapper did not capture as it should: {self.complaints} complaints"
+            yield f"  the wrapper did not do what it should: {self.complaints} complaints"
         for test, each in self.results.items():
             if each.verdict is not Verdict.SAME:
                 yield f"  {each.verdict.value}: {test}"
@@ -100,9 +100,9 @@ def total(reports: Sequence[Report]) -> str:
 
 def left_out(database: Database) -> Iterator[str]:
     """A line for each test of the suites that is run on neither side."""
-    files = {test.partition("::")[0] for each in SUITES[database] for test in each.tests}
+    packages = {test.partition("/")[0] for each in SUITES[database] for test in each.tests}
     for test, reason in LEFT_OUT.items():
-        if test.partition("::")[0] in files:
+        if test.partition("/")[0] in packages:
             yield f"left out: {test} ({reason})"
 
 
