@@ -15,11 +15,12 @@ from deployment import Deployment, sqlite_yaml
 from logs import RUN_ID, asset_facts, facts, log
 
 from datahub_eventlog.config import Config
+from datahub_eventlog.dispatcher.delivery import slot
 from datahub_eventlog.dispatcher.translation import ForExtractor
 from datahub_eventlog.errors import ConfigurationError
 from datahub_eventlog.extractor import DagsterGenerator, Extractor
 from datahub_eventlog.source import Source
-from datahub_eventlog.values import Change
+from datahub_eventlog.values import Change, Proposal
 
 LOG = log()
 TABLE = "urn:li:dataset:(urn:li:dataPlatform:snowflake,db.s.t,PROD)"
@@ -231,3 +232,15 @@ def test_check_imports_the_functions_and_names_what_is_wrong_with_them(
     code, said = checked(asset_keys_to_dataset_urn_converter="not_there_at_all:f")
     assert code == 1
     assert "asset_keys_to_dataset_urn_converter: not_there_at_all:f can't be imported" in said
+
+
+def test_patches_of_the_same_places_take_each_others_place() -> None:
+    def patch(body: object) -> Proposal:
+        urn = "urn:li:dataset:a"
+        return Proposal(urn, "dataset", "globalTags", json.dumps(body), change=Change.PATCH)
+
+    one, other = ({"op": "add", "path": "/tags/a", "value": {"tag": each}} for each in "ab")
+    assert slot(patch([one])) == slot(patch([other]))
+    assert slot(patch([one])) == slot(patch({"patch": [one], "arrayPrimaryKeys": {}}))
+    elsewhere = slot(patch([{**one, "path": "/tags/b"}]))
+    assert len({slot(patch([one])), elsewhere, slot(patch({})), slot(patch(["?"]))}) == 4

@@ -37,10 +37,15 @@ def slot(proposal: Proposal) -> str:
     return f"{proposal.aspect}#{_hash(json.dumps(_places(json.loads(proposal.body))))}"
 
 
-def _places(patch: Any) -> list[tuple[str, str]]:
-    """What a patch changes, in either of the forms that DataHub knows; a user can send both."""
+def _places(patch: Any) -> list[Any]:
+    """What a patch changes, in either of the forms that DataHub knows; a user can send both.
+
+    And neither: whether it is one at all is for DataHub to say.
+    """
     changes = patch.get("patch", ()) if isinstance(patch, dict) else patch
-    return [(each["op"], each["path"]) for each in changes]
+    return [
+        [each.get("op"), each.get("path")] if isinstance(each, dict) else each for each in changes
+    ]
 
 
 def _hash(text: str) -> str:
@@ -97,6 +102,14 @@ class Rules:
     """Every proposal is written to the log."""
 
 
+@dataclass(frozen=True)
+class _Claimed:
+    """A proposal and its claim, which takes longer to make than to keep."""
+
+    proposal: Proposal
+    claim: Claim | None
+
+
 @dataclass
 class Report:
     """What became of a run's proposals."""
@@ -117,8 +130,7 @@ class Delivery:
         self._lease = lease
         self._rules = rules
         self._sent = sent
-        self._claims: list[Claim] = []
-        self._ready: list[Proposal] = []
+        self._ready: list[_Claimed] = []
         self._extended = time.monotonic()
         self.report = Report()
 
@@ -140,8 +152,8 @@ class Delivery:
 
     def _sift(self, waiting: list[Proposal]) -> None:
         """Keep what is to be sent, and send when there is a batch of it."""
-        pairs = [(each, claim_of(each)) for each in waiting]
-        claims = [claim for _, claim in pairs if claim is not None]
+        found = [_Claimed(each, claim_of(each)) for each in waiting]
+        claims = _claims(found)
         granted = iter(
             self._ledger.claim(
                 self._lease, self._rules.ttl, claims, resend_after=self._rules.resend_after
@@ -149,27 +161,26 @@ class Delivery:
             if claims
             else ()
         )
-        for proposal, claim in pairs:
-            if next(granted) if claim is not None else not self._sent.has(proposal):
-                self._ready.append(proposal)
+        for each in found:
+            if next(granted) if each.claim is not None else not self._sent.has(each.proposal):
+                self._ready.append(each)
             else:
                 self.report.unchanged += 1
         while len(self._ready) >= BATCH:
             self._emit()
 
     def _emit(self) -> None:
-        batch, self._ready = self._ready[:BATCH], self._ready[BATCH:]
+        ready, self._ready = self._ready[:BATCH], self._ready[BATCH:]
+        batch = [each.proposal for each in ready]
         if self._rules.is_logged:
             _log(batch)
         rejected = self._sink.emit(batch, self._proceed)
         refused = {(each.urn, each.aspect) for each in rejected}
-        taken = [each for each in batch if (each.urn, each.aspect) not in refused]
+        taken = [each for each in ready if (each.proposal.urn, each.proposal.aspect) not in refused]
         self.report.rejected += [(each.urn, each.aspect, each.reason) for each in rejected]
         self.report.sent += len(taken)
-        self._ledger.confirm(
-            self._lease, [claim for each in taken if (claim := claim_of(each)) is not None]
-        )
-        self._sent.add(each for each in taken if claim_of(each) is None)
+        self._ledger.confirm(self._lease, _claims(taken))
+        self._sent.add(each.proposal for each in taken if each.claim is None)
 
     def _proceed(self) -> None:
         """Before each request: is the run still ours? A slow server must not cost us the lease."""
@@ -177,6 +188,10 @@ class Delivery:
         if time.monotonic() - self._extended > self._rules.ttl.total_seconds() / 4:
             self._ledger.extend(self._lease, self._rules.ttl)
             self._extended = time.monotonic()
+
+
+def _claims(found: Iterable[_Claimed]) -> list[Claim]:
+    return [each.claim for each in found if each.claim is not None]
 
 
 def _log(batch: Iterable[Proposal]) -> None:
