@@ -19,17 +19,19 @@ TYPES = {
     "BooleanTypeClass": "BOOLEAN bool boolean Boolean BooleanType",
     "NumberTypeClass": "NUMBER(38,0) INT64 FLOAT64 BIGNUMERIC(76,38) HUGEINT bigint LongType "
     "decimal(10,2) int64 Int64 int64[pyarrow] float32 uint8 halffloat decimal128(10,2) TINYINT(1) "
-    "numeric DOUBLE double Nullable(Int32) money UBIGINT",
+    "numeric DOUBLE double Nullable(Int32) money UBIGINT Optional[int] DECFLOAT oid int(11)",
     "StringTypeClass": "VARCHAR(16777216) STRING text StringType() string[pyarrow] large_string "
-    "Utf8 uuid FixedString(16) LowCardinality(Nullable(String)) object daterange str",
+    'Utf8 uuid FixedString(16) LowCardinality(Nullable(String)) object daterange str "char" '
+    "tsquery pandera.String",
     "BytesTypeClass": "BINARY(16) BYTES bytea BLOB varbinary binary GEOGRAPHY bit(3)",
     "FixedTypeClass": "fixed_size_binary[16]",
     "DateTypeClass": "DATE date date32[day] DateType",
     "TimeTypeClass": "TIMESTAMP_NTZ(9) DATETIME timestamptz TIMESTAMP_S datetime64[ns] time64[us] "
-    "duration[ns] timedelta64[ns] TimestampType TimestampNTZType DateTime64(3) interval TIME",
+    "period[D] duration[ns] timedelta64[ns] TimestampType TimestampNTZType DateTime64(3) "
+    "interval TIME",
     "EnumTypeClass": "ENUM('a','b') category Categorical dictionary<values=string>",
     "ArrayTypeClass": "ARRAY ARRAY<STRING> integer[] INTEGER[3] _int4 array<string> List(Int64) "
-    "VECTOR(FLOAT,256) list<item:string> ArrayType(StringType())",
+    "VECTOR(FLOAT,256) list<item:string> ArrayType(StringType()) varchar(20)[] typing.List[int]",
     "MapTypeClass": "MAP(VARCHAR,INTEGER) map<string,int>",
     "RecordTypeClass": "VARIANT OBJECT JSON jsonb STRUCT<a> struct<a:int> Struct({'a':Int64}) row",
     "UnionTypeClass": "UNION(num)",
@@ -47,6 +49,18 @@ LONG_TYPES = {
     "<class 'datetime.date'>": "DateTypeClass",
     "": "NullTypeClass",
     "bit varying(3)": "BytesTypeClass",
+    "DayTimeIntervalType(0, 3)": "TimeTypeClass",
+    "Sparse[float64, nan]": "NumberTypeClass",
+    "extension<arrow.uuid>": "StringTypeClass",
+    "dictionary<values=string, indices=int32, ordered=0>": "EnumTypeClass",
+    "STRUCT(a INTEGER, b VARCHAR)[]": "ArrayTypeClass",
+    "ARRAY<STRUCT<a INT64, b ARRAY<STRING>>>": "ArrayTypeClass",
+    "struct<a: list<item: int64>, b: string>": "RecordTypeClass",
+    "MAP(VARCHAR, STRUCT(a INTEGER))": "MapTypeClass",
+    "StructType([StructField('a', IntegerType(), True)])": "RecordTypeClass",
+    "MapType(StringType(), LongType(), True)": "MapTypeClass",
+    "Struct({'a': List(Int64)})": "RecordTypeClass",
+    "tinyint unsigned": "NumberTypeClass",
 }
 
 

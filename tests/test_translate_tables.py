@@ -224,6 +224,69 @@ def test_a_table_of_dlt_lies_in_its_dataset() -> None:
     assert dataset(of) == urn("postgres", "shop.orders")
 
 
+LOADED: dict[str, tuple[tuple[str, ...], dict[str, Any], str | None]] = {
+    "dlt into a destination of its own name": (
+        ("dlt", "warehouse"),
+        {
+            "dagster__table_name": "warehouse.github_source.issues",
+            "dagster__storage_kind": "warehouse",
+            "dagster__column_schema": Metadatum("table_schema", {"columns": [], "constraints": []}),
+            "destination_name": "warehouse",
+            "destination_type": "dlt.destinations.snowflake",
+            "dataset_name": "github",
+            "first_run": Metadatum("bool", False),
+            "rows_loaded": Metadatum("int", 3),
+        },
+        urn("snowflake", "github.issues"),
+    ),
+    "dlt into files": (
+        ("dlt", "filesystem"),
+        {
+            "dagster__table_name": "filesystem.github_source.issues",
+            "dagster__storage_kind": "filesystem",
+            "destination_name": "filesystem",
+            "destination_type": "dlt.destinations.filesystem",
+            "dataset_name": "github",
+        },
+        None,
+    ),
+    "Sling by a connection named as its platform": (
+        ("sling",),
+        {
+            "dagster__table_name": "DUCKDB.main.issues",
+            "dagster__storage_kind": "DUCKDB",
+            "stream_name": "public.issues",
+            "elapsed_time": Metadatum("float", 1.5),
+        },
+        urn("duckdb", "main.issues"),
+    ),
+    "Fivetran into BigQuery": (
+        ("fivetran", "big_query"),
+        {
+            "dagster__table_name": "shop.github.issues",
+            "dagster__storage_kind": "big_query",
+            "connector_url": Metadatum("url", "https://fivetran.com/dashboard/connectors/github/c"),
+            "dagster-fivetran/destination_schema_name": "github",
+        },
+        urn("bigquery", "shop.github.issues"),
+    ),
+    "Fivetran into Postgres": (
+        ("fivetran", "postgres_rds_warehouse"),
+        {
+            "dagster__table_name": "shop.github.issues",
+            "dagster__storage_kind": "postgres_rds_warehouse",
+        },
+        urn("postgres", "shop.github.issues"),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LOADED)
+def test_what_the_libraries_that_load_data_write_names_the_table(kind: str) -> None:
+    kinds, metadata, expected = LOADED[kind]
+    assert dataset(subject("github/issues", *kinds, **metadata)) == expected
+
+
 def test_the_connection_of_sling_is_no_part_of_a_tables_name() -> None:
     names: dict[str, Any] = {
         "dagster__table_name": "MY_PG.public.orders",

@@ -166,7 +166,10 @@ def _primary_keys(columns: list[Json], constraints: list[str]) -> frozenset[str]
 
 
 _HEAD = re.compile(r"_?[a-z][a-z0-9_]*(?: [a-z]+)*")
-_WRAPPER = re.compile(r"(?:nullable|lowcardinality|optional)\((.*)\)")
+_WRAPPER = re.compile(
+    r"(?:nullable|lowcardinality|optional)[(\[](.*)[)\]]|sparse\[(\w+).*\]|extension<(.*)>|\"(.*)\""
+)
+_MODULE = re.compile(r"(?:[a-z_]\w*\.)+(?=[a-z])")
 _PYTHON = re.compile(r"<class '(?:.*\.)?(\w+)'>")
 _ARRAY = re.compile(r".*\[\d*\]|_(?:int|float|text|varchar|bool|numeric|date|timestamp|uuid).*")
 _PANDAS_OBJECT = "object"
@@ -186,10 +189,10 @@ def _type_of(native: str) -> DataType:
 
 
 def _bare(text: str) -> str:
-    """The type without what says only that it can be null, or which Python class it is."""
+    """The type without what says only that it can be null, or where its class is defined."""
     while match := _WRAPPER.fullmatch(text) or _PYTHON.fullmatch(text):
-        text = match[1]
-    return text
+        text = next(each for each in match.groups() if each is not None)
+    return _MODULE.sub("", text, count=1) if _MODULE.match(text) else text
 
 
 def _spellings(head: str) -> list[str]:
@@ -211,7 +214,8 @@ _TYPES: Mapping[str, DataType] = {
         "int, integer, tinyint, smallint, mediumint, bigint, hugeint, byteint, long, short, byte,"
         "uint, uinteger, utinyint, usmallint, ubigint, uhugeint, bignum, varint, signed, unsigned,"
         "decimal, dec, numeric, bignumeric, bigdecimal, number, fixed, money, smallmoney,"
-        "float, double, real, halffloat, half, serial, smallserial, bigserial, year, decfloat",
+        "float, double, real, halffloat, half, serial, smallserial, bigserial, year, decfloat,"
+        "complex, oid",
     ),
     **_named(
         StringTypeClass,
@@ -219,13 +223,15 @@ _TYPES: Mapping[str, DataType] = {
         "longtext, ntext, citext, char, character, nchar, bpchar, varchar, nvarchar, varchar2,"
         "nvarchar2, character varying, clob, nclob, unicode, fixedstring, uuid, guid,"
         "uniqueidentifier, xml, name, inet, cidr, macaddr, ipv, ltree, tsvector, hstore, int4range,"
-        "int8range, numrange, tsrange, tstzrange, daterange",
+        "int8range, numrange, tsrange, tstzrange, daterange, int4multirange, int8multirange,"
+        "nummultirange, tsmultirange, tstzmultirange, datemultirange, tsquery, jsonpath, ipaddress",
     ),
     **_named(
         BytesTypeClass,
         "bytes, bytea, binary, large_binary, binary_view, varbinary, longvarbinary, blob,"
         "tinyblob, mediumblob, longblob, image, raw, bit, bit varying, varbit, bitstring,"
-        "rowversion, geography, geometry, point, linestring, polygon, raster",
+        "varbyte, rowversion, geography, geometry, point, linestring, polygon, raster, box, path,"
+        "circle",
     ),
     **_named(FixedTypeClass, "fixed_size_binary"),
     **_named(DateTypeClass, "date"),
@@ -233,7 +239,8 @@ _TYPES: Mapping[str, DataType] = {
         TimeTypeClass,
         "time, timetz, timestamp, timestamptz, timestamp_tz, timestamp_ntz, timestamp_ltz,"
         "timestamp_s, timestamp_ms, timestamp_us, timestamp_ns, timestampntz, timestampltz,"
-        "datetime, datetimetz, smalldatetime, datetimeoffset, interval, duration, timedelta",
+        "datetime, datetimetz, smalldatetime, datetimeoffset, interval, duration, timedelta,"
+        "yearmonthinterval, daytimeinterval, calendarinterval, month_day_nano_interval, period",
     ),
     **_named(EnumTypeClass, "enum, category, categorical, dictionary, set"),
     **_named(

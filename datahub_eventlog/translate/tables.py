@@ -202,8 +202,9 @@ class _Platform:
 def _platform(subject: Subject) -> _Platform:
     """The platform that stores the asset: `dagster/storage_kind`, else the one kind that can."""
     stated = subject.text(STORAGE_KIND) or subject.tags.get(STORAGE_KIND)
-    if stated and (known := _PLATFORMS.get(_plain(stated))):
-        return _Platform(known)
+    for each in (stated, _destination(subject)):
+        if each and (known := _PLATFORMS.get(_plain(each))):
+            return _Platform(known)
     kinds = {_PLATFORMS[_plain(each)] for each in subject.kinds if _plain(each) in _PLATFORMS}
     if len(kinds) == 1:
         return _Platform(kinds.pop())
@@ -212,6 +213,12 @@ def _platform(subject: Subject) -> _Platform:
     if kinds:
         return _Platform(None, f"its kinds name more than one platform: {', '.join(sorted(kinds))}")
     return _Platform(None, f"no {STORAGE_KIND} or kind tag says on which platform the table is")
+
+
+def _destination(subject: Subject) -> str | None:
+    """The kind of dlt's destination, whatever name the user gave it: `dlt.destinations.<kind>`."""
+    text = subject.text("destination_type")
+    return text.rpartition(".")[2] if text else None
 
 
 def _is_connection(stated: str, subject: Subject) -> bool:
