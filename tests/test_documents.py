@@ -23,11 +23,14 @@ from datahub_dagster_plugin.client.dagster_generator import DatahubDagsterSource
 from deployment import DEADLINE
 from documents import PAGES, ROOT, Block, blocks, of_kind, sections
 from instances import configured
+from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import make_url
 
 import datahub_eventlog
 from datahub_eventlog.cli import main
 from datahub_eventlog.config import OPTIONS, TARGETS, Config, KafkaTarget, RestTarget, read
+from datahub_eventlog.dispatcher.metrics import Counted, OfLedger
+from datahub_eventlog.ledger import Status
 from datahub_eventlog.operations import Operations
 from datahub_eventlog.storages import DataHubEventLogStorage, mixture_of
 from datahub_eventlog.testing import capturing, delivered
@@ -350,6 +353,15 @@ def test_the_messages_of_the_troubleshooting_exist_word_for_word() -> None:
     parts = [part.strip() for each in messages for part in re.split(r"\.\.\.|…", each)]
     assert [each for each in parts if each not in there] == []
     assert len(messages) >= 12
+
+
+def test_the_figures_to_watch_are_those_that_are_served() -> None:
+    registry = CollectorRegistry()
+    Counted(registry)
+    registry.register(OfLedger(lambda: Status({"pending": 0}, None, 0, (), (), ())))
+    served = re.findall(r"^# TYPE (\w+)", generate_latest(registry).decode(), re.MULTILINE)
+    named = re.findall(r"`(datahub_eventlog_\w+)`", text_of("operating.md"))
+    assert {each for each in served if not each.endswith("_created")} == set(named)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda each: each.name)
