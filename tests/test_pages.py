@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -58,6 +59,20 @@ def test_anywhere_else_each_reason_is_one_line_without_colours() -> None:
     assert "    ValueError: no second line\n" in text
     assert f"    schemaMetadata, run {RUN}\n" in text
     assert "\x1b" not in text
+
+
+def test_runs_that_wait_though_a_dispatcher_is_alive_are_pointed_out() -> None:
+    hint = "`datahub-eventlog check` tells whether DataHub can be reached."
+    assert hint in shown(status(), is_terminal=False)
+    assert hint not in shown(replace(status(), oldest_pending_seconds=5.0), is_terminal=False)
+    assert hint not in shown(replace(status(), dispatchers=()), is_terminal=False)
+
+
+def test_parked_runs_are_counted_also_where_not_all_are_shown() -> None:
+    found = replace(status(), runs={**COUNTS, "parked": 150})
+    text = shown(found, is_terminal=False)
+    assert "Parked: 150. " in text
+    assert f"and {150 - pages.SHOWN} more" in text
 
 
 def test_many_rejections_are_cut_and_counted() -> None:

@@ -13,6 +13,8 @@ from rich.text import Text
 from datahub_eventlog.ledger import Status
 from datahub_eventlog.sinks import Finding
 
+LONG = 120.0
+"""Seconds: a run that is due for longer is not just waiting for its turn."""
 SHOWN = 20
 """Parked runs, and rejected proposals, that people are shown."""
 
@@ -91,16 +93,20 @@ def _dispatchers(console: Console, status: Status) -> None:
     for each in status.dispatchers:
         seen = f"version {each.version}, seen {duration(each.last_seen_seconds)} ago"
         _line(console, f"  {each.host}:{each.pid}  {seen}")
+    if (status.oldest_pending_seconds or 0) > LONG:
+        console.print("[yellow]Runs have been due for long[/yellow], though somebody could deliver")
+        console.print("them: `datahub-eventlog check` tells whether DataHub can be reached.")
 
 
 def _parked(console: Console, status: Status) -> None:
     if not status.parked:
         return
-    _title(console, "Parked", len(status.parked), "`datahub-eventlog retry` tries again")
+    number = status.runs.get("parked", len(status.parked))
+    _title(console, "Parked", number, "`datahub-eventlog retry` tries again")
     for each in status.parked[:SHOWN]:
         _line(console, f"  {each.run_id}")
         _paragraph(console, each.error)
-    _rest(console, len(status.parked))
+    _rest(console, number)
 
 
 def _rejected(console: Console, status: Status) -> None:
@@ -136,4 +142,4 @@ def _paragraph(console: Console, text: str) -> None:
 
 def _rest(console: Console, number: int) -> None:
     if number > SHOWN:
-        console.print(f"  and {number - SHOWN} more: `status --json` has all", highlight=False)
+        console.print(f"  and {number - SHOWN} more: see `status --json`", highlight=False)
