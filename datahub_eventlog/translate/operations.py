@@ -90,7 +90,7 @@ def partition_spec(label: str | None) -> PartitionSpecClass | None:
 
 
 def _facts(course: Course, asset: Materialization, run_id: str) -> dict[str, str]:
-    partitions = list(course.partitions)
+    partitions = sorted(course.partitions)
     listed = ", ".join(partitions) if len(partitions) <= LISTED else range_label(partitions)
     tags = {name: text for name, text in asset.tags.items() if not name.startswith(_SYSTEM)}
     # Dagster takes the run's id where the asset has no version.
