@@ -56,5 +56,5 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 if __name__ == "__main__":
     folder, *rows = sys.argv[1:]
-    found = [Findings(path).known for path in sorted(Path(folder).glob(f"*/{FILE}"))]
+    found = [Findings(path).known for path in sorted(Path(folder).glob(f"cell-*/{FILE}"))]
     print("\n".join(lines(found, rows)))

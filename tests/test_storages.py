@@ -313,6 +313,8 @@ def test_the_children_of_a_daemon_are_no_daemons(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv(VARIABLE, "true")
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(role) == "other"
+        pool.close()  # to end it by a signal takes for ever where those are ignored
+        pool.join()
 
 
 # Importing
