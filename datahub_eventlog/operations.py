@@ -145,6 +145,7 @@ class Operations:
         """Why an asset is linked to its datasets, as of its newest materialisation."""
         from datahub_eventlog.dispatcher.context import context_of
         from datahub_eventlog.translate.explain import explain
+        from datahub_eventlog.translate.urns import InvalidUrn
 
         # The extractor speaks of steps; nothing that it says links an asset to its table.
         config = replace(self.config, asset_lineage_extractor=None)
@@ -157,7 +158,10 @@ class Operations:
         gone = RunLog(Run(run_id, "", ""), None, (), (event,))
         log = (self._log(parts.source, run_id) if run_id else None) or gone
         context, _ = context_of(log, config, parts)
-        return explain(key, event, event.data, log, context)
+        try:
+            return explain(key, event, event.data, log, context)
+        except InvalidUrn as error:
+            raise DataHubEventLogError(f"nothing of it is sent to DataHub: {error}") from error
 
     def count(self, orders: Orders) -> Progress:
         """What a backfill would find; nothing is changed."""

@@ -27,6 +27,8 @@ from instances import configured, write_yaml
 from datahub_eventlog.cli import main
 
 ESCAPE = "\x1b"
+TABLE = "urn:li:dataset:(urn:li:dataPlatform:snowflake,dwh.orders,PROD)"
+TOO_LONG = "long" * 150
 HOSTILE = "sales\x1b[2J</script>"
 
 
@@ -41,13 +43,17 @@ def report() -> None: ...
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A DAGSTER_HOME with a run of two assets, and one that was only planned."""
+    """A DAGSTER_HOME with a run of two assets, and some that were only reported."""
     home = tmp_path_factory.mktemp("home")
     target = {"datahub_file_config": {"path": str(home / "metadata")}, "dispatch": "worker"}
     with configured(home, **sqlite_yaml(target)) as instance:
         dg.materialize([orders, report], instance=instance)
-        planned = dg.AssetObservation("seen")
-        instance.report_runless_asset_event(planned)
+        for event in (
+            dg.AssetObservation("seen"),
+            dg.AssetMaterialization("reported", metadata={"datahub_urn": TABLE}),
+            dg.AssetMaterialization(TOO_LONG),
+        ):
+            instance.report_runless_asset_event(event)
     return home
 
 
@@ -176,12 +182,11 @@ def test_preview_writes_one_page_where_it_is_told(home: Path, run_id: str, tmp_p
 
 
 def test_explain_tells_which_evidence_links_an_asset_to_its_table(home: Path, run_id: str) -> None:
-    table = "urn:li:dataset:(urn:li:dataPlatform:snowflake,dwh.orders,PROD)"
     told = call(home, "explain", "orders").stdout
     assert f"in run {run_id}" in told
     assert "found       dagster/table_name\n" in told
     assert "not found   datahub_urn: no such text in its metadata\n" in told
-    assert f"\nIts table\n  {table}\n    sibling of the asset\n" in told
+    assert f"\nIts table\n  {TABLE}\n    sibling of the asset\n" in told
     said: dict[str, Any] = json.loads(call(home, "explain", "report", "--json").stdout)
     assert said["dataset"] is None
     assert said["upstreams"] == [
@@ -193,13 +198,22 @@ def test_explain_tells_which_evidence_links_an_asset_to_its_table(home: Path, ru
     assert [each["state"] for each in said["evidence"]] == ["not found"] * 6
 
 
+def test_explain_knows_an_asset_that_was_only_reported(home: Path) -> None:
+    told = call(home, "explain", "reported").stdout
+    assert "UTC outside of any run\n" in told
+    assert f"found       datahub_urn\n              {TABLE}\n" in told
+    assert "its definition is not known" in told
+
+
 @pytest.mark.parametrize(
     ("asset", "advice"),
     [
         ("seen", "seen was never materialised: what it is linked to is found out when it is"),
         ("order", "the event log knows no asset order. Did you mean orders?"),
+        (TOO_LONG, "nothing of it is sent to DataHub: "),
         ("x/y/z", "the event log knows no asset x/y/z: keys are written as in the UI"),
     ],
+    ids=["observed", "misspelt", "too long", "unknown"],
 )
 def test_explain_says_what_to_do_about_an_asset_it_knows_nothing_of(
     home: Path, asset: str, advice: str

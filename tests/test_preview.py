@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from logs import event, log, ran, step
 from pictures import HOSTILE, ORDERS_TABLE, SOURCE, hostile, shop
 from proposals import body
 
 from datahub_eventlog.preview import Edge, Graph, Node, graph_of, page
 from datahub_eventlog.preview.sections import Link, Section, duration
+from datahub_eventlog.translate import translate
+from datahub_eventlog.translate.context import Context
 from datahub_eventlog.values import Change, Problem, Proposal
 
 
@@ -101,6 +104,14 @@ def test_the_runs_of_an_op_and_the_results_of_a_check_are_told(graph: Graph) -> 
     check = node(graph, "check", "amounts")
     assert [row[0] for row in words(check, "Results")] == ["failed"]
     assert ["bad", "2"] in words(check, "Last result")
+
+
+def test_a_run_that_goes_on_is_shown_as_it_goes() -> None:
+    items = list(translate(log(event("RUN_START"), *ran("one"), steps=[step("one")]), Context()))
+    found = graph_of(items)
+    assert node(found, "job", "sales").note == "job · running"
+    assert node(found, "op", "one").note == "op · succeeded"
+    assert found.summary[1] == "running"
 
 
 def test_a_dataset_that_others_only_name_is_drawn_too() -> None:
