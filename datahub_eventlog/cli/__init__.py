@@ -33,6 +33,7 @@ Examples:
   datahub-eventlog check
   datahub-eventlog status --json
   datahub-eventlog worker --until-empty
+  datahub-eventlog explain sales/orders
 """
 RUN = "5f0f5e1c-1111-4222-8333-0123456789ab"
 

@@ -39,10 +39,10 @@ def asset_key(_context: click.Context, _parameter: click.Parameter, value: str) 
 @click.argument("asset", callback=asset_key)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def explain(asset: AssetKey, *, as_json: bool) -> None:
-    """Tell which table an asset is taken for, what it is made of, and what says so.
+    """Tell which table an asset is linked to, and what says so.
 
-    As of its newest materialisation, by the same rules that deliver it. ASSET is a key as the UI
-    shows it, its parts joined by /.
+    Also what it is made of. As of its newest materialisation, by the same rules that deliver it.
+    ASSET is a key as the UI shows it, its parts joined by /.
     """
     with Operations.on_home() as operations:
         found = operations.explain(asset)
