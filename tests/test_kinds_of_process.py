@@ -18,7 +18,7 @@ from styles import named, style_a, style_b
 from datahub_eventlog.placement import ledger_of
 
 PIPELINES = Path(pipelines.__file__)
-FORKSERVER = {"execution": {"config": {"multiprocess": {"start_method": {"forkserver": {}}}}}}
+FORKSERVER: Any = {"execution": {"config": {"multiprocess": {"start_method": {"forkserver": {}}}}}}
 TOKEN = "hush-hush"
 
 

@@ -94,7 +94,7 @@ def test_under_a_wrong_block_everything_runs_and_is_captured_and_nothing_is_deli
     run_id = deployment.launch("shop", "assets")
     with deployment.instance() as instance:
         eventually(lambda: _is_finished(instance, run_id), "the run ends")
-        assert instance.get_run_by_id(run_id).status.value == "SUCCESS"
+        assert instance.get_run_stats(run_id).steps_succeeded == 2
         ledger = ledger_of(instance, patience=5)
         assert ledger.state(run_id) == "pending"
         assert ledger.definitions_of(run_id) is not None
