@@ -40,7 +40,8 @@ from datahub_eventlog.capture import (
 )
 from datahub_eventlog.config import Config
 from datahub_eventlog.definitions import Loaded, decode, read
-from datahub_eventlog.ledger import Lease, Ledger
+from datahub_eventlog.ledger import Lease, Ledger, ddl
+from datahub_eventlog.ledger.tables import metadata
 from datahub_eventlog.placement import FILE, ledger_beside
 
 INTERVAL = 5.0
@@ -573,6 +574,32 @@ def test_where_tables_may_not_be_made_the_ledger_is_a_local_file_and_one_warning
             assert [each.touches for each in ledger.lease("test", 9, timedelta(minutes=1))] == [2]
     assert "datahub-eventlog ddl" in warning
     assert tmp_path.joinpath(FILE).exists()
+
+
+def test_when_an_administrator_has_made_the_tables_new_processes_find_the_ledger_there(
+    postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with visitor(postgres_url) as url:
+        with in_memory(Storage.around(PostgresEventLogStorage(url)), tmp_path) as instance:
+            instance.event_log_storage.store_event(entry("RUN_START", run_id="before"))
+        (warning,) = caplog.messages
+        assert "restart Dagster" in warning
+        make_tables(make_url(url))
+        capture._forget()
+
+        with in_memory(Storage.around(PostgresEventLogStorage(url)), tmp_path) as instance:
+            instance.event_log_storage.store_event(entry("RUN_START", run_id="after"))
+            instance.event_log_storage.store_event(entry("RUN_SUCCESS", run_id="after"))
+            assert touched(instance.event_log_storage) == {"after": 2}
+            assert placement.ledger_of(instance, patience=1).state("after") == "leased"
+    assert caplog.messages == [warning]
+
+
+def make_tables(visitor: URL) -> None:
+    """What an administrator does with the output of `datahub-eventlog ddl`."""
+    rights = "GRANT SELECT, INSERT, UPDATE, DELETE ON"
+    grants = [f"{rights} {each} TO {visitor.username}" for each in metadata.tables]
+    administer(visitor.set(username="postgres"), ddl("postgresql"), *grants)
 
 
 @contextmanager

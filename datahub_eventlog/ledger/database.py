@@ -91,7 +91,7 @@ class Database:
         if not self._autocreate:
             raise LedgerMissing(
                 "The ledger's tables don't exist, and should_autocreate_tables is false: "
-                "have the statements that `datahub-eventlog ddl` prints run once"
+                "have what `datahub-eventlog ddl` prints run once, and restart Dagster"
             ) from cause
         missing = self._missing()
         while missing:
@@ -165,7 +165,7 @@ def _not_made(error: SQLAlchemyError) -> LedgerUnavailable:
         return _unavailable(error)
     return LedgerMissing(
         f"The ledger's tables can't be made ({_first_line(error)}): "
-        "have the statements that `datahub-eventlog ddl` prints run once"
+        "have what `datahub-eventlog ddl` prints run once, and restart Dagster"
     )
 
 
