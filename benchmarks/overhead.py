@@ -1,0 +1,384 @@
+"""What the wrapper costs the processes that it sits in, beside plain Dagster and a rival.
+
+    python benchmarks/overhead.py [--pairs 30] [--job-pairs 5] [--only TEXT] [--quick]
+
+Prints one table. A ratio is the median over interleaved pairs (the same work with and without the
+wrapper, one directly after the other), with its 95 % confidence interval: 1.02 is two per cent
+more. The receiver that stands for DataHub, the dispatcher and Postgres are processes of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+import inside
+import rival
+import whole
+from deployment import Deployment, eventually, postgres_yaml, sqlite_yaml
+from pairs import Cost, Pair, cpu, wall
+from postgres import PostgresServer
+from receiver import Remote
+from rich.console import Console
+from rich.table import Table
+
+from datahub_eventlog.placement import ledger_of
+
+HERE = Path(__file__).parent
+STORING = "store_event"
+JOB = "job, a process a step"
+DATABASES = ("SQLite", "Postgres")
+STATES = ("up", "slow", "refusing", "hanging", "no dispatcher")
+"""Of DataHub, with a dispatcher alive elsewhere, except for the last."""
+SLOW = 0.5
+"""Seconds that a slow DataHub takes to answer."""
+GOAL = 1.05
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    what: str
+    where: str
+    state: str
+    figures: str
+    wall: str = ""
+    cpu: str = ""
+    goal: str = ""
+
+    @property
+    def name(self) -> str:
+        return ", ".join(each for each in (self.what, self.where, self.state) if each)
+
+
+@dataclass(frozen=True)
+class Options:
+    pairs: int
+    job_pairs: int
+    events: int
+    steps: int
+    rival: bool
+    venv: Path
+    only: str
+
+    def wants(self, *names: str) -> bool:
+        return self.only.lower() in ", ".join(each for each in names if each).lower()
+
+
+def _kinds(database: str, state: str) -> Iterator[tuple[str, str, str]]:
+    """What is measured of ours there."""
+    yield f"{STORING}, ours", database, state
+    if database == "SQLite" and state in {"up", "hanging", "no dispatcher"}:
+        yield f"{JOB}, ours", database, state
+
+
+def _rival_kinds(database: str, state: str) -> Iterator[str]:
+    yield f"{STORING}, dagster-openlineage"
+    if database == "SQLite" and state == "up":
+        yield f"{JOB}, dagster-openlineage"
+
+
+class Bench:
+    """What is measured, where, and with what around it."""
+
+    def __init__(self, options: Options, folder: Path, stack: ExitStack) -> None:
+        self._options = options
+        self._folder = folder
+        self._stack = stack
+        self._server: PostgresServer | None = None
+        self._number = 0
+
+    def rows(self) -> Iterator[Row]:
+        """All of them, as they come."""
+        for database in DATABASES:
+            yield from self._ours(database)
+            yield from self._rivals(database)
+        for what, measure in inside.MEASUREMENTS.items():
+            if self._options.wants(what):
+                yield _absolute(what, measure(self._options.pairs))
+
+    def _ours(self, database: str) -> Iterator[Row]:
+        """With one receiver and one dispatcher, which go through all states."""
+        wanted = {
+            state: [what for what in _kinds(database, state) if self._options.wants(*what)]
+            for state in STATES
+        }
+        if not any(wanted.values()):
+            return
+        with self._surroundings(database) as (plain, ours, receiver):
+            dispatcher = ours.start("datahub_eventlog.cli", "worker", log="worker.log")
+            with ours.instance() as instance:
+                ledger = ledger_of(instance, patience=5)
+                eventually(ledger.dispatchers, "the dispatcher is alive")
+            for state in STATES:
+                receiver.become(state)
+                if state == "no dispatcher":
+                    dispatcher.terminate()
+                    dispatcher.wait()
+                for what, _, _ in wanted[state]:
+                    yield self._ratio(what, database, state, plain, ours)
+
+    def _ratio(
+        self, what: str, database: str, state: str, plain: Deployment, ours: Deployment
+    ) -> Row:
+        python = Path(sys.executable)
+        if what.startswith(STORING):
+            drained = ["--drained"] if state in {"up", "slow"} else []
+            pairs = self._stored(python, plain, ours, *drained)
+            return _ratio(what, database, state, self._options.events, pairs, goal=GOAL)
+        pairs = self._executed(python, plain, ours)
+        return _ratio(what, database, state, self._options.steps, pairs, goal=GOAL)
+
+    def _rivals(self, database: str) -> Iterator[Row]:
+        states: tuple[rival.Backend, ...] = ("up", "refusing", "hanging")
+        for state in states:
+            for what in _rival_kinds(database, state):
+                if self._options.wants(what, database, state):
+                    yield self._rival_row(what, database, state)
+
+    def _rival_row(self, what: str, database: str, state: rival.Backend) -> Row:
+        python = self._rival()
+        if isinstance(python, str):
+            return Row(what, database, state, python)
+        # Each event that it sends to a server that hangs takes it two seconds.
+        is_slow = state == "hanging"
+        events = min(30, self._options.events) if is_slow else self._options.events
+        with self._beside_rival(database, state) as (plain, other):
+            if what.startswith(JOB):
+                found = self._executed(python, plain, other)
+                return _ratio(what, database, state, self._options.steps, found)
+            count = min(3, self._options.pairs) if is_slow else self._options.pairs
+            found = self._stored(python, plain, other, events=events, pairs=count)
+            return _ratio(what, database, state, events, found)
+
+    @contextmanager
+    def _surroundings(self, database: str) -> Iterator[tuple[Deployment, Deployment, _Receiver]]:
+        """A home without and one with us, and a receiver."""
+        with ExitStack() as stack:
+            plain = stack.enter_context(self._home(database, None))
+            receiver = stack.enter_context(_receiver())
+            # Where no dispatcher is alive, a job would deliver itself when it has ended.
+            block = {"datahub_client_config": {"server": receiver.url}, "dispatch": "worker"}
+            ours = stack.enter_context(self._home(database, block))
+            yield plain, ours, receiver
+
+    @contextmanager
+    def _beside_rival(
+        self, database: str, state: rival.Backend
+    ) -> Iterator[tuple[Deployment, Deployment]]:
+        with (
+            rival.receiving(state) as url,
+            self._home(database, None) as plain,
+            self._home(database, None) as other,
+        ):
+            other.write({**rival.storage(_backend(other)), **_others(other)})
+            variables = {rival.URL: url}
+            plain.environment = other.environment = variables
+            yield plain, other
+
+    @contextmanager
+    def _home(self, database: str, block: Mapping[str, Any] | None) -> Iterator[Deployment]:
+        """A home with a database of its own."""
+        self._number += 1
+        home = self._folder / f"home-{self._number}"
+        if database == "SQLite":
+            deployment = Deployment(home, {} if block is None else sqlite_yaml(block))
+            yield deployment
+        else:
+            with self._postgres().database() as url:
+                plain = {"storage": {"postgres": {"postgres_url": url}}}
+                deployment = Deployment(home, plain if block is None else postgres_yaml(url, block))
+                yield deployment
+                deployment.stop()
+        deployment.stop()
+
+    def _postgres(self) -> PostgresServer:
+        if self._server is None:
+            self._server = self._stack.enter_context(PostgresServer())
+        return self._server
+
+    def _rival(self) -> Path | str:
+        """Its interpreter, or why there is none."""
+        if not self._options.rival:
+            return "skipped: not asked for"
+        try:
+            return rival.installed(self._options.venv)
+        except rival.NotInstalled as error:
+            return f"skipped: {error}"
+
+    def _stored(
+        self,
+        python: Path,
+        plain: Deployment,
+        other: Deployment,
+        *arguments: str,
+        events: int | None = None,
+        pairs: int | None = None,
+    ) -> list[Pair]:
+        """The pairs that `storing.py` measures in a process of its own."""
+        wanted = [f"--events={events or self._options.events}"]
+        wanted += [f"--pairs={pairs or self._options.pairs}", *arguments]
+        homes = [str(plain.home), str(other.home)]
+        told = subprocess.run(
+            [str(python), str(HERE / "storing.py"), *homes, *wanted],
+            env=other.variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=True,
+        )
+        lines = (json.loads(each) for each in told.stdout.splitlines())
+        return [Pair(Cost(**each["plain"]), Cost(**each["other"])) for each in lines]
+
+    def _executed(self, python: Path, plain: Deployment, other: Deployment) -> list[Pair]:
+        sides = {"plain": plain, "other": other}
+        environments = {
+            name: {**each.variables, "STEPS": str(self._options.steps)}
+            for name, each in sides.items()
+        }
+        return whole.pairs(python, environments, self._options.job_pairs)
+
+
+class _Receiver:
+    """A receiver in a process of its own."""
+
+    def __init__(self, told: Mapping[str, str]) -> None:
+        self.url = told["url"]
+        self._remote = Remote(told["control"])
+
+    def become(self, state: str) -> None:
+        self._remote.accept()
+        self._remote.clear()
+        if state == "refusing":
+            self._remote.refuse()
+        elif state == "hanging":
+            self._remote.fault("hang")
+        elif state == "slow":
+            self._remote.fault("slow", seconds=SLOW)
+
+
+@contextmanager
+def _receiver() -> Iterator[_Receiver]:
+    command = [sys.executable, str(HERE.parent / "tests" / "receiver.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield _Receiver(json.loads(process.stdout.readline()))
+        finally:
+            process.terminate()
+
+
+def _backend(deployment: Deployment) -> dict[str, Any]:
+    """The event log storage that a home has, as one that can be wrapped."""
+    postgres = deployment.storage.get("storage", {}).get("postgres")
+    if postgres is None:
+        return {
+            "module": "dagster._core.storage.event_log",
+            "class": "SqliteEventLogStorage",
+            "config": {"base_dir": str(deployment.home / "history" / "runs")},
+        }
+    return {"module": "dagster_postgres", "class": "PostgresEventLogStorage", "config": postgres}
+
+
+def _others(deployment: Deployment) -> dict[str, Any]:
+    """The other two storages of that home, which must be named beside the event log's."""
+    postgres = deployment.storage.get("storage", {}).get("postgres")
+    if postgres is None:
+        return {}
+    return {
+        f"{name}_storage": {
+            "module": "dagster_postgres",
+            "class": f"Postgres{name.capitalize()}Storage",
+            "config": postgres,
+        }
+        for name in ("run", "schedule")
+    }
+
+
+def _ratio(
+    what: str, where: str, state: str, size: int, pairs: list[Pair], *, goal: float | None = None
+) -> Row:
+    clock, processor = wall(pairs), cpu(pairs)
+    figures = f"{len(pairs)} pairs of {size}"
+    aim = (
+        "" if goal is None else f"≤ {goal}: {_verdict(processor.high <= goal, clock.high <= goal)}"
+    )
+    return Row(what, where, state, figures, clock.text(), processor.text(), aim)
+
+
+def _verdict(*are_met: bool) -> str:
+    return "met" if all(are_met) else "not met"
+
+
+def _absolute(what: str, measured: inside.Measured) -> Row:
+    found, unit = measured.found, measured.unit
+    aim = ""
+    if measured.goal is not None:
+        aim = f"≤ {measured.goal:g} {unit}: {_verdict(found.high <= measured.goal)}"
+    text = f"{found.text('.2f')} {unit}"
+    return Row(what, "", "", f"{measured.count} times", "", text, aim)
+
+
+def _table(rows: Iterable[Row]) -> Table:
+    table = Table(
+        "what", "database", "backend", "measured", "wall, ratio [95 %]", "CPU, ratio [95 %]", "goal"
+    )
+    for each in rows:
+        table.add_row(
+            each.what, each.where, each.state, each.figures, each.wall, each.cpu, each.goal
+        )
+    return table
+
+
+def _options() -> Options:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--job-pairs", type=int, default=5)
+    parser.add_argument("--events", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--only", default="", help="the rows whose name has this text")
+    parser.add_argument("--no-rival", action="store_true", help="install nothing")
+    parser.add_argument("--rival-venv", type=Path, help="where the rival is kept between two runs")
+    parser.add_argument("--quick", action="store_true", help="a few pairs, which say nothing")
+    said = parser.parse_args()
+    if said.quick:
+        said.pairs, said.job_pairs, said.events, said.steps, said.no_rival = 2, 1, 20, 1, True
+    return Options(
+        pairs=said.pairs,
+        job_pairs=said.job_pairs,
+        events=said.events,
+        steps=said.steps,
+        rival=not said.no_rival,
+        venv=said.rival_venv or Path(tempfile.gettempdir(), "datahub-eventlog-rival"),
+        only=said.only,
+    )
+
+
+def main() -> None:
+    """Measure, tell each figure as it comes, and print the table."""
+    options = _options()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        for each in Bench(options, Path(folder), stack).rows():
+            print(
+                f"{each.name} = {each.figures} {each.wall} {each.cpu}", file=sys.stderr, flush=True
+            )
+            rows.append(each)
+    Console(width=220).print(_table(rows))
+
+
+if __name__ == "__main__":
+    main()

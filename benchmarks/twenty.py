@@ -1,0 +1,20 @@
+"""A job of as many steps as `STEPS` says, each in a process of its own."""
+
+import os
+
+import dagster as dg
+
+
+@dg.op
+def one(context: dg.OpExecutionContext) -> int:
+    context.log.info("working")
+    return 1
+
+
+@dg.job
+def twenty() -> None:
+    for number in range(int(os.environ.get("STEPS", "20"))):
+        one.alias(f"step_{number:02}")()
+
+
+defs = dg.Definitions(jobs=[twenty])
