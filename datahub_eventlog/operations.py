@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from datahub_eventlog.dispatcher import Parts, Worker
     from datahub_eventlog.translate.explain import Explanation
 
+LEFT_OUT = (
+    "nothing of it is sent: job_pattern, asset_pattern or its tag datahub/ignore leaves it out"
+)
 NO_HOME = "DAGSTER_HOME is not set: set it to the folder that has your dagster.yaml"
 
 
@@ -133,12 +136,15 @@ class Operations:
     def preview(self, run_id: str) -> list[Proposal | Problem]:
         """What would be sent of that run now."""
         from datahub_eventlog.dispatcher import run_items
+        from datahub_eventlog.dispatcher.filters import has_wanted_steps, is_wanted
 
         config = self.config
         parts = self._parts(config)
         log = self._log(parts.source, run_id)
         if log is None:
             raise DataHubEventLogError(f"there is no run {run_id}")
+        if not (is_wanted(log.run, config) and has_wanted_steps(log, config)):
+            return [Problem(run_id, "run", LEFT_OUT)]
         return list(run_items(log, config, parts))
 
     def explain(self, key: AssetKey) -> Explanation:

@@ -18,7 +18,7 @@ from datahub_eventlog.dispatcher import Dispatcher, Opened, assemble
 from datahub_eventlog.ledger import Status
 from datahub_eventlog.placement import ledger_of
 from datahub_eventlog.sinks.file import file_name
-from datahub_eventlog.testing import capturing
+from datahub_eventlog.testing import capturing, delivered
 
 
 @dg.op
@@ -116,6 +116,22 @@ def test_a_run_of_nothing_but_assets_that_are_left_out_is_counted_as_filtered(
     assert "dagster,shop.orders" in found.text(mixed)
     assert "dagster,scratch.orders" not in found.text(mixed)
     assert "daily_sales" in found.text(ops)
+
+
+def test_what_is_shown_of_a_run_that_is_left_out_is_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with capturing(tmp_path, job_pattern={"deny": ["scratch_.*"]}) as instance:
+        left = scratch_sales.execute_in_process(instance=instance).run_id
+        kept = daily_sales.execute_in_process(instance=instance).run_id
+        sink = delivered(instance, left)
+        assert (sink.proposals, len(sink.problems)) == ([], 1)
+        assert delivered(instance, kept).proposals
+    shown = CliRunner().invoke(main, ["show", left])
+    assert shown.exit_code == 0
+    words = " ".join(shown.output.split())
+    assert "job_pattern, asset_pattern or its tag datahub/ignore leaves it out" in words
 
 
 def test_with_the_kill_switch_nothing_is_noted_and_nothing_is_delivered(
