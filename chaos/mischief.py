@@ -47,7 +47,7 @@ FAULTS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 REASON = 200
 """Letters of it are enough."""
-CALM = 20.0
+CALM = 40.0
 """Seconds between two ends of Postgres: Dagster itself needs them to go on."""
 
 
@@ -83,6 +83,8 @@ class Mischief:
         self._last_outage = time.time()
         self._asking = ThreadPoolExecutor(UNFINISHED)
         self._asked: list[Future[None]] = []
+        self._launches = 0
+        """Those whose answer came too late included."""
         self._again: set[str] = set()
         """What was executed again."""
         self.tally = Tally()
@@ -126,6 +128,8 @@ class Mischief:
         day = self._random.choice(("mon", "tue", "wed"))
         tags = {"dagster/partition": day} if job in PARTITIONED else {}
 
+        self._launches += 1
+
         def ask() -> None:
             run_id = self._stage.deployment.launch(LOCATION, job, **tags)
             self.tally.launched[run_id] = job
@@ -144,17 +148,21 @@ class Mischief:
             self.tally.refused[f"{type(error).__name__} {error} {body}"[:REASON]] += 1
 
     def _kill_run(self) -> None:
-        """Not more often than every third time: on a slow machine no run would come to its end."""
-        if 3 * self.tally.killed["run workers"] < len(self.tally.launched):
+        if self._is_turn_of("run workers"):
             self._kill("run workers", dict.fromkeys(self._stage.workers()[0]))
 
     def _kill_step(self) -> None:
-        if 3 * self.tally.killed["step workers"] < len(self.tally.launched):
+        if self._is_turn_of("step workers"):
             self._kill("step workers", self._stage.workers()[1])
 
     def _kill_dispatcher(self) -> None:
-        pids = [each.pid for each in self._stage.dispatchers.values()]
-        self._kill("dispatchers", dict.fromkeys(pids))
+        if self._is_turn_of("dispatchers"):
+            pids = [each.pid for each in self._stage.dispatchers.values()]
+            self._kill("dispatchers", dict.fromkeys(pids))
+
+    def _is_turn_of(self, kind: str) -> bool:
+        """At most once in three runs: on a slow machine nothing would come to its end else."""
+        return 3 * self.tally.killed[kind] < self._launches
 
     def _kill(self, kind: str, pids: Mapping[int, int | None]) -> None:
         """Kill one of the processes; a step's has its run's beside it, which is hit as well."""

@@ -159,7 +159,10 @@ def _running(
     home: Path, storage: dict[str, Any], receiver: Receiver, postgres: PostgresServer | None
 ) -> Iterator[Stage]:
     coordinator = {"module": "dagster._core.run_coordinator", "class": "DefaultRunCoordinator"}
-    deployment = Deployment(home, {**storage, "run_coordinator": coordinator})
+    # Dagster fails runs whose processes take longer than that to start, and all of them start
+    # again and again here. Longer than we ever wait, so that no run is excused by it.
+    patience = {"DAGSTER_GRPC_TIMEOUT_SECONDS": "600"}
+    deployment = Deployment(home, {**storage, "run_coordinator": coordinator}, patience)
     running = Stage(deployment, receiver, postgres)
     try:
         running.start()

@@ -37,13 +37,14 @@ from undisturbed import differences, dispatcher_of, undisturbed
 
 from datahub_eventlog import DataHubEventLogStorage, capture
 from datahub_eventlog.config import Config, RestTarget
-from datahub_eventlog.dispatcher import Dispatcher, Worker, start_in_daemon
+from datahub_eventlog.dispatcher import Dispatcher, Worker, pool, start_in_daemon
 from datahub_eventlog.dispatcher.core import AT_ONCE
 from datahub_eventlog.errors import LedgerUnavailable
 from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.ledger.tables import metadata, runs
 from datahub_eventlog.lifecycle import opened
 from datahub_eventlog.placement import ledger_beside, ledger_of
+from datahub_eventlog.source import Source
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.checks import assertion_urn
 from datahub_eventlog.translate.context import Context
@@ -718,7 +719,7 @@ def test_a_database_that_restarts_under_a_run_costs_neither_the_run_nor_its_deli
         configured(tmp_path, **_postgres(url)) as instance,
     ):
         scene = Scene(instance, receiver)
-        with scene.worker():
+        with scene.worker(scene.config(max_attempts=1)):
             before = scene.run(two_ops)
             result = _interrupted_by(trouble).execute_in_process(instance=instance)
             assert result.success
@@ -726,6 +727,24 @@ def test_a_database_that_restarts_under_a_run_costs_neither_the_run_nor_its_deli
             run_ids = (before, result.run_id, after)
             eventually(lambda: scene.is_delivered(*run_ids), "all is delivered")
         scene.assert_true()
+
+
+def test_a_worker_outlives_a_database_that_is_away_when_it_looks_for_lost_runs(
+    tmp_path: Path, receiver: Receiver, own_postgres: PostgresServer
+) -> None:
+    with own_postgres.database() as url, configured(tmp_path, **_postgres(url)) as instance:
+        scene = Scene(instance, receiver)
+        pool(instance)
+        source = Source(instance)
+        source.updated(0.0, 10)
+        own_postgres.kill()
+        with pytest.raises(LedgerUnavailable, match="event log"):
+            source.updated(0.0, 10)
+        with pytest.raises(LedgerUnavailable, match="event log"):
+            source.run("one")
+        own_postgres.start()
+        assert source.updated(0.0, 10) == []
+        assert scene.counts() == {}
 
 
 def test_a_database_that_goes_away_in_a_delivery_costs_neither_an_attempt_nor_a_lease(
@@ -1061,8 +1080,6 @@ def test_steps_in_flight_are_closed_when_their_run_ends_without_them(scene: Scen
 
 
 def _record(scene: Scene, run_id: str) -> Any:
-    from datahub_eventlog.source import Source
-
     run = Source(scene.instance).run(run_id)
     assert run is not None
     return run

@@ -28,6 +28,7 @@ from dagster._core.event_api import EventLogCursor
 from datahub_eventlog.errors import Untranslatable
 from datahub_eventlog.source.events import event_of
 from datahub_eventlog.source.history import History, Selection
+from datahub_eventlog.source.reaching import reaching
 from datahub_eventlog.source.runs import job_of, run_of, seconds, steps_of
 from datahub_eventlog.values import AssetKey, Definitions, Event, Job, Run, RunLog, Step
 
@@ -72,18 +73,23 @@ class Runless:
 
 
 class Source:
-    """Reads one instance. Not for sharing between threads on SQLite: give each its own."""
+    """Reads one instance. Not for sharing between threads on SQLite: give each its own.
+
+    What a dispatcher reads raises `LedgerUnavailable` while the database is away.
+    """
 
     def __init__(self, instance: DagsterInstance) -> None:
         self._instance = instance
         self._job = lru_cache(maxsize=64)(self._read_job)
         self._steps = lru_cache(maxsize=64)(self._read_steps)
 
+    @reaching()
     def run(self, run_id: str) -> Run | None:
         """The run as its record says now, or None if it was deleted."""
         record = self._instance.get_run_record_by_id(run_id)
         return None if record is None else run_of(record)
 
+    @reaching()
     def log(self, run: Run, definitions: Definitions | None = None) -> RunLog:
         """Everything that is known of the run now, all its events included."""
         return RunLog(
@@ -94,6 +100,7 @@ class Source:
             definitions=definitions,
         )
 
+    @reaching()
     def runless(self, cursor: str | None, since: float, now: float) -> Runless:
         """The events that belong to no run, after the cursor (or since that time, without one).
 
@@ -120,6 +127,7 @@ class Source:
         """The assets that the event log knows."""
         return sorted(tuple(each.path) for each in self._instance.all_asset_keys())
 
+    @reaching()
     def updated(self, since: float, limit: int) -> list[Updated]:
         """The runs whose records were updated since then, oldest update first."""
         moment = datetime.fromtimestamp(since, tz=timezone.utc)
