@@ -64,9 +64,9 @@ class Slow:
     before: dict[str, Any]
     """What the receiver had when the second asset had appeared in it."""
     requests: int
-    """That were made while the run went on."""
+    """That were made while a step of the run said something all the time."""
     seconds: float
-    """For how long it was watched."""
+    """For how long it did."""
     after: dict[str, Any]
     expected: dict[str, Any]
     """What the receiver would have had without the live view."""
@@ -87,17 +87,19 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slow]:
 
 
 def _watched(deployment: Deployment, receiver: Receiver) -> Slow:
+    with deployment.instance():
+        pass  # two processes that make Dagster's SQLite files at the same time break them
     deployment.start("datahub_eventlog.cli", "worker", log="worker.log")
     worker = deployment.start(
         "dagster", "job", "execute", "-f", "slow.py", "-j", "slow", log="run.log"
     )
     eventually(lambda: receiver.writes or worker.poll() is not None, "something arrives")
     assert worker.poll() is None, deployment.log("run.log")[-3000:]
-    start = time.monotonic()
     eventually(lambda: receiver.timeseries(asset("second"), "operation"), "the asset arrives")
     before = receiver.state()
-    eventually(lambda: len(receiver.writes) >= BUSY, "the run is shown as it goes")
-    requests, seconds = len(receiver.writes), time.monotonic() - start
+    start, made = time.monotonic(), len(receiver.writes)
+    eventually(lambda: len(receiver.writes) >= made + BUSY, "the run is shown as it goes")
+    requests, seconds = len(receiver.writes) - made, time.monotonic() - start
     (deployment.home / "go").touch()
     eventually(lambda: worker.poll() is not None, "the run ends")
     with deployment.instance() as instance:
@@ -136,7 +138,7 @@ def test_an_asset_shows_while_the_step_that_made_it_goes_on(slow: Slow) -> None:
 
 
 def test_a_run_that_goes_on_costs_a_request_in_five_seconds(slow: Slow) -> None:
-    assert slow.requests <= 1 + slow.seconds / 5 + 1
+    assert slow.requests <= slow.seconds / 5 + 2  # the first at once, the last sooner sent
 
 
 def test_what_was_shown_of_a_run_ends_in_what_the_whole_of_it_says(slow: Slow) -> None:
