@@ -11,11 +11,13 @@ from typing import Any
 import dagster as dg
 import pytest
 from scenes import Scene
+from sqlalchemy import select, update
 
 from datahub_eventlog.config import Config, Pattern
 from datahub_eventlog.dispatcher.reconciler import Reconciler
 from datahub_eventlog.errors import Misconfigured, Rejected, Unavailable
 from datahub_eventlog.ledger import Facts, Ledger
+from datahub_eventlog.ledger.tables import runs
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.values import Proposal
@@ -56,6 +58,20 @@ def test_a_finished_run_is_delivered_once(scene: Scene) -> None:
     assert _states(scene.sink.proposals, run_id) == ["STARTED", "COMPLETE"]
     assert scene.counts() == {"delivered": 1}
     assert dispatcher.run_once() == 0
+
+
+def test_a_run_that_was_silent_for_long_is_not_looked_at_again(scene: Scene) -> None:
+    recent = two_ops.execute_in_process(instance=scene.instance).run_id
+    old = two_ops.execute_in_process(instance=scene.instance).run_id
+    long_ago = update(runs).where(runs.c.run_id == old).values(last_touch=time.time() - 120)
+    scene.ledger._run(lambda connection: connection.execute(long_ago))
+
+    assert scene.dispatcher().run_once() == 2
+
+    assert scene.counts() == {"delivered": 2}
+    waiting = select(runs.c.run_id).where(runs.c.due.is_not(None))
+    found = scene.ledger._run(lambda connection: connection.execute(waiting).scalars().all())
+    assert found == [recent]
 
 
 def test_an_event_stored_during_delivery_is_not_marked_delivered(scene: Scene) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from datahub_eventlog import definitions
@@ -36,6 +37,9 @@ LONGEST_DELAY = 6 * 3600.0
 """Seconds until a run that failed is tried again; three times as long after each attempt."""
 LOOK = timedelta(seconds=10)
 """On top of `touch_interval`: when a delivered run is looked at once more."""
+QUIET = timedelta(seconds=60)
+"""A run that was not touched for so much longer when it is read needs no other look: nothing of
+it is still to become visible. It spares a backlog half of its reading."""
 LIVE_POLL = 5.0
 """Seconds until a run that is alive is looked at without a touch: steps shorter than
 `touch_interval` leave none. No more often than `ledger.touches.LIVE_THROTTLE` allows."""
@@ -49,6 +53,8 @@ PRELUDE = frozenset(
     }
 )
 """The events of a run that has not begun: there is nothing to show yet."""
+FACTS = 16
+"""Jobs whose definitions are kept decoded: the runs of one have the same again and again."""
 REMEMBERED = 1000
 """Live runs of which we know what was sent."""
 CUT_SHORT = (
@@ -93,6 +99,7 @@ class Dispatcher:
         self._parts = parts
         self._on_request = on_request
         self._sent: OrderedDict[str, Sent] = OrderedDict()
+        self._facts = lru_cache(maxsize=FACTS)(self._decoded)
         self._held: list[Lease] = []
         self._is_stopping = False
         self.pause = Pause()
@@ -189,6 +196,7 @@ class Dispatcher:
             self._deliver_run(lease, run)
 
     def _deliver_run(self, lease: Lease, run: Run) -> None:
+        is_quiet = time.time() - lease.last_touch > (self._look_again + QUIET).total_seconds()
         log = self._parts.source.log(run, self._definitions(lease))
         if not has_wanted_steps(log, self._config):
             self._settle(lease, "filtered")
@@ -203,13 +211,15 @@ class Dispatcher:
         if not is_over:
             self._parts.ledger.wait(lease, _patience(log, lease), mark)
         else:
-            self._settle(lease, "delivered", None if is_seen else self._look_again, mark)
+            look_again = None if is_seen or is_quiet else self._look_again
+            self._settle(lease, "delivered", look_again, mark)
 
     def _emit(self, lease: Lease, log: RunLog) -> None:
         if has_ended(log):
             logger.info("Emitting metadata... job %s, run %s", log.run.job_name, log.run.run_id)
         report = self._send(lease, run_items(log, self._config, self._parts))
-        self._parts.ledger.rejected(lease.run_id, report.rejected)
+        if report.rejected or not _is_first(lease):
+            self._parts.ledger.rejected(lease.run_id, report.rejected)
 
     def _deliver_runless(self, lease: Lease) -> None:
         since = self._parts.ledger.runless_since()
@@ -253,9 +263,10 @@ class Dispatcher:
         return _silence(log) > self._config.retention.total_seconds()
 
     def _definitions(self, lease: Lease) -> Definitions | None:
-        if lease.definitions is None:
-            return None
-        stored = self._parts.ledger.facts(lease.definitions)
+        return None if lease.definitions is None else self._facts(lease.definitions)
+
+    def _decoded(self, name: str) -> Definitions | None:
+        stored = self._parts.ledger.facts(name)
         return None if stored is None else definitions.decode(stored)
 
     def _remembered(self, run_id: str) -> Sent:
@@ -305,6 +316,11 @@ def _silence(log: RunLog) -> float:
     """Seconds since the run was last heard of."""
     last = max((each.time for each in log.events), default=log.run.created or 0.0)
     return time.time() - last
+
+
+def _is_first(lease: Lease) -> bool:
+    """Whether nothing of the run was ever delivered, so that nothing can be noted of it."""
+    return lease.cursor is None and not (lease.attempts or lease.again or lease.is_unfinished)
 
 
 def _is_waiting(log: RunLog) -> bool:

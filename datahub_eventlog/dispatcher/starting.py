@@ -176,6 +176,7 @@ class Worker:
             self._open() as opened,
             self._watched(opened.ledger) as watch,
             assemble(opened, self._config, watch) as parts,
+            opened.ledger.held(),
         ):
             opened.ledger.migrate()
             opened.ledger.switched_on()
