@@ -61,7 +61,7 @@ soak: $(STAMP)
 	$(BIN)/python chaos --storage postgres --seed 3 4 5 --minutes 15
 	$(BIN)/python chaos --storage sqlite --seed 6 --minutes 10
 
-full: lint test dbt browser conformance conformance-postgres chaos
+full: lint test dbt browser conformance conformance-postgres matrix chaos soak
 
 constraints: $(STAMP)
 	$(BIN)/python -m pip install --quiet uv
