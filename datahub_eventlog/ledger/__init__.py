@@ -207,9 +207,10 @@ class Ledger:
         DataHub may have applied ours last. That holds for a lost lease too. So it is with a
         newer run that has added to one of them.
         """
-        if not self._run(lambda c: states.confirm(c, self._now, lease, claims)):
+        if claims and not self._run(lambda c: states.confirm(c, self._now, lease, claims)):
             self._make_way(lease, claims)
-        added = self._run(lambda c: states.additions(c, lease, claims))
+        takers = [each for each in claims if each.takes_additions]
+        added = self._run(lambda c: states.additions(c, lease, takers)) if takers else {}
         if added:
             self._run(partial(states.yield_to, now=self._now, found=added), is_atomic=True)
 
