@@ -345,7 +345,7 @@ def _shown(part: ast.expr) -> str:
     return part.value if isinstance(part, ast.Constant) and isinstance(part.value, str) else "…"
 
 
-MESSAGES = ["troubleshooting.md"]
+MESSAGES = ["troubleshooting.md", "README.md"]
 """The pages with a table of messages in its first column."""
 
 

@@ -1,5 +1,8 @@
 """What the matrix says of a combination that can't be installed, and its table."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from refusals import declared_refusal, refusal
 from table import lines
 
@@ -49,7 +52,7 @@ def test_the_table_has_a_row_for_each_dagster_and_says_why_one_is_excluded() -> 
     passed = {"result": "passed", "dagster": "newest", "versions": versions}
     reason = "dagster 1.10.0 needs Python >=3.9,<3.13"
     excluded = {"result": "excluded", "dagster": "1.10.0", "reason": reason}
-    found = [
+    found: list[Mapping[str, Any]] = [
         {**passed, "python": "3.13"},
         {**passed, "python": "3.9"},
         {**excluded, "python": "3.13"},

@@ -95,10 +95,10 @@ class OfLedger(Collector):
 
 def _gauges(status: Status) -> Iterator[Metric]:
     runs = GaugeMetricFamily("datahub_eventlog_runs", "Runs by their state.", labels=["state"])
-    for state, number in status.runs.items():
-        runs.add_metric([state], number)
+    for state, count in status.runs.items():
+        runs.add_metric([state], count)
     yield runs
-    plain = {
+    plain: dict[str, tuple[str, float | None]] = {
         "lag_seconds": ("For how long the oldest run has been due.", status.oldest_pending_seconds),
         "rejected": ("Rejected proposals that `retry` would send again.", len(status.rejected)),
         "dispatchers": ("Dispatchers that are alive.", len(status.dispatchers)),
