@@ -151,8 +151,8 @@ class Bench:
         python = self._rival()
         if isinstance(python, str):
             return Row(what, database, state, python)
-        # Each event that it sends to a server that hangs takes it two seconds.
-        is_slow = state == "hanging"
+        # Each event that it can't send takes it seconds.
+        is_slow = state != "up"
         events = min(30, self._options.events) if is_slow else self._options.events
         with self._beside_rival(database, state) as (plain, other):
             if what.startswith(JOB):
