@@ -61,6 +61,11 @@ soak: $(STAMP)
 	$(BIN)/python chaos --storage postgres --seed 3 4 5 --minutes 15
 	$(BIN)/python chaos --storage sqlite --seed 6 --minutes 10
 
+# What delivery costs and manages, beside the sensor plugin; `--only` and sizes: see its --help.
+.PHONY: bench-delivery
+bench-delivery: $(STAMP)
+	$(BIN)/python benchmarks/delivery.py
+
 full: lint test dbt browser conformance conformance-postgres matrix chaos soak
 
 constraints: $(STAMP)

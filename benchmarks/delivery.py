@@ -1,0 +1,146 @@
+"""What delivery costs and manages, beside the sensor plugin's own code.
+
+    python benchmarks/delivery.py [--only TEXT ...] [--assets 200] [--runs 300] [--quick]
+
+Prints one table: counts, ratios and times, ours and the plugin's in the same run. The event log is
+a Postgres of its own. DataHub is a process that answers after a latency and counts; it judges
+nothing, as a strict receiver would be slower than what is measured. `--only` takes some of: run,
+ended, backlog, large, polling. A long backlog: `--only backlog --runs 5000`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+os.environ.setdefault("DATAHUB_TELEMETRY_ENABLED", "false")
+
+from backlog import Backlog, Ended, Large
+from one_run import OneRun
+from place import Place, load, place
+from polling import Polling
+from rich.console import Console
+from rows import Row, shown
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything."""
+
+    assets: int = 200
+    latencies: tuple[float, ...] = (0.0, 0.01, 0.04)
+    """Seconds, the first without."""
+    plugin_latencies: tuple[float, ...] = (0.0, 0.04)
+    """The plugin's requests go one after the other: it takes minutes with latency."""
+    repeats: int = 3
+    ended: int = 20
+    runs: int = 300
+    events: int = 10_000
+    live: int = 200
+    period: float = 15.0
+
+
+QUICK = Sizes(
+    assets=12,
+    latencies=(0.0, 0.01),
+    plugin_latencies=(0.0,),
+    repeats=1,
+    ended=2,
+    runs=10,
+    events=100,
+    live=5,
+    period=1.0,
+)
+
+Part = Callable[[Place, Sizes], Iterator[Row]]
+
+
+def _one_run(where: Place, sizes: Sizes) -> Iterator[Row]:
+    run = OneRun(where, sizes.assets, sizes.latencies, sizes.repeats, sizes.plugin_latencies)
+    run.execute()
+    yield from run.rows()
+
+
+def _ended(where: Place, sizes: Sizes) -> Iterator[Row]:
+    yield Ended(where, sizes.ended).row()
+
+
+def _backlog(where: Place, sizes: Sizes) -> Iterator[Row]:
+    yield from Backlog(where, sizes.runs).rows()
+
+
+def _large(where: Place, sizes: Sizes) -> Iterator[Row]:
+    yield from Large(where, sizes.events).rows()
+
+
+def _polling(where: Place, sizes: Sizes) -> Iterator[Row]:
+    yield from Polling(where, sizes.live, sizes.period).rows()
+
+
+PARTS: Mapping[str, Part] = {
+    "run": _one_run,
+    "ended": _ended,
+    "backlog": _backlog,
+    "large": _large,
+    "polling": _polling,
+}
+
+
+def _rows(only: list[str], sizes: Sizes) -> Iterator[Row]:
+    """Each part has a place of its own."""
+    for name in only:
+        with tempfile.TemporaryDirectory() as folder, place(Path(folder)) as where:
+            yield from PARTS[name](where, sizes)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--quick", action="store_true", help="a smoke test: small, and no truth")
+    parser.add_argument("--json", type=Path, help="a file for the rows")
+    for name in ("assets", "repeats", "ended", "runs", "events", "live"):
+        parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--latencies", type=float, nargs="+", help="seconds; the first is 0")
+    parser.add_argument("--plugin-latencies", type=float, nargs="*", help="those of the plugin")
+    return parser.parse_args()
+
+
+def _sizes(options: argparse.Namespace) -> Sizes:
+    sizes = asdict(QUICK if options.quick else Sizes())
+    given = {name: getattr(options, name, None) for name in sizes}
+    chosen = {name: each for name, each in given.items() if each is not None}
+    return Sizes(**{**sizes, **chosen})
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    options = _options()
+    logging.disable(logging.INFO)
+    rows: list[Row] = []
+
+    def told(row: Row) -> None:
+        rows.append(row)
+        print(f"{row.what}: {row.ours}", file=sys.stderr, flush=True)
+
+    before = load()
+    table = shown(_rows(options.only, _sizes(options)), told)
+    Console(width=None if sys.stdout.isatty() else 150).print(table)
+    print(f"Load of {os.cpu_count()} processors before and after: {before}; {load()}")
+    if options.json:
+        options.json.write_text(json.dumps([asdict(each) for each in rows]))
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        main()

@@ -1,0 +1,179 @@
+"""The least that DataHub's client takes for a GMS, fast enough not to be what is measured.
+
+    python endpoint.py PORT_FILE
+
+It answers every write with 200 after a latency, counts requests, and judges nothing: whether what
+is sent is right is for the tests' own receiver to say. `GET /bench/...` steers it:
+`reset?latency=0.04&keep=1` begins anew, `counts`, `times` and `kept` say what came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+CONFIG = {"noCode": "true", "versions": {"acryldata/datahub": {"version": "v1.3.0"}}}
+WRITES = ("POST", "PUT", "PATCH", "DELETE")
+
+
+@dataclass(frozen=True)
+class Write:
+    """A request with proposals, and when it was answered."""
+
+    time: float
+    path: str
+    body: str
+
+    @property
+    def proposals(self) -> Sequence[Any]:
+        """The proposals in it, as they stand in the request."""
+        told = json.loads(self.body)
+        if "proposals" in told:
+            return list(told["proposals"])
+        return [told.get("proposal", told)]
+
+
+@dataclass
+class State:
+    """What came since the last reset."""
+
+    latency: float = 0.0
+    is_kept: bool = False
+    requests: int = 0
+    proposals: int = 0
+    times: list[float] = field(default_factory=list)
+    kept: list[Write] = field(default_factory=list)
+
+
+class Server:
+    """Answers over kept-alive connections, each request after the latency."""
+
+    def __init__(self) -> None:
+        self._state = State()
+
+    async def serve(self, port_file: Path) -> None:
+        server = await asyncio.start_server(self._connected, "127.0.0.1", 0, limit=2**26)
+        written = port_file.with_suffix(".new")
+        written.write_text(str(server.sockets[0].getsockname()[1]))
+        written.rename(port_file)
+        async with server:
+            await server.serve_forever()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            while await self._exchange(reader, writer):
+                pass
+        writer.close()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        method, target, _ = head.split(" ", 2)
+        length = next((_length(line) for line in head.splitlines() if _is_length(line)), 0)
+        body = await reader.readexactly(length) if length else b""
+        if target.startswith("/bench/"):
+            status, answer = 200, self._steered(target)
+        else:
+            status, answer = await self._answered(method, target, body)
+        text = json.dumps(answer).encode()
+        lines = f"HTTP/1.1 {status} OK\r\nContent-Type: application/json\r\n"
+        writer.write(f"{lines}Content-Length: {len(text)}\r\n\r\n".encode() + text)
+        await writer.drain()
+        return True
+
+    async def _answered(self, method: str, target: str, body: bytes) -> tuple[int, Any]:
+        state = self._state
+        await asyncio.sleep(state.latency)
+        if target.startswith("/config"):
+            return 200, CONFIG
+        if method not in WRITES:
+            return 404, {"status": 404, "message": "there is nothing to read here"}
+        state.requests += 1
+        state.proposals += body.count(b'"changeType"')
+        state.times.append(time.time())
+        if state.is_kept:
+            state.kept.append(Write(time.time(), target, body.decode()))
+        return 200, {"value": "urn:li:dataset:(urn:li:dataPlatform:dagster,any,PROD)"}
+
+    def _steered(self, target: str) -> Any:
+        asked = urlsplit(target)
+        values = {name: each[0] for name, each in parse_qs(asked.query).items()}
+        if asked.path == "/bench/reset":
+            self._state = State(float(values["latency"]), values["keep"] == "1")
+            return {}
+        if asked.path == "/bench/kept":
+            found = self._state.kept[int(values["from"]) :]
+            return [[each.time, each.path, each.body] for each in found]
+        if asked.path == "/bench/times":
+            return self._state.times
+        return {"requests": self._state.requests, "proposals": self._state.proposals}
+
+
+def _is_length(line: str) -> bool:
+    return line.lower().startswith("content-length:")
+
+
+def _length(line: str) -> int:
+    return int(line.partition(":")[2])
+
+
+class Endpoint:
+    """One in a process of its own, seen from the benchmark."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+
+    def reset(self, latency: float = 0.0, *, keep: bool = False) -> None:
+        """Forget what came; from now on answer after so many seconds."""
+        self._get(f"reset?latency={latency}&keep={int(keep)}")
+
+    def requests(self) -> int:
+        """Writes that came."""
+        return int(self._get("counts")["requests"])
+
+    def proposals(self) -> int:
+        """Proposals in those."""
+        return int(self._get("counts")["proposals"])
+
+    def times(self) -> list[float]:
+        """When the writes came."""
+        return [float(each) for each in self._get("times")]
+
+    def writes(self, begin: int = 0) -> list[Write]:
+        """The writes that were kept, from that number on."""
+        return [Write(*each) for each in self._get(f"kept?from={begin}")]
+
+    def _get(self, what: str) -> Any:
+        with urllib.request.urlopen(f"{self.url}/bench/{what}", timeout=60) as answer:
+            return json.load(answer)
+
+
+@contextmanager
+def endpoint(folder: Path) -> Iterator[Endpoint]:
+    """Start one, and end it."""
+    port_file = folder / f"endpoint-{os.getpid()}-{time.monotonic_ns()}.port"
+    process = subprocess.Popen([sys.executable, __file__, str(port_file)])
+    try:
+        while not port_file.exists():
+            if process.poll() is not None:
+                raise RuntimeError("the endpoint does not start")
+            time.sleep(0.01)
+        yield Endpoint(int(port_file.read_text()))
+    finally:
+        process.kill()
+        process.wait(30)
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        asyncio.run(Server().serve(Path(sys.argv[1])))

@@ -1,0 +1,237 @@
+"""One run of many assets: by the plugin, by us, and its proposals by the client alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import dagster as dg
+from datahub.emitter.mcp import MetadataChangeProposalWrapper
+from datahub.emitter.rest_emitter import DatahubRestEmitter, EmitMode
+from datahub.emitter.serialization_helper import post_json_transform
+from datahub.ingestion.graph.client import DatahubClientConfig
+from datahub.metadata.schema_classes import (
+    ASPECT_NAME_MAP,
+    GenericAspectClass,
+    MetadataChangeProposalClass,
+)
+from datahub_dagster_plugin.client.dagster_generator import DatahubDagsterSourceConfig
+from datahub_dagster_plugin.sensors.datahub_sensors import DatahubSensors
+from endpoint import Write
+from histories import assets, facts_of
+from pairs import Cost, Pair, cpu, wall
+from place import Place
+from rows import Row
+
+from datahub_eventlog.ledger import Facts
+from datahub_eventlog.operations import Operations
+from datahub_eventlog.source import Source
+from datahub_eventlog.values import Change, Problem, Proposal
+
+REQUESTS = 40
+"""Goals of 200 assets."""
+SHARE_OF_PLUGIN = 1 / 8
+SHARE_OF_OWN = 1.5
+SHARE_OF_FIRST = 0.5
+SHARE_OF_CLIENT = 0.6
+
+
+@dataclass(frozen=True)
+class OneRun:
+    """Two runs of the same assets, and how to deliver them."""
+
+    place: Place
+    count: int
+    latencies: Sequence[float]
+    repeats: int
+    plugin_latencies: Sequence[float]
+    run_ids: list[str] = field(default_factory=list)
+
+    def execute(self) -> None:
+        """Execute both."""
+        made = assets(self.count)
+        for _ in range(2):
+            self.run_ids.append(dg.materialize(made, instance=self.place.instance).run_id)
+
+    @property
+    def name(self) -> str:
+        """What stands in the table."""
+        return f"a run of {self.count} assets"
+
+    def rows(self) -> Iterator[Row]:
+        """All of them."""
+        facts = facts_of(self.place.ledger, self.run_ids[0])
+        yield from self._counts(facts)
+        yield from self._times(facts)
+        yield from self._beside_client(facts)
+
+    def _counts(self, facts: Facts | None) -> Iterator[Row]:
+        endpoint = self.place.endpoint
+        endpoint.reset(keep=True)
+        self._by_plugin()
+        theirs = endpoint.writes()
+        endpoint.reset(keep=True)
+        self.place.forget()
+        self._by_us(self.run_ids[0], facts)
+        ours = endpoint.writes()
+        endpoint.reset(keep=True)
+        self._by_us(self.run_ids[1], facts)
+        again = endpoint.writes()
+        yield self._requests(ours, theirs)
+        yield self._repeats(ours, theirs)
+        yield self._second(ours, again)
+
+    def _requests(self, ours: Sequence[Write], theirs: Sequence[Write]) -> Row:
+        return Row(
+            f"{self.name}: requests",
+            plugin=f"{len(theirs)}",
+            ours=f"{len(ours)}",
+            goal=f"at most {REQUESTS}",
+            is_met=len(ours) <= REQUESTS,
+        )
+
+    def _repeats(self, ours: Sequence[Write], theirs: Sequence[Write]) -> Row:
+        return Row(
+            f"{self.name}: exact repeats, %",
+            plugin=f"{_repeated(theirs):.1f}",
+            ours=f"{_repeated(ours):.1f}",
+            goal="0",
+            is_met=_repeated(ours) == 0,
+        )
+
+    def _second(self, ours: Sequence[Write], again: Sequence[Write]) -> Row:
+        first, second = _number(ours), _number(again)
+        return Row(
+            f"{self.name}: proposals of the first and the second run",
+            ours=f"{first}, {second} ({second / first:.2f})",
+            goal=f"at most {SHARE_OF_FIRST} of the first",
+            is_met=second / first <= SHARE_OF_FIRST,
+        )
+
+    def _times(self, facts: Facts | None) -> Iterator[Row]:
+        own: Cost | None = None
+        for latency in self.latencies:
+            costs = [self._own_cost(latency, facts) for _ in range(self.repeats)]
+            took = min(costs, key=lambda each: each.wall)
+            own = took if own is None else own
+            plugin = self._plugin_cost(latency)
+            yield _time(self.name, latency, took, own, plugin)
+
+    def _own_cost(self, latency: float, facts: Facts | None) -> Cost:
+        self.place.endpoint.reset(latency)
+        self.place.forget()
+        return _cost(lambda: self._by_us(self.run_ids[0], facts))
+
+    def _plugin_cost(self, latency: float) -> Cost | None:
+        if latency not in self.plugin_latencies:
+            return None
+        self.place.endpoint.reset(latency)
+        return _cost(self._by_plugin)
+
+    def _beside_client(self, facts: Facts | None) -> Iterator[Row]:
+        """Pairs of the whole delivery and of the client's batches, in turn."""
+        found = list(Operations(self.place.instance).preview(self.run_ids[0]))
+        proposals = [each for each in found if not isinstance(each, Problem)]
+        self.place.endpoint.reset()
+        pairs = []
+        for _ in range(self.repeats):
+            objects = [_object(each) for each in proposals]
+            client = _cost(partial(self._by_client, objects))
+            self.place.forget()
+            ours = _cost(partial(self._by_us, self.run_ids[0], facts))
+            pairs.append(Pair(plain=ours, other=client))
+        on_clock, of_processor = wall(pairs), cpu(pairs)
+        yield Row(
+            f"{self.name}: speed of the whole delivery, the client's own batches being 1",
+            ours=f"{on_clock.text('.2f')}, of the processor {of_processor.text('.2f')}",
+            goal=f"at least {SHARE_OF_CLIENT}",
+            is_met=on_clock.value >= SHARE_OF_CLIENT,
+        )
+
+    def _by_us(self, run_id: str, facts: Facts | None) -> None:
+        self.place.touch(run_id, facts)
+        with self.place.dispatcher() as dispatcher:
+            dispatcher.deliver([run_id])
+
+    def _by_plugin(self) -> None:
+        """As its sensor does it when the run has ended."""
+        client = DatahubClientConfig(server=self.place.endpoint.url)
+        options = {"datahub_client_config": client, "emit_mode": EmitMode.SYNC_PRIMARY}
+        sensors = DatahubSensors(DatahubDagsterSourceConfig(**options))
+        sensors._emit_metadata(Source(self.place.instance).sensor_context(self.run_ids[0]))
+
+    def _by_client(self, objects: Sequence[Any]) -> None:
+        emitter = DatahubRestEmitter(
+            self.place.endpoint.url, openapi_ingestion=False, retry_max_times=0
+        )
+        for start in range(0, len(objects), 200):
+            emitter.emit_mcps(objects[start : start + 200], emit_mode=EmitMode.SYNC_PRIMARY)
+        emitter.close()
+
+
+def _time(name: str, latency: float, took: Cost, own: Cost, plugin: Cost | None) -> Row:
+    goals, met = [], []
+    if plugin is not None:
+        goals.append("1/8 of the plugin's")
+        met.append(took.wall <= plugin.wall * SHARE_OF_PLUGIN)
+    if latency:
+        goals.append(f"{SHARE_OF_OWN} of our own at 0 ms ({took.wall / own.wall:.2f})")
+        met.append(took.wall <= own.wall * SHARE_OF_OWN)
+    part = f"; 1/{plugin.wall / took.wall:.0f}" if plugin else ""
+    return Row(
+        f"{name}: seconds at {1000 * latency:g} ms (of the processor)",
+        plugin="" if plugin is None else _text(plugin),
+        ours=f"{_text(took)}{part}",
+        goal=" and ".join(goals),
+        is_met=all(met) if met else None,
+    )
+
+
+def _text(cost: Cost) -> str:
+    return f"{cost.wall:.2f} ({cost.cpu:.2f})"
+
+
+def _object(proposal: Proposal) -> Any:
+    """A proposal as the client's users make them: an aspect that is not serialised yet."""
+    if proposal.change is Change.PATCH:
+        return MetadataChangeProposalClass(
+            entityType=proposal.entity_type,
+            entityUrn=proposal.urn,
+            changeType="PATCH",
+            aspectName=proposal.aspect,
+            aspect=GenericAspectClass(proposal.body.encode(), "application/json-patch+json"),
+        )
+    kind = ASPECT_NAME_MAP[proposal.aspect]
+    aspect = kind.from_obj(post_json_transform(json.loads(proposal.body)))
+    return MetadataChangeProposalWrapper(entityUrn=proposal.urn, aspect=aspect)
+
+
+def _cost(work: Callable[[], object]) -> Cost:
+    on_clock, of_processor = time.perf_counter(), time.process_time()
+    work()
+    return Cost(time.perf_counter() - on_clock, time.process_time() - of_processor)
+
+
+def _said(writes: Sequence[Write]) -> list[tuple[str, str, str, str]]:
+    return [_words(each) for write in writes for each in write.proposals]
+
+
+def _words(proposal: Any) -> tuple[str, str, str, str]:
+    """What a proposal says, whoever sends it when."""
+    aspect = proposal.get("aspect") or {}
+    names = ("entityUrn", "aspectName", "changeType")
+    urn, name, change = (str(proposal.get(each)) for each in names)
+    return urn, name, change, json.dumps(aspect, sort_keys=True)
+
+
+def _number(writes: Sequence[Write]) -> int:
+    return len(_said(writes))
+
+
+def _repeated(writes: Sequence[Write]) -> float:
+    said = _said(writes)
+    return 100 * (1 - len(set(said)) / len(said))

@@ -1,0 +1,127 @@
+"""Where deliveries are measured: a Postgres, an instance on it, its ledger, and a DataHub."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from deployment import Deployment, postgres_yaml
+from endpoint import Endpoint, endpoint
+from postgres import PostgresServer
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.engine import Engine
+
+from datahub_eventlog.config import Config, read
+from datahub_eventlog.dispatcher import Dispatcher, Opened, assemble, pool
+from datahub_eventlog.ledger import Facts, Ledger
+from datahub_eventlog.ledger.tables import metadata
+from datahub_eventlog.placement import ledger_of
+
+
+@dataclass
+class Place:
+    """All that a measurement needs."""
+
+    deployment: Deployment
+    instance: dg.DagsterInstance
+    ledger: Ledger
+    endpoint: Endpoint
+    engine: Engine
+    """Of our own, beside Dagster's."""
+
+    @property
+    def config(self) -> Config:
+        """What a worker of the deployment reads."""
+        return read({"datahub_client_config": {"server": self.endpoint.url}}, {}).strict()
+
+    @contextmanager
+    def dispatcher(self) -> Iterator[Dispatcher]:
+        """One in this process."""
+        with assemble(Opened(self.instance, self.ledger), self.config) as parts:
+            yield Dispatcher(self.config, parts)
+
+    def forget(self) -> None:
+        """Empty the ledger, but for what it knows of itself."""
+        with self.engine.begin() as connection:
+            for name in ("runs", "states", "rejections"):
+                connection.execute(metadata.tables[f"datahub_eventlog_{name}"].delete())
+
+    def touch(self, run_id: str, facts: Facts | None) -> None:
+        """Have a run delivered."""
+        self.ledger.touch(run_id, definitions=facts)
+
+    def age(self) -> None:
+        """Make it a backlog: nothing was heard of these runs for an hour."""
+        statement = text("UPDATE datahub_eventlog_runs SET last_touch = last_touch - 3600")
+        with self.engine.begin() as connection:
+            connection.execute(statement)
+
+    def ledger_bytes(self) -> int:
+        """What the ledger takes, indexes included."""
+        sizes = " + ".join(f"pg_total_relation_size('{name}')" for name in metadata.tables)
+        with self.engine.connect() as connection:
+            return int(connection.execute(text(f"SELECT {sizes}")).scalar_one())
+
+    def worker(self, *arguments: str) -> Worker:
+        """Start a worker of the deployment."""
+        process = self.deployment.start(
+            "datahub_eventlog.cli", "worker", *arguments, log="worker.log"
+        )
+        return Worker(process.pid, process.wait)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A process that delivers."""
+
+    pid: int
+    wait: Callable[[], int]
+
+    def memory(self, what: str = "VmRSS") -> float:
+        """Its memory in MB: now, or with `VmHWM` at the most so far."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        found = next((line for line in lines if line.startswith(what)), f"{what}: 0 kB")
+        return int(found.split()[1]) / 1024
+
+
+@contextmanager
+def place(folder: Path) -> Iterator[Place]:
+    """A new place in that folder."""
+    with PostgresServer() as server, server.database() as url, endpoint(folder) as datahub:
+        options = {"datahub_client_config": {"server": datahub.url}, "dispatch": "worker"}
+        deployment = Deployment(folder / "home", postgres_yaml(url, options))
+        engine = create_engine(url)
+        try:
+            with deployment.instance() as instance:
+                pool(instance)
+                ledger = ledger_of(instance, patience=30)
+                ledger.migrate()
+                yield Place(deployment, instance, ledger, datahub, engine)
+        finally:
+            deployment.stop()
+            engine.dispose()
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """All statements of this process, in their order."""
+    seen: list[str] = []
+
+    def note(*arguments: Any) -> None:
+        seen.append(arguments[2])
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+def load() -> str:
+    """How busy the machine is."""
+    return ", ".join(f"{each:.1f}" for each in os.getloadavg())

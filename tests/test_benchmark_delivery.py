@@ -1,0 +1,53 @@
+"""The benchmark of the delivery runs, and what it counts is what was promised."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deployment import DEADLINE
+
+PROGRAM = Path(__file__).parent.parent / "benchmarks" / "delivery.py"
+ROWS = (
+    "a run of 12 assets: requests",
+    "a run of 12 assets: exact repeats, %",
+    "a run of 12 assets: proposals of the first and the second run",
+    "a run of 12 assets: seconds at 0 ms (of the processor)",
+    "a run of 12 assets: seconds at 10 ms (of the processor)",
+    "a run of 12 assets: speed of the whole delivery, the client's own batches being 1",
+    "from a run's end to complete in DataHub, dispatcher idle, seconds",
+    "a backlog of 10 runs of 10 steps: runs a minute, one worker",
+    "a backlog of 10 runs of 10 steps: the last fifth's rate over the first's",
+    "a backlog of 10 runs of 10 steps: MB that the worker grows by after the first hundred",
+    "bytes of ledger a run, indexes included",
+    "a backlog of 10 runs at 20 ms: a second worker's factor",
+    "a run of 100 and of 200 asset events: seconds",
+    "a run of 200 asset events: MB above the idle worker",
+    "an idle poll: statements, new connections",
+    "5 live runs: statements a second, seconds behind",
+)
+COUNTED = (
+    "a run of 12 assets: requests",
+    "a run of 12 assets: exact repeats, %",
+    "a run of 12 assets: proposals of the first and the second run",
+    "an idle poll: statements, new connections",
+)
+
+
+@pytest.mark.postgres
+def test_all_rows_are_there_and_the_counted_goals_are_met(tmp_path: Path) -> None:
+    written = tmp_path / "rows.json"
+
+    subprocess.run(
+        [sys.executable, str(PROGRAM), "--quick", "--json", str(written)],
+        check=True,
+        timeout=2 * DEADLINE,
+    )
+
+    rows: dict[str, Any] = {each["what"]: each for each in json.loads(written.read_text())}
+    assert tuple(rows) == ROWS
+    assert [name for name in COUNTED if not rows[name]["is_met"]] == []
+    requests = rows["a run of 12 assets: requests"]
+    assert int(requests["ours"]) * 10 < int(requests["plugin"])
