@@ -129,7 +129,7 @@ class Backlog:
 
     def _drain(self, latency: float, workers: int) -> Drained:
         place = self.place
-        place.forget()
+        place.wipe()
         self.template.repeat(place.instance, place.ledger, self.runs)
         place.age()
         place.endpoint.reset(latency)

@@ -51,6 +51,12 @@ class Place:
             for name in ("runs", "states", "rejections"):
                 connection.execute(metadata.tables[f"datahub_eventlog_{name}"].delete())
 
+    def wipe(self) -> None:
+        """Empty the ledger and the event log: the reconciler would find what only one has."""
+        self.forget()
+        with self.engine.begin() as connection:
+            connection.execute(text("TRUNCATE runs, run_tags, event_logs CASCADE"))
+
     def touch(self, run_id: str, facts: Facts | None) -> None:
         """Have a run delivered."""
         self.ledger.touch(run_id, definitions=facts)
