@@ -38,11 +38,11 @@ def first():
 
 @dg.multi_asset(specs=[dg.AssetSpec("second", deps=["first"]), dg.AssetSpec("third")])
 def rest(context):
-    yield dg.MaterializeResult("second")
+    yield dg.MaterializeResult(asset_key="second")
     while not Path("go").exists():
         context.log_event(dg.AssetObservation("pulse"))
         time.sleep(0.2)
-    yield dg.MaterializeResult("third")
+    yield dg.MaterializeResult(asset_key="third")
 
 
 slow = dg.define_asset_job("slow", [first, rest])
@@ -95,7 +95,11 @@ def _watched(deployment: Deployment, receiver: Receiver) -> Slow:
     )
     eventually(lambda: receiver.writes or worker.poll() is not None, "something arrives")
     assert worker.poll() is None, deployment.log("run.log")[-3000:]
-    eventually(lambda: receiver.timeseries(asset("second"), "operation"), "the asset arrives")
+    eventually(
+        lambda: receiver.timeseries(asset("second"), "operation") or worker.poll() is not None,
+        "the asset arrives",
+    )
+    assert worker.poll() is None, deployment.log("run.log")[-3000:]
     before = receiver.state()
     start, made = time.monotonic(), len(receiver.writes)
     eventually(lambda: len(receiver.writes) >= made + BUSY, "the run is shown as it goes")
