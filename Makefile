@@ -62,9 +62,12 @@ soak: $(STAMP)
 	$(BIN)/python chaos --storage sqlite --seed 6 --minutes 10
 
 # What delivery costs and manages, beside the sensor plugin; `--only` and sizes: see its --help.
-.PHONY: bench-delivery
+.PHONY: bench-delivery bench-overhead
 bench-delivery: $(STAMP)
 	$(BIN)/python benchmarks/delivery.py
+
+bench-overhead: $(STAMP)
+	$(BIN)/python benchmarks/overhead.py --job-pairs 3
 
 full: lint test dbt browser conformance conformance-postgres matrix chaos soak
 

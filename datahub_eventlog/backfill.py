@@ -111,10 +111,11 @@ class Backfill:
 
     def _recall_runless(self) -> None:
         """Events without a run are one row of the ledger: they go back as far as is asked for."""
-        since = self._orders.selection.since
-        oldest = 0.0 if since is None else since.timestamp()
+        wanted = self._orders.selection.since
+        oldest = 0.0 if wanted is None else wanted.timestamp()
         if self._orders.again or oldest < self._ledger.runless_since():
-            self._ledger.recall_runless(min(oldest, self._ledger.runless_since()))
+            since = min(oldest, self._ledger.runless_since())
+            self._ledger.recall_runless(since, again=self._orders.again)
             self._deliver([""])
 
     def _portions(self) -> Iterator[Sequence[str]]:

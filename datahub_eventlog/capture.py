@@ -266,10 +266,13 @@ class CapturingEventLogStorage(ForwardingEventLogStorage):
         if not STARTS.isdisjoint(kinds):
             touches.keep(run_id, _facts(run_id))
         if touches.is_due(run_id, kinds, self._datahub_interval):
-            age = self._datahub_touch(run_id, is_urgent=_hurries(run_id, kinds))
+            age = None
+            try:
+                age = self._datahub_touch(run_id, is_urgent=_hurries(run_id, kinds))
+            finally:
+                if not ENDS.isdisjoint(kinds) and touches.was_started(run_id):
+                    self._datahub_ended(run_id, age)
             self._datahub_pay()
-            if not ENDS.isdisjoint(kinds) and touches.was_started(run_id):
-                self._datahub_ended(run_id, age)
 
     def _datahub_pay(self) -> None:
         """Repeat what failed before: the run itself may have no other event in this process.

@@ -357,9 +357,9 @@ def test_a_worker_recovers_from_an_outage_without_anybody(
 def test_one_rejected_of_five_hundred_costs_only_itself_until_it_is_retried(
     scene: Scene, receiver: Receiver
 ) -> None:
-    @dg.multi_asset(specs=[dg.AssetSpec(f"asset_{i:02}") for i in range(75)])
+    @dg.multi_asset(specs=[dg.AssetSpec(f"asset_{i:02}") for i in range(100)])
     def many() -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
-        for i in range(75):
+        for i in range(100):
             yield dg.MaterializeResult(asset_key=f"asset_{i:02}", metadata={"rows": i})
 
     receiver.fault("reject", urn="asset_33", aspect="datasetProperties", message="no such thing")

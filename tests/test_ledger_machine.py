@@ -121,7 +121,7 @@ class Machine(RuleBasedStateMachine):
         found = self.ledger.lease("test", 1, timedelta(seconds=TTL))
         if not due:
             assert found == []
-            return Lease("no", "no", 0, 0, None, None, *(False, False), 0, 0, "pending", False)
+            return Lease("no", "no", 0, 0, None, None, *(False, False), 0, 0, 0, "pending", False)
         (lease,) = found
         assert lease.run_id in due
         row = self.rows[lease.run_id]

@@ -68,6 +68,7 @@ def test_a_lease_says_what_is_known_of_the_run(ledger: Ledger, clock: Clock) -> 
         backfilled=False,
         first_touch=clock.time - 3,
         last_touch=clock.time,
+        begun=clock.time,
         was="pending",
         is_unfinished=False,
     )

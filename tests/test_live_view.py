@@ -194,6 +194,7 @@ def lease_of(last_touch: float) -> Lease:
         backfilled=False,
         first_touch=last_touch,
         last_touch=last_touch,
+        begun=last_touch,
         was="pending",
         is_unfinished=False,
     )

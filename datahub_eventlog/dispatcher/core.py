@@ -17,6 +17,7 @@ from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher.context import context_of
 from datahub_eventlog.dispatcher.delivery import Delivery, Report, Rules, Sent
 from datahub_eventlog.dispatcher.filters import has_wanted_steps, is_wanted
+from datahub_eventlog.dispatcher.keeping import Keeper
 from datahub_eventlog.dispatcher.pause import Pause
 from datahub_eventlog.dispatcher.tables import Tables
 from datahub_eventlog.dispatcher.watch import Watch
@@ -196,8 +197,10 @@ class Dispatcher:
             self._deliver_run(lease, run)
 
     def _deliver_run(self, lease: Lease, run: Run) -> None:
-        is_quiet = time.time() - lease.last_touch > (self._look_again + QUIET).total_seconds()
-        log = self._parts.source.log(run, self._definitions(lease))
+        is_quiet = lease.begun - lease.last_touch > (self._look_again + QUIET).total_seconds()
+        keep = self._keeper(lease).keep
+        log = self._parts.source.log(run, self._definitions(lease), keep)
+        keep()  # the user's functions may take long
         if not has_wanted_steps(log, self._config):
             self._settle(lease, "filtered")
             return
@@ -223,9 +226,11 @@ class Dispatcher:
 
     def _deliver_runless(self, lease: Lease) -> None:
         since = self._parts.ledger.runless_since()
-        found = self._parts.source.runless(lease.cursor, since, time.time())
+        keep = self._keeper(lease).keep
+        found = self._parts.source.runless(lease.cursor, since, time.time(), keep)
         report = self._send(lease, runless_items(found.events, self._config, self._parts))
-        self._parts.ledger.rejected(lease.run_id, report.rejected, is_whole=False)
+        is_whole = lease.cursor is None
+        self._parts.ledger.rejected(lease.run_id, report.rejected, is_whole=is_whole)
         self._settle(lease, "delivered", cursor=found.cursor)
 
     def _send(self, lease: Lease, items: Iterator[Proposal | Problem]) -> Report:
@@ -241,6 +246,9 @@ class Dispatcher:
         if report.sent:
             self.pause.end()
         return report
+
+    def _keeper(self, lease: Lease) -> Keeper:
+        return Keeper(self._parts.ledger, lease, TTL, self._on_request)
 
     def _settle(
         self,

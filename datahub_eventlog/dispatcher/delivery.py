@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from datahub_eventlog.dispatcher.keeping import Keeper
 from datahub_eventlog.ledger import Claim, Lease, Ledger
 from datahub_eventlog.sinks import Sink
 from datahub_eventlog.values import Change, Problem, Proposal
@@ -131,7 +131,8 @@ class Delivery:
         self._rules = rules
         self._sent = sent
         self._ready: list[_Claimed] = []
-        self._extended = time.monotonic()
+        # Before each request: a slow server must not cost us the lease.
+        self._proceed = Keeper(ledger, lease, rules.ttl, rules.on_request).keep
         self.report = Report()
 
     def send(self, items: Iterable[Proposal | Problem]) -> Report:
@@ -181,13 +182,6 @@ class Delivery:
         self.report.sent += len(taken)
         self._ledger.confirm(self._lease, _claims(taken))
         self._sent.add(each.proposal for each in taken if each.claim is None)
-
-    def _proceed(self) -> None:
-        """Before each request: is the run still ours? A slow server must not cost us the lease."""
-        self._rules.on_request()
-        if time.monotonic() - self._extended > self._rules.ttl.total_seconds() / 4:
-            self._ledger.extend(self._lease, self._rules.ttl)
-            self._extended = time.monotonic()
 
 
 def _claims(found: Iterable[_Claimed]) -> list[Claim]:

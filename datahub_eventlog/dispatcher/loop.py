@@ -66,7 +66,7 @@ class Loop:
         watch.start()
         try:
             while not self._stop.is_set():
-                if not self._round() and is_done():
+                if self._round(is_done):
                     return
         finally:
             self._stop.set()
@@ -81,24 +81,38 @@ class Loop:
         """Give the run at hand back, too, since its delivery does not come to an end."""
         self._dispatcher.abandon()
 
-    def _round(self) -> bool:
-        """Do one round; whether there was something to do."""
+    def _round(self, is_done: Callable[[], bool]) -> bool:
+        """Do one round; whether it was the last one."""
         try:
-            if self._beat.is_due:
-                self._beat.beat()
-                busy = True
-            elif self._reconciler.is_due:
-                self._reconciler.run_once()
-                busy = True
-            else:
-                busy = self._dispatcher.run_once() > 0
+            if self._is_busy():
+                return False
+            if is_done():
+                return True
         except LedgerUnavailable as error:
             logger.error("The ledger can't be reached, trying again: %s", error)  # noqa: TRY400 - the chain says no more
             self._wait(timedelta(seconds=LEDGER_PAUSE))
+            return False
+        self._wait(self._config.poll_interval)
+        return False
+
+    def _is_busy(self) -> bool:
+        """Do what is due; whether there was anything."""
+        if self._beat.is_due:
+            self._beat.beat()
             return True
-        if not busy:
-            self._wait(self._config.poll_interval)
-        return busy
+        if self._reconciler.is_due:
+            self._reconcile()
+            return True
+        return self._dispatcher.run_once() > 0
+
+    def _reconcile(self) -> None:
+        """Look for what nobody noted; what is noted is delivered whatever comes of it."""
+        try:
+            self._reconciler.run_once()
+        except LedgerUnavailable:
+            raise
+        except Exception:
+            logger.exception("The instance's runs could not be compared with the ledger")
 
     def _wait(self, interval: timedelta) -> None:
         self._stop.wait(max(interval.total_seconds(), self._dispatcher.pause.remaining))

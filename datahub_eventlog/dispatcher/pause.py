@@ -11,7 +11,8 @@ from datahub_eventlog.errors import Unavailable
 
 FIRST = 1.0
 LONGEST = 60.0
-"""Seconds."""
+LONGEST_ASKED = 600.0
+"""Seconds; nobody waits for a day because a server once said so."""
 
 logger = logging.getLogger("dagster.datahub_eventlog")
 
@@ -46,7 +47,8 @@ class Pause:
         """Wait longer than the last time, and at least as long as the server asked for."""
         longest = min(LONGEST, FIRST * 2**self._failures)
         wait = longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
-        self._until = self._clock() + max(wait, error.retry_after or 0.0)
+        asked = min(error.retry_after or 0.0, LONGEST_ASKED)
+        self._until = self._clock() + max(wait, asked)
         self._failures += 1
         self.reason = str(error)
         # Not by the message: it can name the proposal at hand, which is another one each time.

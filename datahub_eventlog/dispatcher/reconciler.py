@@ -42,9 +42,9 @@ class Reconciler:
     def run_once(self) -> int:
         """Add the runs that are missing, drop what is old, and return how many were added."""
         self._next = self._clock() + EVERY.total_seconds()
-        added = self._add_missing()
-        self._ledger.add([""], backfilled=False)
+        self._ledger.look_for_runless()
         self._ledger.sweep(self._retention)
+        added = self._add_missing()
         if added:
             logger.info("Found %d runs whose events had not been noticed.", added)
         return added

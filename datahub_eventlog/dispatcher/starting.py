@@ -10,14 +10,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
 from dagster import DagsterInstance
 
-from datahub_eventlog import sinks
+from datahub_eventlog import extractor, sinks
 from datahub_eventlog._version import __version__
 from datahub_eventlog.config import (
     Block,
@@ -83,16 +83,23 @@ def require_delivery(config: Config) -> None:
 
 
 @contextmanager
-def assemble(opened: Opened, config: Config, watch: Watch | None = None) -> Iterator[Parts]:
+def assemble(
+    opened: Opened,
+    config: Config,
+    watch: Watch | None = None,
+    *,
+    deadline: timedelta = extractor.DEADLINE,
+) -> Iterator[Parts]:
     """What a dispatcher works with, closed at the end; the watch is told of its requests.
 
+    `deadline` is how long the user's functions may take.
     Raises `ConfigurationError` if the target or the user's functions can't be used.
     """
     require_delivery(config)
     assert config.target is not None  # noqa: S101 - require_delivery has seen to it
     # It logs the text of SQL that it doesn't understand, where there may be secrets.
     logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
-    extractor = Extractor(config, ForExtractor(config))
+    calls = Extractor(config, ForExtractor(config), deadline)
     watch = watch or Watch()
     with importing():
         sink = sinks.connect(config.target, config.emit_mode, on_answer=watch.requested)
@@ -101,8 +108,8 @@ def assemble(opened: Opened, config: Config, watch: Watch | None = None) -> Iter
             ledger=opened.ledger,
             source=Source(opened.instance),
             sink=sink,
-            extractor=extractor,
-            graph=_graph(config) if extractor.has_extractor else None,
+            extractor=calls,
+            graph=_graph(config) if calls.has_extractor else None,
             owner=f"{socket.gethostname()}:{os.getpid()}",
             tables=_tables(config),
         )
@@ -176,7 +183,6 @@ class Worker:
             self._open() as opened,
             self._watched(opened.ledger) as watch,
             assemble(opened, self._config, watch) as parts,
-            opened.ledger.held(),
         ):
             opened.ledger.migrate()
             opened.ledger.switched_on()
@@ -228,7 +234,8 @@ class Worker:
 
     @staticmethod
     def _retire(ledger: Ledger) -> None:
-        ledger.retire(socket.gethostname(), os.getpid())
+        with suppress(LedgerUnavailable):  # its heartbeat grows old by itself
+            ledger.retire(socket.gethostname(), os.getpid())
 
     @staticmethod
     def _beat(ledger: Ledger) -> None:
@@ -304,7 +311,8 @@ def deliver_runs(
     end = time.monotonic() + timeout.total_seconds()
     hurried = _hurry(config, timeout)
     require_delivery(hurried)
-    with open_instance() as opened, assemble(opened, hurried) as parts:
+    deadline = min(timeout, extractor.DEADLINE)
+    with open_instance() as opened, assemble(opened, hurried, deadline=deadline) as parts:
         dispatcher = Dispatcher(hurried, parts, on_request=lambda: _check_time(end))
         try:
             dispatcher.deliver(run_ids)
@@ -322,4 +330,4 @@ def _hurry(config: Config, timeout: timedelta) -> Config:
 
 def _check_time(end: float) -> None:
     if time.monotonic() >= end:
-        raise Unavailable("exit_timeout is over")
+        raise Unavailable("exit_timeout is over, and DataHub has not taken everything.")

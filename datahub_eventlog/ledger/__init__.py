@@ -15,7 +15,6 @@ All the package's SQL is in this folder, for SQLite, Postgres and MySQL alike.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from functools import partial
 
@@ -25,7 +24,6 @@ from sqlalchemy.engine import Connection
 from datahub_eventlog.ledger import leases, reports, states, touches, upkeep
 from datahub_eventlog.ledger.database import Connect, Database, T, file_connections
 from datahub_eventlog.ledger.dialects import Clock, Instant, instant
-from datahub_eventlog.ledger.holding import held
 from datahub_eventlog.ledger.records import (
     Claim,
     Dispatcher,
@@ -71,7 +69,6 @@ class Ledger:
         self, connect: Connect, *, clock: Clock | None = None, autocreate: bool = True
     ) -> None:
         self._clock = clock
-        self._hold: Callable[[], AbstractContextManager[None]] = nullcontext
         seed: Callable[[Connection], None] = lambda c: upkeep.seed(c, self._now)  # noqa: E731
         self._database = Database(connect, seed, autocreate=autocreate)
 
@@ -85,14 +82,7 @@ class Ledger:
     @classmethod
     def in_file(cls, path: str, *, patience: float, clock: Clock | None = None) -> Ledger:
         """A ledger in a SQLite file, whose connections wait `patience` seconds for a lock."""
-        connect = file_connections(path, patience)
-        ledger = cls(connect, clock=clock)
-        ledger._hold = partial(held, connect)
-        return ledger
-
-    def held(self) -> AbstractContextManager[None]:
-        """For a dispatcher's life: keeps a SQLite file open, which makes each write cheaper."""
-        return self._hold()
+        return cls(file_connections(path, patience), clock=clock)
 
     # Touching: the write path of every Dagster process.
 
@@ -239,9 +229,13 @@ class Ledger:
             )
         )
 
-    def recall_runless(self, since: float) -> None:
-        """Have the events without a run delivered again, from that time on."""
-        self._run(lambda c: upkeep.recall_runless(c, self._now, since), is_atomic=True)
+    def recall_runless(self, since: float, *, again: bool) -> None:
+        """Have the events without a run delivered from that time on; `again`: all of them."""
+        self._run(lambda c: upkeep.recall_runless(c, self._now, since, again=again), is_atomic=True)
+
+    def look_for_runless(self) -> None:
+        """Have somebody look whether there are events without a run that nobody noted."""
+        self._run(lambda c: upkeep.look_for_runless(c, self._now))
 
     def revive(self, run_ids: Sequence[str] | None = None) -> int:
         """Make parked runs and those with rejections pending, and return how many.
@@ -324,9 +318,12 @@ class Ledger:
         return self._number(upkeep.CREATED)
 
     def runless_since(self) -> float:
-        """From when on events without a run are delivered; at first `created`."""
+        """From when on events without a run are delivered; at first shortly before `created`.
+
+        The ledger is made by the first touch, whose event is stored by then.
+        """
         recalled = self._run(lambda c: upkeep.number(c, upkeep.RUNLESS))
-        return self.created() if recalled is None else recalled
+        return self.created() - upkeep.BEFORE if recalled is None else recalled
 
     def begun(self, name: str) -> float:
         """When the undertaking of that name began: now, or before it was interrupted."""

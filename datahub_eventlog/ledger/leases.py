@@ -26,7 +26,7 @@ c = runs.c
 
 LEASED = (
     *(c.run_id, c.touches, c.attempts, c.definitions, c.cursor, c.again, c.backfilled),
-    *(c.first_touch, c.last_touch, c.unfinished),
+    *(c.first_touch, c.last_touch, c.looked, c.unfinished),
 )
 
 
@@ -199,6 +199,7 @@ def _lease_of(row: Row[Any], token: str, was: State) -> Lease:
         backfilled=bool(row.backfilled),
         first_touch=float(row.first_touch),
         last_touch=float(row.last_touch),
+        begun=float(row.looked),
         was=was,
         is_unfinished=bool(row.unfinished),
     )
@@ -210,13 +211,20 @@ def _end(connection: Connection, now: Instant, lease: Lease, values: Mapping[str
     if _written(connection, lease, ended, c.touches == lease.touches):
         return True
     again = {"due": soon(now), "attempts": 0, "error": None, "settled": None}
-    _write(connection, lease, {**_pending(), **again, **_kept(values)})
+    _write(connection, lease, {**_pending(), **again, **_kept(lease, values)})
     return False
 
 
-def _kept(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What holds of an ended delivery even if another must follow."""
-    return {name: values[name] for name in ("cursor", "unfinished") if name in values}
+def _kept(lease: Lease, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What holds of an ended delivery even if another must follow.
+
+    Not the cursor if somebody has set it back meanwhile, to have all delivered again.
+    """
+    kept = {name: values[name] for name in ("unfinished",) if name in values}
+    if "cursor" in values:
+        is_ours = c.cursor.is_not_distinct_from(lease.cursor)
+        kept["cursor"] = case((is_ours, values["cursor"]), else_=c.cursor)
+    return kept
 
 
 def _pending() -> dict[str, Any]:

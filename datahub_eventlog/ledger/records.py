@@ -40,6 +40,8 @@ class Lease:
     backfilled: bool
     first_touch: float
     last_touch: float
+    begun: float
+    """When it was given."""
     was: State
     """The state before; `delivered` means that this is the one more look."""
     is_unfinished: bool

@@ -145,7 +145,9 @@ def revive(connection: Connection, now: Instant, run_ids: Sequence[str] | None) 
     values = _once_more(now)
     for chunk in _chunks(wanted):
         connection.execute(update(runs).where(c.run_id.in_(chunk)).ordered_values(*values.items()))
-        unsent = update(states).where(states.c.run_id.in_(chunk))
+        # Where there was nothing to send, there is nothing to send again.
+        was_sent = states.c.sent > 0
+        unsent = update(states).where(states.c.run_id.in_(chunk), was_sent)
         connection.execute(unsent.values(sent=None, token=None))
     return len(wanted)
 

@@ -26,6 +26,8 @@ VERSION = "schema"
 SINCE = "since"
 OFF = "off"
 RUNLESS = "runless_since"
+BEFORE = 60.0
+"""Seconds that an event may be older than the ledger that its touch has made; clocks differ."""
 
 SWEPT = 500
 """Rows removed in one transaction, so that nobody waits long for it."""
@@ -76,11 +78,25 @@ def forget(connection: Connection, name: str) -> None:
     connection.execute(delete(meta).where(meta.c.name == name))
 
 
-def recall_runless(connection: Connection, now: Instant, since: float) -> None:
+def recall_runless(connection: Connection, now: Instant, since: float, *, again: bool) -> None:
     """Have the events without a run read from that time on; needs a transaction."""
     set_number(connection, RUNLESS, since)
     touch(connection, now, "", is_urgent=True, definitions=None)
-    connection.execute(update(runs).where(runs.c.run_id == "").values(cursor=None))
+    values = {"cursor": None, **({"again": 1} if again else {})}
+    connection.execute(update(runs).where(runs.c.run_id == "").values(values))
+
+
+def look_for_runless(connection: Connection, now: Instant) -> None:
+    """Make the row of the events without a run due, unless it is or somebody has it."""
+    row = insert_absent(
+        connection.dialect.name,
+        runs,
+        {"run_id": "", "due": now, "first_touch": now, "last_touch": now},
+    )
+    connection.execute(row)
+    is_settled = (runs.c.state == "delivered") & runs.c.due.is_(None)
+    due = update(runs).where(runs.c.run_id == "", is_settled, runs.c.token.is_(None))
+    connection.execute(due.values(due=now))
 
 
 def switch_on(connection: Connection, now: Instant) -> None:

@@ -103,9 +103,9 @@ def connect(
         case RestTarget():
             return _needing("datahub", lambda: _rest(target, emit_mode, sleep, on_answer))
         case KafkaTarget():
-            return _needing("kafka", lambda: Timed(_kafka(target), on_answer))
+            return _needing("kafka", lambda: _timed(_kafka(target), on_answer))
         case FileTarget():
-            return Timed(_file(target), on_answer)
+            return _timed(_file(target), on_answer)
         case _:
             assert_never(target)
 
@@ -147,6 +147,10 @@ def _needing(extra: str, make: Callable[[], T]) -> T:
     except ModuleNotFoundError as error:
         command = f'pip install "datahub-eventlog[{extra}]"'
         raise ConfigurationError(f"{error.name} is not installed here: {command}") from error
+
+
+def _timed(sink: Sink, on_answer: OnAnswer) -> Sink:
+    return sink if on_answer is whatever else Timed(sink, on_answer)
 
 
 def _rest(

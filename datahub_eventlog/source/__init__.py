@@ -7,7 +7,7 @@ runless events, which never end, with an overlap of `OVERLAP`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
@@ -90,25 +90,39 @@ class Source:
         return None if record is None else run_of(record)
 
     @reaching()
-    def log(self, run: Run, definitions: Definitions | None = None) -> RunLog:
-        """Everything that is known of the run now, all its events included."""
+    def log(
+        self,
+        run: Run,
+        definitions: Definitions | None = None,
+        on_page: Callable[[], None] = lambda: None,
+    ) -> RunLog:
+        """Everything that is known of the run now, all its events included.
+
+        `on_page` is called after each page of events; what it raises passes through.
+        """
         return RunLog(
             run=run,
             job=self._job(run.job_snapshot_id) if run.job_snapshot_id else None,
             steps=self._steps(run.plan_snapshot_id) if run.plan_snapshot_id else (),
-            events=tuple(self._events(run.run_id)),
+            events=tuple(self._events(run.run_id, on_page=on_page)),
             definitions=definitions,
         )
 
     @reaching()
-    def runless(self, cursor: str | None, since: float, now: float) -> Runless:
+    def runless(
+        self,
+        cursor: str | None,
+        since: float,
+        now: float,
+        on_page: Callable[[], None] = lambda: None,
+    ) -> Runless:
         """The events that belong to no run, after the cursor (or since that time, without one).
 
         The cursor moves only past what is older than `OVERLAP`: what it leaves out for now is
         read again the next time, with whatever became visible between.
         """
         settled = now - OVERLAP.total_seconds()
-        events = tuple(each for each in self._events("", cursor) if each.time >= since)
+        events = tuple(each for each in self._events("", cursor, on_page) if each.time >= since)
         passed = [each.storage_id for each in events if each.time < settled]
         if not passed:
             return Runless(events, cursor)
@@ -160,10 +174,16 @@ class Source:
         """The directories in which Dagster keeps what passes between steps."""
         return (self._instance.storage_directory(),)
 
-    def _events(self, run_id: str, cursor: str | None = None) -> Iterator[Event]:
+    def _events(
+        self,
+        run_id: str,
+        cursor: str | None = None,
+        on_page: Callable[[], None] = lambda: None,
+    ) -> Iterator[Event]:
         more = True
         while more:
             page = self._instance.get_records_for_run(run_id, cursor, _TYPES, PAGE)
+            on_page()
             yield from filter(None, map(event_of, page.records))
             cursor, more = page.cursor, page.has_more
 
