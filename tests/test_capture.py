@@ -458,6 +458,31 @@ def test_an_error_of_the_ledger_is_logged_and_counted_and_not_raised(
     assert process().complaints.count == 3
 
 
+class Ending(Storage):
+    """Remembers the runs that have ended in this process."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.ended: list[str] = []
+
+    def _datahub_ended(self, run_id: str, age: float | None) -> None:
+        self.ended.append(run_id)
+
+
+@pytest.mark.parametrize("repaired", [True, False])
+def test_the_end_of_a_run_is_known_whatever_became_of_other_touches(*, repaired: bool) -> None:
+    backend = Faulty()
+    storage = Ending.around(backend, touch_interval=timedelta(0))
+    assert isinstance(storage, Ending)
+    storage.store_event(entry("RUN_START"))
+    backend.error = OSError("down")
+    storage.store_event(entry("RUN_START", run_id="other"))
+    backend.error = None if repaired else backend.error
+    storage.store_event(entry("RUN_SUCCESS"))
+    assert storage.ended == [RUN]
+    backend.dispose()
+
+
 def test_an_interrupt_during_the_touch_passes(faulty: tuple[Storage, Faulty]) -> None:
     storage, backend = faulty
     backend.error = DagsterExecutionInterruptedError()

@@ -14,8 +14,10 @@ from scenes import Scene
 from sqlalchemy import select, update
 
 from datahub_eventlog.config import Config, Pattern
+from datahub_eventlog.dispatcher import Dispatcher
+from datahub_eventlog.dispatcher.keeping import Keeper
 from datahub_eventlog.dispatcher.reconciler import Reconciler
-from datahub_eventlog.errors import Misconfigured, Rejected, Unavailable
+from datahub_eventlog.errors import LeaseLost, Misconfigured, Rejected, Unavailable
 from datahub_eventlog.ledger import Facts, Ledger
 from datahub_eventlog.ledger.tables import runs
 from datahub_eventlog.translate import urns
@@ -89,6 +91,31 @@ def test_an_event_stored_during_delivery_is_not_marked_delivered(scene: Scene) -
 
     dispatcher.run_once()
     assert scene.counts() == {"delivered": 1}
+
+
+def test_a_run_is_left_to_others_when_time_is_over_while_it_is_read(scene: Scene) -> None:
+    def stop() -> None:
+        raise Unavailable("time is over")
+
+    two_ops.execute_in_process(instance=scene.instance)
+    scene.sink.script = [lambda _: None]
+    config = Config()
+    Dispatcher(config, scene.parts(config), on_request=stop).run_once()
+    assert len(scene.sink.script) == 1
+    assert scene.counts() == {"pending": 1}
+
+
+def test_whoever_keeps_a_lost_lease_is_told(scene: Scene) -> None:
+    scene.ledger.touch("run")
+    at_once = timedelta(0)
+    (lease,) = scene.ledger.lease("one", 1, at_once)
+    keeper = Keeper(scene.ledger, lease, timedelta(minutes=1), lambda: None)
+    keeper.keep()
+    short = Keeper(scene.ledger, lease, at_once, lambda: None)
+    short.keep()
+    assert scene.ledger.lease("other", 1, timedelta(minutes=1))
+    with pytest.raises(LeaseLost):
+        short.keep()
 
 
 @pytest.mark.parametrize("error", [Unavailable("gone fishing"), Misconfigured("wrong token")])

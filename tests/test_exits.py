@@ -133,6 +133,20 @@ def test_a_program_ends_in_time_though_datahub_hangs_and_its_run_is_delivered_la
     assert_true(home, receiver)
 
 
+def test_a_program_whose_extractor_hangs_leaves_its_run_to_others(
+    home: Deployment, receiver: Receiver
+) -> None:
+    code = "import threading\ndef hang(context, generator, graph):\n    threading.Event().wait()\n"
+    (home.home / "hanging.py").write_text(code)
+    options = {"exit_timeout": 2, "asset_lineage_extractor": "hanging:hang"}
+    home.write(sqlite_yaml(block(receiver, **options)))
+    process = start(home)
+    process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0
+    assert states(home) == ["pending"]
+    assert receiver.writes == []
+
+
 def test_a_program_that_is_killed_while_it_delivers_loses_nothing(
     home: Deployment, receiver: Receiver
 ) -> None:

@@ -431,7 +431,7 @@ def test_settled_runs_are_delivered_again_and_others_left_alone(ledger: Ledger) 
     leases = {each.run_id: each for each in ledger.lease("test", 10, MINUTE)}
     assert {each for each, lease in leases.items() if lease.again} == {"settled", "parked"}
     assert {each for each, lease in leases.items() if lease.backfilled} == {"settled", "parked"}
-    assert leases["settled"].cursor is None
+    assert leases["settled"].cursor == ""
 
 
 def test_again_holds_until_the_run_is_settled(ledger: Ledger) -> None:

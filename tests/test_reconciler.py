@@ -12,6 +12,8 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.storage.runs import SqlRunStorage
+from dagster._core.storage.runs.schema import RunsTable
 from deployment import eventually, postgres_yaml, sqlite_yaml
 from instances import configured
 from sqlalchemy import make_url
@@ -129,6 +131,19 @@ def test_a_run_that_nobody_noted_while_all_dispatchers_were_away_is_found(place:
     missed = _run_that_nobody_noted(place)
     place.work_off()
     assert place.reconcile() == [missed]
+
+
+def test_a_run_that_cannot_be_read_keeps_no_other_from_being_delivered(place: Place) -> None:
+    unreadable, good = place.run(), place.run()
+    with place.instance() as instance:
+        storage = instance.run_storage
+        assert isinstance(storage, SqlRunStorage)
+        with storage.connect() as connection:
+            of_tomorrow = RunsTable.update().where(RunsTable.c.run_id == unreadable)
+            connection.execute(of_tomorrow.values(run_body='{"__class__": "RunOfTomorrow"}'))
+    place.work_off()
+    with place.ledger() as ledger:
+        assert ledger.states([good, unreadable]) == {good: "delivered", unreadable: "pending"}
 
 
 def test_a_worker_that_is_switched_off_notes_it_too(place: Place) -> None:

@@ -227,10 +227,9 @@ class Dispatcher:
     def _deliver_runless(self, lease: Lease) -> None:
         since = self._parts.ledger.runless_since()
         keep = self._keeper(lease).keep
-        found = self._parts.source.runless(lease.cursor, since, time.time(), keep)
+        found = self._parts.source.runless(lease.cursor or None, since, time.time(), keep)
         report = self._send(lease, runless_items(found.events, self._config, self._parts))
-        is_whole = lease.cursor is None
-        self._parts.ledger.rejected(lease.run_id, report.rejected, is_whole=is_whole)
+        self._parts.ledger.rejected(lease.run_id, report.rejected, is_whole=not lease.cursor)
         self._settle(lease, "delivered", cursor=found.cursor)
 
     def _send(self, lease: Lease, items: Iterator[Proposal | Problem]) -> Report:
@@ -328,7 +327,7 @@ def _silence(log: RunLog) -> float:
 
 def _is_first(lease: Lease) -> bool:
     """Whether nothing of the run was ever delivered, so that nothing can be noted of it."""
-    return lease.cursor is None and not (lease.attempts or lease.again or lease.is_unfinished)
+    return not lease.cursor and not (lease.attempts or lease.again or lease.is_unfinished)
 
 
 def _is_waiting(log: RunLog) -> bool:

@@ -49,6 +49,8 @@ LIVE_THROTTLE = 5.0
 """Seconds from one look at a live run to the next, unless something urgent happens to it."""
 SEEN_PRECISION = 3600.0
 """Seconds for which `definitions.seen` may stay behind: it is not worth a write a run."""
+START = ""
+"""The cursor of what is to be read anew; a lease may have begun with None."""
 CHUNK = 500
 """Ids in one statement."""
 
@@ -241,7 +243,7 @@ def _once_more(now: Instant) -> dict[str, Any]:
         "attempts": 0,
         "error": None,
         "settled": None,
-        "cursor": None,
+        "cursor": START,
         "state": case((_is_leased, "leased"), else_="pending"),
         "touches": c.touches + 1,
         "urgent": 1,

@@ -18,7 +18,7 @@ from datahub_eventlog.ledger.tables import (
     runs,
     states,
 )
-from datahub_eventlog.ledger.touches import touch
+from datahub_eventlog.ledger.touches import START, touch
 
 CREATED = "created"
 WATERMARK = "watermark"
@@ -82,7 +82,7 @@ def recall_runless(connection: Connection, now: Instant, since: float, *, again:
     """Have the events without a run read from that time on; needs a transaction."""
     set_number(connection, RUNLESS, since)
     touch(connection, now, "", is_urgent=True, definitions=None)
-    values = {"cursor": None, **({"again": 1} if again else {})}
+    values = {"cursor": START, **({"again": 1} if again else {})}
     connection.execute(update(runs).where(runs.c.run_id == "").values(values))
 
 

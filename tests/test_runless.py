@@ -1,0 +1,92 @@
+"""Events that belong to no run: none is lost, and none is sent for ever."""
+
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+
+import dagster as dg
+from scenes import Scene
+
+from datahub_eventlog.dispatcher.reconciler import Reconciler
+from datahub_eventlog.errors import Rejected
+from datahub_eventlog.values import Proposal
+
+MINUTE = timedelta(minutes=1)
+
+
+def _report(instance: dg.DagsterInstance, name: str) -> None:
+    instance.report_runless_asset_event(dg.AssetMaterialization(name))
+
+
+def _reported(scene: Scene) -> list[str]:
+    """The assets whose materialisation was sent, in that order."""
+    return [
+        each.urn.split(",")[1]
+        for each in scene.sink.proposals
+        if each.aspect == "operation" and json.loads(each.body)
+    ]
+
+
+def _reconcile(scene: Scene) -> None:
+    Reconciler(scene.ledger, scene.source, timedelta(days=30)).run_once()
+
+
+def test_the_event_whose_touch_made_the_ledger_is_delivered(scene: Scene) -> None:
+    with scene.plain() as instance:
+        _report(instance, "first")
+    # Stored, then touched: the ledger is some moments younger than its first event.
+    scene.ledger._run(lambda c: c.exec_driver_sql("DELETE FROM datahub_eventlog_meta"))
+    scene.ledger.touch("")
+
+    scene.dispatcher().run_once()
+
+    assert _reported(scene) == ["first"]
+
+
+def test_an_event_that_nobody_noted_is_found(scene: Scene) -> None:
+    _report(scene.instance, "noted")
+    scene.dispatcher().run_once()
+    with scene.plain() as instance:
+        _report(instance, "missed")
+    assert scene.dispatcher().run_once() == 0
+
+    _reconcile(scene)
+    scene.dispatcher().run_once()
+
+    assert _reported(scene)[-1] == "missed"
+
+
+def test_looking_for_them_leaves_a_row_alone_that_somebody_has(scene: Scene) -> None:
+    scene.ledger.touch("")
+    (lease,) = scene.ledger.lease("one", 1, MINUTE)
+    _reconcile(scene)
+    assert scene.ledger.lease("other", 1, MINUTE) == []
+    scene.ledger.settle(lease, "delivered")
+
+
+def test_a_recall_during_a_delivery_is_not_forgotten(scene: Scene) -> None:
+    _report(scene.instance, "one")
+    scene.dispatcher().run_once()
+    scene.ledger.touch("")
+    (lease,) = scene.ledger.lease("one", 1, MINUTE)
+    scene.ledger.recall_runless(0.0, again=True)
+    scene.ledger.settle(lease, "delivered", cursor="beyond everything")
+
+    (again,) = scene.ledger.lease("one", 1, MINUTE)
+    assert (again.cursor, again.again) == ("", True)
+
+
+def test_what_was_rejected_of_them_is_forgotten_once_it_is_taken(scene: Scene) -> None:
+    def refuse(batch: Sequence[Proposal]) -> Sequence[Rejected]:
+        return [Rejected(each.urn, each.aspect, "no") for each in batch]
+
+    _report(scene.instance, "one")
+    scene.sink.script = [refuse]
+    scene.dispatcher().run_once()
+    assert scene.ledger.status().rejected
+
+    assert scene.ledger.revive() == 1
+    scene.dispatcher().run_once()
+    assert scene.ledger.status().rejected == ()
+    assert scene.ledger.revive() == 0
+    assert "one" in _reported(scene)
