@@ -11,7 +11,7 @@ from datahub_eventlog.errors import Unavailable
 
 FIRST = 1.0
 LONGEST = 60.0
-LONGEST_ASKED = 600.0
+LONGEST_ASKED = 3600.0
 """Seconds; nobody waits for a day because a server once said so."""
 
 logger = logging.getLogger("dagster.datahub_eventlog")
