@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from itertools import islice
 from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, bindparam, delete, func, select
+from sqlalchemy import bindparam, delete, func, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql import Insert
 
+from datahub_eventlog.ledger.chunks import chunks
 from datahub_eventlog.ledger.dialects import Instant, upsert, written
 from datahub_eventlog.ledger.records import Dispatcher, Parked, Rejection, State, Status
 from datahub_eventlog.ledger.tables import dispatchers, meta, rejections, runs
@@ -22,8 +23,6 @@ ALIVE = timedelta(seconds=30)
 KEPT_REJECTIONS = 1000
 SHOWN_PARKED = 100
 LONGEST_REASON = 2000
-CHUNK = 500
-"""Ids in one statement."""
 EXPIRED = "expired"
 
 
@@ -87,8 +86,9 @@ def alive(connection: Connection, now: Instant) -> list[Dispatcher]:
 def states(connection: Connection, run_ids: Sequence[str]) -> dict[str, State]:
     """The states of the runs that have a row."""
     found: dict[str, State] = {}
-    for some in _chosen(run_ids):
-        rows = connection.execute(select(runs.c.run_id, runs.c.state).where(some))
+    for chunk in chunks(run_ids):
+        chosen = select(runs.c.run_id, runs.c.state).where(runs.c.run_id.in_(chunk))
+        rows = connection.execute(chosen)
         found.update((each.run_id, each.state) for each in rows)
     return found
 
@@ -96,9 +96,10 @@ def states(connection: Connection, run_ids: Sequence[str]) -> dict[str, State]:
 def settled_since(connection: Connection, run_ids: Sequence[str], moment: float) -> set[str]:
     """Those of the runs that were settled then or later."""
     found: set[str] = set()
-    for some in _chosen(run_ids):
-        is_late = runs.c.settled >= moment
-        found.update(connection.execute(select(runs.c.run_id).where(some, is_late)).scalars())
+    is_late = runs.c.settled >= moment
+    for chunk in chunks(run_ids):
+        late = select(runs.c.run_id).where(runs.c.run_id.in_(chunk), is_late)
+        found.update(connection.execute(late).scalars())
     return found
 
 
@@ -117,11 +118,6 @@ def status(connection: Connection, now: Instant) -> Status:
         parked=_parked(connection),
         dispatchers=tuple(alive(connection, now)),
     )
-
-
-def _chosen(run_ids: Sequence[str]) -> Iterator[ColumnElement[bool]]:
-    for start in range(0, len(run_ids), CHUNK):
-        yield runs.c.run_id.in_(run_ids[start : start + CHUNK])
 
 
 def _note(connection: Connection, now: Instant, names: Iterable[str]) -> Insert:

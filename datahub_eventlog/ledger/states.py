@@ -19,13 +19,12 @@ from sqlalchemy import ColumnElement, Select, and_, bindparam, or_, select, upda
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.sql import Insert
 
+from datahub_eventlog.ledger.chunks import chunks
 from datahub_eventlog.ledger.dialects import Instant, upsert, written
 from datahub_eventlog.ledger.records import Claim, Lease
 from datahub_eventlog.ledger.tables import states
 from datahub_eventlog.ledger.touches import touch
 
-CHUNK = 500
-"""Keys in one statement."""
 SINCE_EVER = 0.0
 
 s = states.c
@@ -67,7 +66,7 @@ def confirm(connection: Connection, now: Instant, lease: Lease, claims: Sequence
     """Note that DataHub took them; whether all of them were still this lease's."""
     digests = [each.digest for each in claims]
     held = 0
-    for chunk in _chunks(digests):
+    for chunk in chunks(digests):
         mine = update(states).where(s.digest.in_(chunk), s.token == lease.token)
         held += connection.execute(mine.values(sent=now)).rowcount
     return held == len(set(digests))
@@ -80,7 +79,7 @@ def additions(connection: Connection, lease: Lease, claims: Iterable[Claim]) -> 
     """
     ours = {each.digest: each for each in claims if each.takes_additions}
     found: dict[str, str] = {}
-    for chunk in _chunks(list(ours)):
+    for chunk in chunks(list(ours)):
         statement = select(s.digest, s.base, s.time, s.run_id).where(s.base.in_(chunk))
         for row in connection.execute(statement):
             if row.run_id != lease.run_id and not _is_newest(ours[row.base], lease, row):
@@ -92,7 +91,7 @@ def newer(connection: Connection, lease: Lease, claims: Iterable[Claim]) -> dict
     """By digest, the runs whose other and newer state our own may have overwritten."""
     ours = {each.digest: each for each in claims}
     found: dict[str, str] = {}
-    for chunk in _chunks(list(ours)):
+    for chunk in chunks(list(ours)):
         for row in connection.execute(_known(chunk)):
             each = ours[row.digest]
             if _order(row) > (each.time, lease.run_id) and row.hash != each.hash:
@@ -108,7 +107,7 @@ def yield_to(connection: Connection, now: Instant, found: Mapping[str, str]) -> 
     owners = sorted(set(found.values()))
     for run_id in owners:
         touch(connection, now, run_id, is_urgent=True, definitions=None)
-    for chunk in _chunks(sorted(found)):
+    for chunk in chunks(sorted(found)):
         theirs = update(states).where(s.digest.in_(chunk), s.run_id.in_(owners))
         connection.execute(theirs.values(sent=None, token=None))
 
@@ -151,7 +150,7 @@ def _locked(connection: Connection, now: Instant, digests: Sequence[str]) -> dic
     SQLite knows no locked rows, and needs none: we are its only writer by now.
     """
     rows: dict[str, Row[Any]] = {}
-    for chunk in _chunks(sorted(digests)):
+    for chunk in chunks(sorted(digests)):
         statement = _known(chunk).add_columns(now.label("now")).order_by(s.digest)
         rows |= {each.digest: each for each in connection.execute(statement.with_for_update())}
     return rows
@@ -213,7 +212,7 @@ def _gives_way(new: Any) -> ColumnElement[bool]:
 def _held(connection: Connection, lease: Lease, digests: Iterable[str]) -> set[str]:
     """Those that are this lease's."""
     held: set[str] = set()
-    for chunk in _chunks(sorted(digests)):
+    for chunk in chunks(sorted(digests)):
         mine = select(s.digest).where(s.digest.in_(chunk), s.token == lease.token)
         held.update(connection.execute(mine).scalars())
     return held
@@ -221,7 +220,3 @@ def _held(connection: Connection, lease: Lease, digests: Iterable[str]) -> set[s
 
 def _order(row: Row[Any]) -> tuple[float, str]:
     return float(row.time), row.run_id
-
-
-def _chunks(digests: Sequence[str]) -> list[Sequence[str]]:
-    return [digests[start : start + CHUNK] for start in range(0, len(digests), CHUNK)]

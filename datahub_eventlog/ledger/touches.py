@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection
 
+from datahub_eventlog.ledger.chunks import chunks
 from datahub_eventlog.ledger.dialects import (
     Instant,
     Now,
@@ -51,8 +52,6 @@ SEEN_PRECISION = 3600.0
 """Seconds for which `definitions.seen` may stay behind: it is not worth a write a run."""
 START = ""
 """The cursor of what is to be read anew; a lease may have begun with None."""
-CHUNK = 500
-"""Ids in one statement."""
 
 c = runs.c
 _is_leased = c.token.is_not(None)
@@ -113,7 +112,7 @@ def add(
 def missing(connection: Connection, run_ids: Sequence[str]) -> list[str]:
     """Those of the ids that have no row, in their order."""
     present: set[str] = set()
-    for chunk in _chunks(run_ids):
+    for chunk in chunks(run_ids):
         present.update(connection.execute(select(c.run_id).where(c.run_id.in_(chunk))).scalars())
     return [each for each in dict.fromkeys(run_ids) if each not in present]
 
@@ -134,7 +133,7 @@ def redeliver(
         connection.execute(
             update(runs).where(c.run_id.in_(chunk), is_wanted).ordered_values(*values.items())
         ).rowcount
-        for chunk in _chunks(run_ids)
+        for chunk in chunks(run_ids)
     )
 
 
@@ -145,7 +144,7 @@ def revive(connection: Connection, now: Instant, run_ids: Sequence[str] | None) 
     found = connection.execute(select(c.run_id).where(needs_it)).scalars().all()
     wanted = found if run_ids is None else sorted(set(found).intersection(run_ids))
     values = _once_more(now)
-    for chunk in _chunks(wanted):
+    for chunk in chunks(wanted):
         connection.execute(update(runs).where(c.run_id.in_(chunk)).ordered_values(*values.items()))
         # Where there was nothing to send, there is nothing to send again.
         was_sent = states.c.sent > 0
@@ -249,7 +248,3 @@ def _once_more(now: Instant) -> dict[str, Any]:
         "urgent": 1,
         "again": 1,
     }
-
-
-def _chunks(ids: Sequence[str]) -> list[Sequence[str]]:
-    return [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]

@@ -18,7 +18,7 @@ from datahub_eventlog.ledger.tables import (
     runs,
     states,
 )
-from datahub_eventlog.ledger.touches import START, touch
+from datahub_eventlog.ledger.touches import START, add, touch
 
 CREATED = "created"
 WATERMARK = "watermark"
@@ -88,12 +88,7 @@ def recall_runless(connection: Connection, now: Instant, since: float, *, again:
 
 def look_for_runless(connection: Connection, now: Instant) -> None:
     """Make the row of the events without a run due, unless it is or somebody has it."""
-    row = insert_absent(
-        connection.dialect.name,
-        runs,
-        {"run_id": "", "due": now, "first_touch": now, "last_touch": now},
-    )
-    connection.execute(row)
+    add(connection, now, [""], backfilled=False)
     is_settled = (runs.c.state == "delivered") & runs.c.due.is_(None)
     due = update(runs).where(runs.c.run_id == "", is_settled, runs.c.token.is_(None))
     connection.execute(due.values(due=now))
