@@ -14,10 +14,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import get_args
 
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher import Dispatcher, Parts
-from datahub_eventlog.ledger import Ledger, State
+from datahub_eventlog.ledger import Ledger, Outcome, State
 from datahub_eventlog.source.history import Selection
 
 AT_ONCE = 10
@@ -25,7 +26,8 @@ AT_ONCE = 10
 POLL = timedelta(seconds=0.2)
 """Until we look again at runs that somebody else is delivering."""
 
-SETTLED: frozenset[State] = frozenset({"delivered", "filtered", "gone"})
+DONE: frozenset[State] = frozenset({*get_args(Outcome), "parked"})
+"""The states that need nothing more of a backfill."""
 
 
 @dataclass(frozen=True)
@@ -138,19 +140,20 @@ class Backfill:
 
     def _deliver(self, run_ids: Sequence[str]) -> None:
         """Until none of them is due or leased; whoever else is at it may help."""
-        while not self._stop.is_set() and not self._ledger.is_drained(run_ids):
+        pause = self._dispatcher.pause
+        while not self._stop.is_set():
             self._dispatcher.deliver(run_ids)
-            pause = self._dispatcher.pause
             self.progress.trouble = pause.reason if pause.is_on else ""
+            if self._ledger.is_drained(run_ids):
+                return
             if pause.is_on:
                 self._on_progress(self.progress)
-            if not self._ledger.is_drained(run_ids):
-                self._stop.wait(max(pause.remaining, POLL.total_seconds()))
+            self._stop.wait(max(pause.remaining, POLL.total_seconds()))
 
     def _count(self, run_ids: Sequence[str]) -> None:
         """Note what became of them; those that a stop left undone are not passed."""
         found = self._ledger.states(run_ids)
-        done = [each for each, state in found.items() if state in SETTLED or state == "parked"]
+        done = [each for each, state in found.items() if state in DONE]
         counted = done if self._stop.is_set() else run_ids
         self.progress.passed += len(counted)
         self.progress.outcomes.update(found.get(each, "pending") for each in counted)
@@ -168,7 +171,7 @@ def _needed(ledger: Ledger, run_ids: Sequence[str], settled_before: float | None
     """Those that are not delivered yet; with a time, all but what was settled since."""
     known = ledger.states(run_ids)
     if settled_before is None:
-        done = {each for each, state in known.items() if state in SETTLED or state == "parked"}
+        done = {each for each, state in known.items() if state in DONE}
     else:
         done = set(ledger.settled_since(run_ids, settled_before))
     return [each for each in run_ids if each not in done]

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from dagster import DagsterInstance
 
 from datahub_eventlog import public, sinks
-from datahub_eventlog.config import Config, inline_secrets
+from datahub_eventlog.config import Config, inline_secrets, obstacle_in
 from datahub_eventlog.errors import DataHubEventLogError, LedgerMissing
 from datahub_eventlog.ledger import Dispatcher
 from datahub_eventlog.lifecycle import NEEDED, PATIENCE
@@ -90,20 +90,11 @@ def _secrets(operations: Operations) -> Iterator[Finding]:
 
 def _configuration(operations: Operations) -> Finding:
     """What the block says, or all that is wrong in it."""
-    faults = operations.reading.faults
-    config = operations.reading.config
-    if faults:
-        text = "; ".join(each.message for each in faults)
-    elif not config.enabled:
-        text = "datahub: enabled is false: nothing is captured or delivered"
-    elif config.target is None:
-        text = (
-            "datahub: no target is configured: set datahub_client_config (or DATAHUB_GMS_URL),"
-            " datahub_kafka_config or datahub_file_config"
-        )
-    else:
-        return Finding(is_ok=True, what="datahub", text=f"delivers to {where(config.target)}")
-    return Finding(is_ok=False, what="datahub", text=text)
+    reading = operations.reading
+    wrong = "; ".join(each.message for each in reading.faults) or obstacle_in(reading.config)
+    if wrong:
+        return Finding(is_ok=False, what="datahub", text=wrong)
+    return Finding(is_ok=True, what="datahub", text=f"delivers to {where(reading.config.target)}")
 
 
 def _ledger(operations: Operations, instance: DagsterInstance) -> Iterator[Finding]:

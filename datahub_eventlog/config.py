@@ -473,3 +473,15 @@ OPTIONS: Mapping[str, Option] = {
     "resend_after": Option(float, _seconds),
     "debug_mode": Option(bool),
 }
+
+
+def obstacle_in(config: Config) -> str | None:
+    """Why nothing is delivered under that configuration from any process, or None."""
+    if not config.enabled:
+        return "datahub: enabled is false: nothing is captured or delivered"
+    if config.target is None:
+        return (
+            "datahub: no target is configured: set datahub_client_config (or DATAHUB_GMS_URL),"
+            " datahub_kafka_config or datahub_file_config"
+        )
+    return None

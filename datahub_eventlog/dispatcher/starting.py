@@ -23,6 +23,7 @@ from datahub_eventlog.config import (
     Block,
     Config,
     RestTarget,
+    obstacle_in,
     read,
 )
 from datahub_eventlog.dispatcher.core import Dispatcher, Parts
@@ -67,13 +68,8 @@ Open: TypeAlias = Callable[[], AbstractContextManager[Opened]]
 
 def require_delivery(config: Config) -> None:
     """Raise `ConfigurationError` if nothing can be delivered from this process, and say why."""
-    if not config.enabled:
-        raise ConfigurationError("datahub: enabled is false: nothing is captured or delivered")
-    if config.target is None:
-        raise ConfigurationError(
-            "datahub: no target is configured: set datahub_client_config (or DATAHUB_GMS_URL),"
-            " datahub_kafka_config or datahub_file_config"
-        )
+    if obstacle := obstacle_in(config):
+        raise ConfigurationError(obstacle)
     missing = [each for each in NEEDED if importlib.util.find_spec(each) is None]
     if missing:
         raise ConfigurationError(
