@@ -213,14 +213,16 @@ def test_the_longer_a_run_is_silent_the_less_often_it_is_looked_at(
     assert timedelta(seconds=wait) <= found < timedelta(seconds=wait + 60)
 
 
+@dg.op
+def work() -> None: ...
+
+
+@dg.job
+def working() -> None:
+    work()
+
+
 def test_a_run_that_has_not_begun_is_shown_when_it_does(scene: Scene) -> None:
-    @dg.op
-    def work() -> None: ...
-
-    @dg.job
-    def working() -> None:
-        work()
-
     made = scene.instance.create_run_for_job(working)
     launched = dg.DagsterEvent(dg.DagsterEventType.RUN_STARTING.value, made.job_name)
     scene.instance.report_dagster_event(launched, made.run_id)
@@ -236,13 +238,6 @@ def test_a_run_that_has_not_begun_is_shown_when_it_does(scene: Scene) -> None:
 
 
 def test_a_run_that_was_canceled_before_it_began_is_delivered(scene: Scene) -> None:
-    @dg.op
-    def work() -> None: ...
-
-    @dg.job
-    def working() -> None:
-        work()
-
     made = scene.instance.create_run_for_job(working)
     for name in ("RUN_STARTING", "RUN_CANCELED"):
         kind = dg.DagsterEventType[name]
