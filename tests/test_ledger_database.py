@@ -107,6 +107,23 @@ def test_a_single_table_that_was_dropped_is_made_again(
     assert set(due(new_ledger)) == {"one", "two"}
 
 
+def test_tables_that_another_process_makes_in_the_middle_of_a_touch_will_do(
+    new_connect: Connect,
+) -> None:
+    connections = 0
+
+    def interrupted() -> AbstractContextManager[Connection]:
+        nonlocal connections
+        connections += 1
+        if connections == 2:  # the touch has failed, and nobody has looked for the tables yet
+            Ledger(new_connect).touch("another process's")
+        return new_connect()
+
+    Ledger(interrupted).touch("one")
+    assert connections > 2
+    assert set(due(Ledger(new_connect))) == {"one", "another process's"}
+
+
 def test_many_first_touches_at_once_make_the_tables_once(new_connect: Connect) -> None:
     with ThreadPoolExecutor(8) as pool:
         touches = [pool.submit(Ledger(new_connect).touch, f"run {number}") for number in range(16)]

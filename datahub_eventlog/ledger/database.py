@@ -46,9 +46,11 @@ class Database:
             with _translated():
                 return self._once(work, is_atomic=is_atomic)
         except LedgerUnavailable as error:
-            if not _may_lack_tables(error.__cause__) or not self._missing():
+            if not _may_lack_tables(error.__cause__):
                 raise
-            self._make(error)
+            # Where none is missing any more, another process has made them since.
+            if self._missing():
+                self._make(error)
         with _translated():
             return self._once(work, is_atomic=is_atomic)
 
