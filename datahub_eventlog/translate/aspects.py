@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 
 from avro.errors import AvroException
 from datahub.emitter.mcp_patch_builder import MetadataPatchProposal
-from datahub.emitter.serialization_helper import pre_json_transform
 from datahub.metadata.schema_classes import (
     MetadataChangeProposalClass,
     OwnerClass,
@@ -26,6 +25,7 @@ from datahub.specific.aspect_helpers.ownership import HasOwnershipPatch
 from datahub.specific.aspect_helpers.tags import HasTagsPatch
 
 from datahub_eventlog.translate import urns
+from datahub_eventlog.translate.plain import plain
 from datahub_eventlog.values import Change, Json, Problem, Proposal
 
 Aspect: TypeAlias = Any
@@ -45,7 +45,7 @@ def prepared(aspect: Aspect) -> Prepared:
     """Serialise an aspect; raises what DataHub's classes raise if it cannot be."""
     if isinstance(aspect, Prepared):
         return aspect
-    return Prepared(aspect.get_aspect_name(), _text(pre_json_transform(aspect.to_obj())))
+    return Prepared(aspect.get_aspect_name(), _text(plain(aspect)))
 
 
 def state(
