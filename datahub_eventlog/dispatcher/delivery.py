@@ -15,8 +15,9 @@ from datahub_eventlog.ledger import Claim, Lease, Ledger
 from datahub_eventlog.sinks import Sink
 from datahub_eventlog.values import Change, Problem, Proposal
 
-BATCH = 200
-"""Proposals a request, as many as the client sends at once (see datahub's rest_emitter)."""
+BATCH = 1536
+"""Proposals that the ledger is asked about and the sink is given at once: over HTTP, a little less
+than what fills the requests that it has under way at once."""
 
 ADDED_TO = frozenset({"dataJobInputOutput", "datasetProperties", "upstreamLineage"})
 """The states that patches with a time add to."""
@@ -59,17 +60,16 @@ def claim_of(proposal: Proposal) -> Claim | None:
     repeated for nothing and gives way only to a patch of the same places. One with a time adds
     to the state of that moment, and so gives way to a newer state.
     """
-    content = digest(proposal)
     if proposal.change is Change.PATCH:
         base = None if proposal.time is None else proposal.aspect
-        return Claim(proposal.urn, slot(proposal), proposal.time or 0.0, content, base)
+        return Claim(proposal.urn, slot(proposal), proposal.time or 0.0, digest(proposal), base)
     if proposal.time is None:
         return None
     return Claim(
         proposal.urn,
         proposal.aspect,
         proposal.time,
-        content,
+        digest(proposal),
         takes_additions=proposal.aspect in ADDED_TO,
         is_vacant=proposal.is_vacant,
     )
@@ -79,15 +79,8 @@ def claim_of(proposal: Proposal) -> Claim | None:
 class Sent:
     """What of a run this process has sent already; a live run is shown again and again."""
 
-    hashes: set[tuple[str, str]] = field(default_factory=set)
-
-    def has(self, proposal: Proposal) -> bool:
-        """Whether exactly this was sent."""
-        return (proposal.urn, digest(proposal)) in self.hashes
-
-    def add(self, proposals: Iterable[Proposal]) -> None:
-        """Remember them, but for states: the ledger remembers those."""
-        self.hashes.update((each.urn, digest(each)) for each in proposals)
+    marks: set[tuple[str, str]] = field(default_factory=set)
+    """Of what was sent without a claim: the ledger remembers the rest."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +97,17 @@ class Rules:
 
 @dataclass(frozen=True)
 class _Claimed:
-    """A proposal and its claim, which takes longer to make than to keep."""
+    """A proposal and its claim, or else its mark, which take longer to make than to keep."""
 
     proposal: Proposal
     claim: Claim | None
+    mark: tuple[str, str] | None
+
+    @classmethod
+    def of(cls, proposal: Proposal) -> _Claimed:
+        """Either of them."""
+        claim = claim_of(proposal)
+        return cls(proposal, claim, None if claim else (proposal.urn, digest(proposal)))
 
 
 @dataclass
@@ -153,7 +153,7 @@ class Delivery:
 
     def _sift(self, waiting: list[Proposal]) -> None:
         """Keep what is to be sent, and send when there is a batch of it."""
-        found = [_Claimed(each, claim_of(each)) for each in waiting]
+        found = [_Claimed.of(each) for each in waiting]
         claims = _claims(found)
         granted = iter(
             self._ledger.claim(
@@ -163,7 +163,7 @@ class Delivery:
             else ()
         )
         for each in found:
-            if next(granted) if each.claim is not None else not self._sent.has(each.proposal):
+            if next(granted) if each.claim else each.mark not in self._sent.marks:
                 self._ready.append(each)
             else:
                 self.report.unchanged += 1
@@ -181,7 +181,7 @@ class Delivery:
         self.report.rejected += [(each.urn, each.aspect, each.reason) for each in rejected]
         self.report.sent += len(taken)
         self._ledger.confirm(self._lease, _claims(taken))
-        self._sent.add(each.proposal for each in taken if each.claim is None)
+        self._sent.marks.update(each.mark for each in taken if each.mark)
 
 
 def _claims(found: Iterable[_Claimed]) -> list[Claim]:

@@ -39,9 +39,10 @@ class Sink(Protocol):
     def emit(
         self, batch: Sequence[Proposal], proceed: Callable[[], None] = always
     ) -> Sequence[Rejected]:
-        """Deliver the batch in its order and return what was refused for its content.
+        """Deliver the batch, what each entity has of it in its order; return what was refused.
 
-        `proceed` is called before each request; what it raises passes through. Raises
+        That is refused for its content. `proceed` is called before each request, several of
+        which may be under way in threads; what it raises passes through. Raises
         `Unavailable` or `Misconfigured`; parts of the batch may have been applied then, and
         sending all of it again does no harm.
         """

@@ -38,21 +38,30 @@ class Mcp(MetadataChangeProposalClass):
         return fields
 
 
-def mcp(proposal: Proposal, headers: Mapping[str, str] | None = None) -> Mcp:
-    """The client's form of a proposal.
+def observed(run_id: str) -> SystemMetadataClass:
+    """That something was seen just now, and in which run; proposals may share it."""
+    metadata = SystemMetadataClass(lastObserved=int(time.time() * 1000))
+    if run_id:
+        metadata.runId = run_id
+    return metadata
+
+
+def mcp(
+    proposal: Proposal,
+    headers: Mapping[str, str] | None = None,
+    metadata: SystemMetadataClass | None = None,
+) -> Mcp:
+    """The client's form of a proposal, observed just now unless its `metadata` says otherwise.
 
     `headers` are those of the proposal, which DataHub obeys, not of the HTTP request. Raises
     `ValueError` for what can't be written as UTF-8.
     """
-    metadata = SystemMetadataClass(lastObserved=int(time.time() * 1000))
-    if proposal.run_id:
-        metadata.runId = proposal.run_id
     return Mcp(
         entityType=proposal.entity_type,
         entityUrn=proposal.urn,
         changeType=proposal.change.value,
         aspectName=proposal.aspect,
         aspect=GenericAspectClass(proposal.body.encode(), CONTENT_TYPES[proposal.change]),
-        systemMetadata=metadata,
+        systemMetadata=metadata or observed(proposal.run_id),
         headers=dict(headers) if headers else None,
     )

@@ -20,6 +20,7 @@ from datahub.emitter.rest_emitter import (
 )
 from datahub.ingestion.graph.client import DataHubGraph
 from datahub.ingestion.graph.config import DatahubClientConfig
+from datahub.metadata.schema_classes import SystemMetadataClass
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 from tenacity.wait import wait_exponential, wait_random
 
@@ -41,7 +42,8 @@ from datahub_eventlog.sinks.answers import (
     judge,
 )
 from datahub_eventlog.sinks.delivery import Delivery, Experience, Item
-from datahub_eventlog.sinks.mcps import mcp
+from datahub_eventlog.sinks.lanes import LANES, at_once, parts
+from datahub_eventlog.sinks.mcps import mcp, observed
 from datahub_eventlog.values import Proposal
 
 PORTION = 2000
@@ -66,6 +68,8 @@ INDEX_NOW: Mapping[str, str] = {"X-DataHub-Sync-Index-Update": "true"}
 class RestSink:
     """Delivers over Rest.li's batch endpoint, which keeps the order and tells what is wrong.
 
+    A large batch is several requests at once; each entity's proposals keep their order.
+
     A request is tried a few times within seconds; longer troubles are the caller's.
     """
 
@@ -83,8 +87,8 @@ class RestSink:
         self._timeout = target.timeout_sec
         self._mode = ON_THE_WIRE[emit_mode]
         self._headers = INDEX_NOW if emit_mode == "SYNC_WAIT" else None
-        self._emitter = _emitter(target)
-        _session(self._emitter).hooks["response"].append(self._judge)
+        self._target = target
+        self._emitters = [self._connected()]
         self._experience = Experience(
             most=BATCH_INGEST_MAX_PAYLOAD_LENGTH, most_bytes=INGEST_MAX_PAYLOAD_BYTES
         )
@@ -102,33 +106,62 @@ class RestSink:
 
     def close(self) -> None:
         """Close the connections."""
-        self._emitter.close()
+        for each in self._emitters:
+            each.close()
+
+    def _connected(self) -> DatahubRestEmitter:
+        emitter = _emitter(self._target)
+        _session(emitter).hooks["response"].append(self._judge)
+        return emitter
 
     def _emit_portion(
         self, portion: Sequence[Proposal], proceed: Callable[[], None]
     ) -> list[Rejected]:
         items: list[Item] = []
         rejected: list[Rejected] = []
+        metadata = functools.cache(observed)
         for each in portion:
             try:
-                items.append(_item(each, self._headers))
+                items.append(_item(each, self._headers, metadata(each.run_id)))
             except ValueError as error:
                 rejected.append(Rejected(each.urn, each.aspect, f"it is no UTF-8: {error}"))
-        post = functools.partial(self._post, proceed)
-        return rejected + Delivery(items, post, self._experience).run()
+        works = [functools.partial(self._deliver, proceed, each) for each in self._parts(items)]
+        return rejected + [each for found in at_once(works, LANES) for each in found]
+
+    def _parts(self, items: Sequence[Item]) -> Sequence[Sequence[Item]]:
+        """What may be under way at once; a server that has trouble gets one request at a time."""
+        most = self._experience.most
+        if len(items) <= most or self._experience.limit < most:
+            return [items]
+        found = parts(items, most)
+        self._emitters += [self._connected() for _ in found[len(self._emitters) : LANES]]
+        return found
+
+    def _deliver(
+        self, proceed: Callable[[], None], items: Sequence[Item], lane: int
+    ) -> list[Rejected]:
+        post = functools.partial(self._post, self._emitters[lane], proceed)
+        return Delivery(items, post, self._experience).run()
 
     def _post(
-        self, proceed: Callable[[], None], piece: Sequence[Item], *, is_patient: bool
+        self,
+        emitter: DatahubRestEmitter,
+        proceed: Callable[[], None],
+        piece: Sequence[Item],
+        *,
+        is_patient: bool,
     ) -> float:
         retrying = self._patient if is_patient else self._brisk
-        return retrying(self._attempt, proceed, piece)
+        return retrying(self._attempt, emitter, proceed, piece)
 
-    def _attempt(self, proceed: Callable[[], None], piece: Sequence[Item]) -> float:
+    def _attempt(
+        self, emitter: DatahubRestEmitter, proceed: Callable[[], None], piece: Sequence[Item]
+    ) -> float:
         """Send one request and return the share of the timeout that its answer took."""
         proceed()
         begun = time.monotonic()
         try:
-            self._emitter.emit_mcps([each.mcp for each in piece], emit_mode=self._mode)
+            emitter.emit_mcps([each.mcp for each in piece], emit_mode=self._mode)
         except OperationalError as error:
             raise absence(error.__cause__, self._url, self._timeout) from None
         except (OSError, UnicodeError) as error:
@@ -176,11 +209,13 @@ def _unusable(error: Exception) -> Misconfigured:
     return Misconfigured(f"datahub_client_config: {error}")
 
 
-def _item(proposal: Proposal, headers: Mapping[str, str] | None) -> Item:
+def _item(
+    proposal: Proposal, headers: Mapping[str, str] | None, metadata: SystemMetadataClass
+) -> Item:
     # The aspect is a string in the request's JSON, where each quote costs a backslash.
     length = len(json.dumps(proposal.body)) + len(proposal.urn) + ENVELOPE
     is_timeseries = proposal.aspect in TIMESERIES_ASPECT_MAP
-    return Item(proposal, mcp(proposal, headers), length, is_timeseries)
+    return Item(proposal, mcp(proposal, headers, metadata), length, is_timeseries)
 
 
 # ------------------------------------------------------------------------------------------ retries

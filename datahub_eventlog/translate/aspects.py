@@ -7,8 +7,9 @@ An aspect that cannot be made becomes a `Problem`, and costs nothing else.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from avro.errors import AvroException
@@ -33,6 +34,9 @@ Aspect: TypeAlias = Any
 is `Prepared`."""
 
 
+_ANY = "urn:li:dataset:any"
+
+
 @dataclass(frozen=True)
 class Prepared:
     """An aspect that many entities have alike, serialised once for all of them."""
@@ -55,8 +59,7 @@ def state(
 
     One that is vacant says that there is nothing, see `Proposal`.
     """
-    made = _upsert(urn, aspect, time, run_id)
-    return replace(made, is_vacant=is_vacant) if isinstance(made, Proposal) else made
+    return _upsert(urn, aspect, time, run_id, is_vacant=is_vacant)
 
 
 def instance(urn: str, aspect: Aspect, run_id: str = "") -> Proposal | Problem:
@@ -87,14 +90,34 @@ def additions(
 
     Doing it again changes nothing, and what people set in DataHub stays.
     """
-    builder = Additions(urn)
+    added = _added(frozenset(tags), frozenset(owners))
+    for name, body in added.bodies:
+        yield _unfit(urn, name) or Proposal(
+            urn, urns.entity_type(urn), name, body, change=Change.PATCH, run_id=run_id
+        )
+    yield from (replace(each, urn=urn) for each in added.faults)
+
+
+@dataclass(frozen=True)
+class _Added:
+    """Tags and owners to add, for whatever entity: many have the same."""
+
+    bodies: Sequence[tuple[str, str]]
+    """Aspects and patches."""
+    faults: Sequence[Problem]
+
+
+@lru_cache(maxsize=1000)
+def _added(tags: frozenset[str], owners: frozenset[str]) -> _Added:
+    builder = Additions(_ANY)
     faults: list[Problem] = []
-    for tag in _urns(urns.tag_urn, tags, Problem(urn, "globalTags", "tag"), faults):
+    for tag in _urns(urns.tag_urn, tags, Problem(_ANY, "globalTags", "tag"), faults):
         builder.add_tag(TagAssociationClass(tag=tag))
-    for owner in _urns(urns.owner_urn, owners, Problem(urn, "ownership", "owner"), faults):
+    for owner in _urns(urns.owner_urn, owners, Problem(_ANY, "ownership", "owner"), faults):
         builder.add_owner(_owner(owner))
-    yield from patches(builder, run_id)
-    yield from faults
+    made = list(patches(builder))
+    bodies = [(each.aspect, each.body) for each in made if isinstance(each, Proposal)]
+    return _Added(bodies, [*faults, *(each for each in made if isinstance(each, Problem))])
 
 
 def _urns(
@@ -102,7 +125,7 @@ def _urns(
 ) -> list[str]:
     """The urns of those names, sorted; each that makes none is a fault of its own."""
     found = set()
-    for name in sorted(set(names)):
+    for name in sorted(names):
         try:
             found.add(convert(name))
         except urns.InvalidUrn as error:
@@ -115,7 +138,9 @@ def _owner(urn: str) -> OwnerClass:
     return OwnerClass(owner=urn, type=OwnershipTypeClass.TECHNICAL_OWNER, source=source)
 
 
-def _upsert(urn: str, aspect: Aspect, time: float | None, run_id: str) -> Proposal | Problem:
+def _upsert(
+    urn: str, aspect: Aspect, time: float | None, run_id: str, *, is_vacant: bool = False
+) -> Proposal | Problem:
     name = aspect.name if isinstance(aspect, Prepared) else aspect.get_aspect_name()
     if problem := _unfit(urn, name):
         return problem
@@ -123,7 +148,8 @@ def _upsert(urn: str, aspect: Aspect, time: float | None, run_id: str) -> Propos
         body = prepared(aspect).body
     except (AvroException, TypeError, ValueError) as error:
         return Problem(urn, name, f"{type(error).__name__}: {error}")
-    return Proposal(urn, urns.entity_type(urn), name, body, time=time, run_id=run_id)
+    kind = urns.entity_type(urn)
+    return Proposal(urn, kind, name, body, time=time, run_id=run_id, is_vacant=is_vacant)
 
 
 def _patch(
