@@ -21,6 +21,7 @@ from dagster import Field, Map, Noneable, Permissive
 from dagster._config import EvaluationError, validate_config
 
 from datahub_eventlog.errors import ConfigurationError
+from datahub_eventlog.public import without_secrets
 
 PREFIX = "DATAHUB_EVENTLOG_"
 
@@ -181,6 +182,8 @@ def read(block: Block, environ: Environ | None = None) -> Reading:
             faults.append(Fault(name, str(unset), is_unset_variable=True))
         except Wrong as wrong:
             faults.append(Fault(name, f"datahub: {name}: {wrong}"))
+        except Exception:  # noqa: BLE001  # an error that nobody thought of stops no process
+            faults.append(Fault(name, f"datahub: {name}: is not what this option takes"))
     target = _target(values, raw, environ, faults)
     return Reading(Config(**values, target=target), tuple(faults))
 
@@ -202,15 +205,23 @@ def _texts(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 
 
 def _is_secret(path: tuple[str, ...], value: str) -> bool:
-    name = re.search(rf"(?i)({PRIVATE})$", path[-1])
-    return bool(name or re.match(r"\w+://[^/\s]*:[^/\s]*@", value))
+    return _is_private(path[-1]) or bool(re.match(r"\w+://[^/\s]*:[^/\s]*@", value))
+
+
+def _is_private(key: object) -> bool:
+    return bool(re.search(rf"(?i)({PRIVATE})$", str(key)))
 
 
 def discreet(block: Block) -> Block:
-    """The block without what may be secret, for others to see."""
-    if not isinstance(block, Mapping):
-        return block
-    return {key: _masked(each) if key in _SECRET else discreet(each) for key, each in block.items()}
+    """The block without what may be secret, for others to see, whatever somebody wrote there."""
+    if isinstance(block, Mapping):
+        is_hidden = {key: key in _SECRET or _is_private(key) for key in block}
+        return {
+            key: _masked(each) if is_hidden[key] else discreet(each) for key, each in block.items()
+        }
+    if isinstance(block, list):
+        return [discreet(each) for each in block]
+    return without_secrets(block) if isinstance(block, str) else block
 
 
 def _masked(value: Any) -> Any:
@@ -313,14 +324,15 @@ def _fabric(value: str) -> str:
 
 
 def _seconds(value: float) -> timedelta:
-    if value < 0:
-        raise Wrong("expected seconds, 0 or more")
+    # Written so that it refuses what is no number, too.
+    if not 0 <= value <= LONGEST:
+        raise Wrong(f"expected seconds, 0 to {LONGEST}")
     return timedelta(seconds=value)
 
 
 def _positive(value: float) -> timedelta:
-    if value <= 0:
-        raise Wrong("expected seconds, more than 0")
+    if not 0 < value <= LONGEST:
+        raise Wrong(f"expected seconds, more than 0 and at most {LONGEST}")
     return timedelta(seconds=value)
 
 
@@ -352,9 +364,25 @@ def _pattern(value: Mapping[str, list[str]]) -> Pattern:
 
 
 def _rest(value: Mapping[str, Any]) -> dict[str, Any]:
-    if "server" in value:
-        _address(value["server"])
-    return {key: each for key, each in value.items() if each is not None}
+    given = {key: each for key, each in value.items() if each is not None}
+    for name, check in (("server", _address), ("timeout_sec", _positive)):
+        if name in given:
+            _check(name, check, given[name])
+    return given
+
+
+def _check(name: str, check: Callable[[Any], object], value: Any) -> None:
+    try:
+        check(value)
+    except Wrong as wrong:
+        raise Wrong(f"{name}: {wrong}") from None
+
+
+def _file(value: Mapping[str, str]) -> FileTarget:
+    try:
+        return FileTarget(str(Path(value["path"]).expanduser()))
+    except RuntimeError:
+        raise Wrong("path: there is no home directory for its ~ in this process") from None
 
 
 def _kafka(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -376,7 +404,8 @@ def _target(
     if kafka is not None:
         return KafkaTarget(**kafka)
     if file is not None:
-        return FileTarget(str(Path(file["path"]).expanduser()))
+        target: FileTarget = file
+        return target
     if named and named != [TARGETS[0]]:
         return None
     return _rest_target(rest, named, environ, faults)
@@ -404,6 +433,8 @@ def _rest_target(
 
 PRIVATE = r"password|secret|token|authorization|api.?key|user\.info|key\.pem"
 """How the names of what is secret end, in HTTP and in Kafka's options."""
+LONGEST = 100 * 365 * 24 * 3600
+"""Seconds of the longest duration: a hundred years, which every clock and lock can count."""
 FABRICS = (
     *("DEV", "TEST", "QA", "UAT", "EI", "PRE", "STG", "NON_PROD", "PROD", "CORP", "RVW"),
     *("PRD", "TST", "SIT", "SBX", "SANDBOX", "CERT"),
@@ -413,8 +444,8 @@ EMIT_MODES = ("SYNC_WAIT", "SYNC_PRIMARY", "ASYNC", "ASYNC_WAIT")
 """DataHub's EmitMode."""
 TARGETS = ("datahub_client_config", "datahub_kafka_config", "datahub_file_config")
 
-_SECRET = ("token", "extra_headers", "producer_config")
-"""Keys of the block whose values nobody is shown."""
+_SECRET = ("extra_headers", "producer_config", "schema_registry_config")
+"""Keys of the block below which nobody is shown a value, beside those named in `PRIVATE`."""
 
 _PATTERN = {"allow": Field([str], is_required=False), "deny": Field([str], is_required=False)}
 _CLIENT_CONFIG = {
@@ -441,7 +472,7 @@ OPTIONS: Mapping[str, Option] = {
     "enabled": Option(bool),
     "datahub_client_config": Option(_CLIENT_CONFIG, _rest),
     "datahub_kafka_config": Option(_KAFKA_CONFIG, _kafka),
-    "datahub_file_config": Option({"path": str}),
+    "datahub_file_config": Option({"path": str}, _file),
     "dagster_url": Option(str, _address),
     "env": Option(str, _fabric),
     "platform_instance": Option(str),

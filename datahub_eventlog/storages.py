@@ -45,6 +45,10 @@ _WRITE_BASE_DIR = (
     "datahub_eventlog: DataHubStorage has no `storage:` in its config. Name the directory"
     " of the SQLite databases, beside `datahub:`: storage: {sqlite: {base_dir: ...}}"
 )
+_NESTED = (
+    "datahub_eventlog is configured around itself in dagster.yaml: leave one of the two out, so"
+    " that there is one block `datahub:`"
+)
 # Neither checked nor resolved by Dagster: nothing that is written there may stop a process.
 _DATAHUB = Field(DagsterAny, is_required=False)
 
@@ -207,6 +211,8 @@ class DataHubEventLogStorage(CapturingEventLogStorage, ConfigurableClass):
         for fault in self._datahub_reading.faults:
             if not fault.is_unset_variable:
                 process().complaints.once(fault.message)
+        if self._datahub_is_built and isinstance(self._datahub_backend, DataHubEventLogStorage):
+            process().complaints.once(_NESTED)
 
     def _datahub_open_ledger(self) -> Ledger:
         mixture = mixture_of(self._instance) if self.has_instance else None

@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datahub_eventlog.config import (
     OPTIONS,
+    PREFIX,
     TARGETS,
     Config,
     FileTarget,
     KafkaTarget,
     Pattern,
     RestTarget,
+    discreet,
     inline_secrets,
     read,
 )
@@ -133,6 +137,16 @@ def test_an_unset_variable_is_a_fault_of_its_own_kind() -> None:
         ({"asset_lineage_extractor": "a.b.c"}, "expected package.module:function"),
         ({"job_pattern": {"allow": ["("]}}, "is not a regular expression"),
         ({"datahub_client_config": {"sever": "http://x"}}, "there is no sever"),
+        ({"poll_interval": float("nan")}, "poll_interval: expected seconds, more than 0"),
+        ({"exit_timeout": float("inf")}, "exit_timeout: expected seconds, 0 to 3153600000"),
+        ({"retention": 1e300}, "retention: expected seconds, more than 0 and at most 3153600000"),
+        ({"datahub_file_config": {"path": "~no-such-user/x"}}, "path: there is no home directory"),
+        ({"datahub_client_config": {"server": "gms:8080"}}, "server: expected an address"),
+        (
+            {"datahub_client_config": {"server": "http://x", "timeout_sec": 0}},
+            "datahub_client_config: timeout_sec: expected seconds, more than 0",
+        ),
+        ({"datahub_client_config": {"server": None}}, "server: name it here"),
         ({"datahub_client_config": {}}, "server: name it here or in DATAHUB_GMS_URL"),
         (
             {
@@ -150,6 +164,37 @@ def test_what_is_wrong_is_named(block: Any, message: str) -> None:
     assert isinstance(reading.config, Config)
     with pytest.raises(ConfigurationError):
         reading.strict()
+
+
+NAMES = (
+    *OPTIONS,
+    *("server", "token", "timeout_sec", "extra_headers", "path", "connection", "bootstrap"),
+    *("schema_registry_url", "producer_config", "topic_routes", "allow", "deny"),
+)
+KEYS = st.sampled_from(NAMES)
+SCALARS = st.sampled_from([None, True, {}, {"env": "HERE"}, {"env": "NOT_HERE"}, "http://x", "~"])
+ANYTHING = st.recursive(
+    SCALARS | st.integers() | st.floats() | st.text() | st.dates(),
+    lambda inner: st.lists(inner) | st.dictionaries(KEYS | st.integers() | st.text(), inner),
+)
+
+
+@given(st.dictionaries(KEYS, ANYTHING) | ANYTHING)
+def test_whatever_yaml_makes_of_a_block_it_is_read(block: Any) -> None:
+    reading = read(block, {"HERE": "eu"})
+    assert isinstance(reading.config, Config)
+    assert all(each.message for each in reading.faults)
+
+
+@given(st.sampled_from([*OPTIONS]), st.text() | st.from_type(float).map(json.dumps))
+def test_whatever_stands_in_a_variable_it_is_read(option: str, text: str) -> None:
+    assert isinstance(read({}, {PREFIX + option.upper(): text}).config, Config)
+
+
+def test_a_key_of_the_client_config_without_a_value_is_as_if_it_were_not_there() -> None:
+    block = {"datahub_client_config": {"server": None, "token": None}}
+    environ = {"DATAHUB_GMS_URL": "http://gms:8080"}
+    assert read(block, environ).strict().target == RestTarget("http://gms:8080")
 
 
 def test_a_wrong_option_costs_only_itself() -> None:
@@ -194,6 +239,27 @@ def test_secrets_that_stand_in_the_file_are_noticed() -> None:
     assert inline_secrets({"datahub_kafka_config": kafka, "platform_instance_map": names}) == []
     assert inline_secrets(None) == []
     assert inline_secrets("a string") == []
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"datahub_client_config": {"server": "https://me:hush@gms", "token": "hush"}},
+        {"datahub_client_config": {"extra_headers": {"X-Team": "hush"}, "password": "hush"}},
+        [{"datahub_client_config": {"token": ["hush"]}}],
+        {"datahub_kafka_config": {"connection": {"producer_config": {"sasl.password": "hush"}}}},
+        {"datahub_kafka_config": {"schema_registry_config": {"basic.auth.user.info": "me:hush"}}},
+        "https://me:hush@gms",
+    ],
+)
+def test_what_others_are_shown_of_a_block_has_no_secret_in_it(block: Any) -> None:
+    assert "hush" not in str(discreet(block))
+
+
+def test_what_is_no_secret_is_shown() -> None:
+    client = {"server": "https://gms", "token": {"env": "TOKEN"}, "timeout_sec": 5}
+    block = {"datahub_client_config": client, "job_pattern": {"deny": ["x"]}, "emit_assets": None}
+    assert discreet(block) == block
 
 
 def test_kafka_takes_what_datahubs_own_configuration_takes() -> None:

@@ -223,6 +223,8 @@ def test_no_mixture_is_told_where_there_is_none(instance: DagsterInstance) -> No
 # Our block never stops a process
 
 TYPO = "datahub: evn: there is no such option. Did you mean env?"
+NO_SERVER = "datahub: datahub_client_config: server: name it here or in DATAHUB_GMS_URL"
+NO_HOME = "datahub: datahub_file_config: path: there is no home directory"
 WRONG_BLOCKS = {
     "unknown option": ({"evn": "PROD"}, [TYPO]),
     "no block": ([1, 2], ["datahub: expected a block of options"]),
@@ -231,6 +233,9 @@ WRONG_BLOCKS = {
     "unset variable": ({"datahub_client_config": {"server": {"env": "NO_SUCH_VARIABLE"}}}, []),
     "unimportable extractor": ({"asset_lineage_extractor": "no_such_module:function"}, []),
     "empty": (None, []),
+    "no server": ({"datahub_client_config": {"server": None}}, [NO_SERVER]),
+    "endless": ({"poll_interval": float("inf")}, ["datahub: poll_interval: expected seconds"]),
+    "nobody's home": ({"datahub_file_config": {"path": "~no-such-user/x"}}, [NO_HOME]),
 }
 
 
@@ -246,6 +251,22 @@ def test_whatever_stands_in_our_block_runs_go_on_and_are_captured(
     ours = [each.message for each in caplog.records if each.name == "dagster.datahub_eventlog"]
     assert len(ours) == len(warnings)
     assert all(each.startswith(start) for each, start in zip(ours, warnings, strict=True))
+
+
+@pytest.mark.parametrize("style", ["A", "B"])
+def test_a_storage_that_is_configured_around_itself_works_and_says_what_to_leave_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, style: str
+) -> None:
+    inner = {
+        "A": style_a({"sqlite": {"base_dir": str(tmp_path)}}).get("storage"),
+        "B": style_b().get("event_log_storage"),
+    }[style]
+    twice = style_a(inner) if style == "A" else style_b(inner)
+    with configured(tmp_path, **twice) as instance:
+        run_id = pipelines.nested.execute_in_process(instance=instance).run_id
+        assert set(touched(instance)) == {run_id}
+    (warning,) = caplog.messages
+    assert "around itself in dagster.yaml: leave one of the two out" in warning
 
 
 def test_capture_can_be_switched_off_in_dagster_yaml(tmp_path: Path) -> None:
