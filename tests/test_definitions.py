@@ -28,6 +28,11 @@ from datahub_eventlog.values import (
     PortFacts,
 )
 
+try:
+    from dagster import FreshnessPolicy
+except ImportError:  # Dagster 1.11
+    from dagster.preview.freshness import FreshnessPolicy
+
 SCHEMA = dg.TableSchema([dg.TableColumn("id", "int", description="the key")])
 
 
@@ -379,11 +384,9 @@ def test_partitions_are_told_in_words(partitions: Any, words: str) -> None:
     assert definitions._partitions(partitions) == words
 
 
-@pytest.mark.skipif(
-    not hasattr(dg.FreshnessPolicy, "time_window"), reason="newer than this Dagster"
-)
+@pytest.mark.skipif(not hasattr(FreshnessPolicy, "time_window"), reason="newer than this Dagster")
 def test_a_freshness_policy_is_told_in_seconds() -> None:
-    policy = dg.FreshnessPolicy.time_window(
+    policy = FreshnessPolicy.time_window(
         fail_window=timedelta(hours=2), warn_window=timedelta(hours=1)
     )
     spec = dg.AssetSpec("a", freshness_policy=policy)
