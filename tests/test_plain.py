@@ -12,6 +12,7 @@ from datahub.emitter.serialization_helper import pre_json_transform
 from datahub.metadata import schema_classes
 from datahub.metadata.schema_classes import (
     ASPECT_NAME_MAP,
+    DataJobInfoClass,
     DatasetProfileClass,
     DatasetPropertiesClass,
     OperationClass,
@@ -107,6 +108,8 @@ def test_an_aspect_is_written_as_the_client_writes_it(name: str) -> None:
         DatasetPropertiesClass(name="n", customProperties={"a": "b"}, tags=["x"]),
         OperationClass(timestampMillis=1, operationType="INSERT", lastUpdatedTimestamp=2),
         DatasetProfileClass(timestampMillis=1, rowCount=3),
+        DataJobInfoClass(name="n", type="COMMAND", customProperties={}),
+        DataJobInfoClass(name="n", type="Dagster Op", customProperties={}),
         OwnershipClass(owners=[OwnerClass(owner="urn:li:corpuser:a", type="DATAOWNER")]),
     ],
 )

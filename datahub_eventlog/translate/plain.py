@@ -10,7 +10,7 @@ The form is that of avrogen's `AvroJsonConverter` and of the client's `pre_json_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -95,21 +95,38 @@ def _record(schema: Schema) -> Write:
 
 
 def _union(schema: Schema) -> Write:
-    """Of one type beside null, or of records, which are told apart by their names."""
+    """Of one type beside null, or of several, which are told apart by their names."""
     members = [each for each in schema.schemas if each.type != "null"]
     if len(members) == 1:
         return _writer(members[0])
-    if any(each.type != "record" for each in members):
-        return _refused
+    kinds = {each.type for each in members}
+    if kinds == {"record"}:
+        return _of_records(members)
+    return _of_texts(members) if kinds == {"enum", "string"} else _refused
+
+
+def _of_records(members: Iterable[Schema]) -> Write:
     writers = {each.fullname: _record(each) for each in members}
 
     def write(value: Any) -> Json:
         name = _name(type(value))
         if name is None or name not in writers:
             raise _NotPlainError
-        return {name.replace(CLIENTS, SERVERS, 1): writers[name](value)}
+        return {_servers(name): writers[name](value)}
 
     return write
+
+
+def _of_texts(members: Sequence[Schema]) -> Write:
+    """The client takes the last that fits, which a string always does."""
+    if members[-1].type != "string":
+        return _refused
+    write = _writer(members[-1])
+    return lambda value: {"string": write(value)}
+
+
+def _servers(name: str) -> str:
+    return name.replace(CLIENTS, SERVERS, 1)
 
 
 def _array(schema: Schema) -> Write:
