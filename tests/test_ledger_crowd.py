@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+from deployment import eventually
 from ledgers import MINUTE, in_processes, lease_all
 from sqlalchemy import create_engine, insert, text
 from sqlalchemy.dialects import postgresql, sqlite
@@ -20,6 +21,7 @@ from datahub_eventlog.ledger.leases import candidates
 from datahub_eventlog.ledger.tables import runs
 
 ROWS = 100_000
+TOUCHES = 2000
 
 
 def rows() -> Iterator[dict[str, Any]]:
@@ -49,6 +51,23 @@ def filled(engine: Engine) -> Ledger:
 def execute(engine: Engine, statement: str) -> None:
     with engine.begin() as connection:
         connection.execute(text(statement))
+
+
+class Updated(NamedTuple):
+    """What Postgres says of the table of runs: bytes with its indexes, and updates."""
+
+    size: int
+    updates: int
+    in_page: int
+
+
+def updated(engine: Engine) -> Updated:
+    asked = """
+        SELECT pg_relation_size(relid) + pg_indexes_size(relid), n_tup_upd, n_tup_hot_upd
+        FROM pg_stat_user_tables WHERE relname = 'datahub_eventlog_runs'
+    """
+    with engine.connect() as connection:
+        return Updated(*connection.execute(text(asked)).one())
 
 
 def plan(engine: Engine, explain: str) -> str:
@@ -88,6 +107,24 @@ def test_the_lease_query_searches_its_index_on_postgres(postgres_url: str) -> No
     found = plan(engine, "EXPLAIN")
     assert found.count("Index Scan using datahub_eventlog_runs_due") == 2
     assert "Sort" not in found
+    engine.dispose()
+
+
+def test_a_row_that_is_touched_all_the_time_does_not_swell_its_table_or_indexes(
+    postgres_url: str,
+) -> None:
+    """Postgres writes a new version each time, into the page of the old one if no index changes."""
+    engine = create_engine(postgres_url)
+    ledger = Ledger(engine.connect)
+    ledger.touch("run")
+    size = updated(engine).size
+    for _ in range(TOUCHES):
+        ledger.touch("run")
+    engine.dispose()  # Postgres counts what a connection did when that ends
+    eventually(lambda: updated(engine).updates == TOUCHES, "Postgres has counted the updates")
+    found = updated(engine)
+    assert found.in_page == TOUCHES
+    assert found.size == size
     engine.dispose()
 
 
