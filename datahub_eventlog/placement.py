@@ -40,6 +40,20 @@ def ledger_of(instance: DagsterInstance, *, patience: float) -> Ledger:
     return ledger
 
 
+def take_over_local(ledger: Ledger, directory: str, *, patience: float) -> None:
+    """Take what the local file holds that served until the tables of `ledger` were there.
+
+    Raises nothing because of the file: what can't be read is tried again at the next start.
+    """
+    path = Path(directory, FILE)
+    if not path.exists() or ledger.dialect() == "sqlite":
+        return
+    try:
+        ledger.take_over(local_ledger(directory, patience=patience))
+    except LedgerUnavailable as error:
+        logger.warning("What the ledger in %s holds was not taken over: %s", path, error)
+
+
 def existing_ledger(storage: EventLogStorage, directory: str, *, patience: float) -> Ledger | None:
     """The ledger of that event log if there is one already; none is made.
 

@@ -26,8 +26,9 @@ from dagster._core.storage.event_log.base import EventLogStorage
 from dagster_postgres import PostgresEventLogStorage
 from entries import RUN, entry, materialized, message
 from instances import in_memory
-from sqlalchemy import URL, Engine, create_engine, event, make_url, text
+from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.pool import NullPool
+from visitors import make_tables, visitor
 
 from datahub_eventlog import capture, placement
 from datahub_eventlog.capture import (
@@ -40,8 +41,7 @@ from datahub_eventlog.capture import (
 )
 from datahub_eventlog.config import Config
 from datahub_eventlog.definitions import Loaded, decode, read
-from datahub_eventlog.ledger import Lease, Ledger, ddl
-from datahub_eventlog.ledger.tables import metadata
+from datahub_eventlog.ledger import Lease, Ledger
 from datahub_eventlog.placement import FILE, ledger_beside
 
 INTERVAL = 5.0
@@ -618,36 +618,6 @@ def test_when_an_administrator_has_made_the_tables_new_processes_find_the_ledger
             assert touched(instance.event_log_storage) == {"after": 2}
             assert placement.ledger_of(instance, patience=1).state("after") == "leased"
     assert caplog.messages == [warning]
-
-
-def make_tables(visitor: URL) -> None:
-    """What an administrator does with the output of `datahub-eventlog ddl`."""
-    rights = "GRANT SELECT, INSERT, UPDATE, DELETE ON"
-    grants = [f"{rights} {each} TO {visitor.username}" for each in metadata.tables]
-    administer(visitor.set(username="postgres"), ddl("postgresql"), *grants)
-
-
-@contextmanager
-def visitor(postgres_url: str) -> Iterator[str]:
-    """A user who may use Dagster's tables, but may make none."""
-    url = make_url(postgres_url).set(drivername="postgresql+psycopg2")
-    PostgresEventLogStorage(url.render_as_string(hide_password=False))
-    name = f"visitor_{url.database}"
-    administer(
-        url,
-        "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
-        f"CREATE USER {name}",
-        f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {name}",
-        f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {name}",
-    )
-    yield url.set(username=name).render_as_string(hide_password=False)
-    administer(url, f"DROP OWNED BY {name}", f"DROP USER {name}")
-
-
-def administer(url: URL, *statements: str) -> None:
-    with create_engine(url, poolclass=NullPool).begin() as connection:
-        for each in statements:
-            connection.execute(text(each))
 
 
 def test_without_an_instance_there_is_no_directory_for_a_local_file(

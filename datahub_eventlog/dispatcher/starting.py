@@ -41,12 +41,15 @@ from datahub_eventlog.errors import (
 from datahub_eventlog.extractor import Extractor
 from datahub_eventlog.forks import importing
 from datahub_eventlog.ledger import Ledger
+from datahub_eventlog.placement import take_over_local
 from datahub_eventlog.source import Source
 
 if TYPE_CHECKING:
     from datahub.ingestion.graph.client import DataHubGraph
 
 STATEMENT_TIMEOUT = timedelta(seconds=60)
+LOCAL_PATIENCE = 5.0
+"""Seconds that a dispatcher waits for a lock of a local file."""
 RESTART = timedelta(seconds=10)
 """Until a dispatcher that broke is started again."""
 NEEDED = ("datahub", "tenacity")
@@ -181,6 +184,7 @@ class Worker:
             assemble(opened, self._config, watch) as parts,
         ):
             opened.ledger.migrate()
+            take_over_local(opened.ledger, opened.instance.root_directory, patience=LOCAL_PATIENCE)
             opened.ledger.switched_on()
             self._ledger = opened.ledger
             pool(opened.instance)

@@ -21,7 +21,7 @@ from functools import partial
 from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
-from datahub_eventlog.ledger import leases, reports, states, touches, upkeep
+from datahub_eventlog.ledger import leases, moving, reports, states, touches, upkeep
 from datahub_eventlog.ledger.database import Connect, Database, T, file_connections
 from datahub_eventlog.ledger.dialects import Clock, Instant, instant
 from datahub_eventlog.ledger.records import (
@@ -333,6 +333,21 @@ class Ledger:
         """Forget an undertaking: the next of its name begins anew."""
         self._run(lambda c: upkeep.forget(c, name))
 
+    def take_over(self, old: Ledger) -> None:
+        """Take what another ledger holds, which served the same event log before this one could.
+
+        What it takes stays there. Done once more, only what was written there since is taken:
+        by a process that had not noticed that there is another ledger now.
+        """
+        old.migrate()
+        begun = old.now()
+        last = old._run(lambda c: upkeep.number(c, moving.MOVED))
+        for table, rows in moving.pages(old._database, last):
+            self._run(partial(moving.put, now=self._now, table=table, rows=rows), is_atomic=True)
+        if last is None:
+            self._go_back_to(old)
+        old._run(lambda c: upkeep.set_number(c, moving.MOVED, begun))
+
     def exists(self) -> bool:
         """Whether its tables are there; asking makes none."""
         return self._database.exists()
@@ -384,6 +399,19 @@ class Ledger:
             self._run(lambda c: upkeep.seed(c, self._now))
             found = self._run(lambda c: upkeep.number(c, name))
         return found or 0.0
+
+    def _go_back_to(self, old: Ledger) -> None:
+        """Look from then on, from when on the other one did, for what nobody noted."""
+        since = min(self.since(), old.since())
+        mark = min(self.watermark(), old.watermark())
+        runless = min(self.runless_since(), old.runless_since())
+
+        def work(connection: Connection) -> None:
+            upkeep.set_number(connection, upkeep.SINCE, since)
+            upkeep.set_number(connection, upkeep.WATERMARK, mark)
+            upkeep.recall_runless(connection, self._now, runless, again=False)
+
+        self._run(work, is_atomic=True)
 
     def _make_way(self, lease: Lease, claims: Sequence[Claim]) -> None:
         """Have newer runs send again what this one may have overwritten.
