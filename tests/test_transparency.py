@@ -12,8 +12,10 @@ import dagster as dg
 import pytest
 from dagster import DagsterInstance, EventLogEntry
 from dagster._core.storage.event_log import SqlEventLogStorage
+from dagster._core.storage.migration.bigint_migration import run_bigint_migration
 from deployment import DEADLINE, eventually
 from entries import RUN, entry, materialized
+from sqlalchemy import inspect, text
 from sqlalchemy.pool import NullPool
 from styles import touched
 
@@ -132,6 +134,17 @@ def test_the_webserver_gets_the_pooled_connections_that_it_asks_for(
     assert is_pooled(storage)
     storage.store_event(entry("RUN_ENQUEUED"))
     assert touched(instance) == {RUN: 1}
+
+
+@pytest.mark.parametrize("instance", ["A on Postgres", "B on Postgres"], indirect=True)
+def test_the_migration_of_ids_to_64_bits_reaches_the_event_log(instance: DagsterInstance) -> None:
+    storage: Any = instance.event_log_storage
+    with storage.index_connection() as connection:
+        connection.execute(text("ALTER TABLE event_logs ALTER COLUMN id TYPE integer"))
+    run_bigint_migration(instance, lambda _: None)
+    with storage.index_connection() as connection:
+        columns = inspect(connection).get_columns("event_logs")
+    assert [str(each["type"]) for each in columns if each["name"] == "id"] == ["BIGINT"]
 
 
 def test_attributes_of_the_backend_are_read_and_written_through_the_wrapper(
