@@ -16,7 +16,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from datahub_eventlog.errors import LeaseLost
-from datahub_eventlog.ledger import Claim, Lease, Ledger
+from datahub_eventlog.ledger import FEW, Claim, Lease, Ledger
 
 DAY = timedelta(days=1)
 
@@ -166,6 +166,21 @@ def test_a_revived_run_sends_all_its_state(ledger: Ledger) -> None:
     ledger.rejected("one", [("urn", "aspect", "reason")])
     ledger.revive()
     assert finish(ledger, lease_of(ledger, "one"), schema(1)) == [True]
+
+
+def test_runs_on_sqlite_wait_for_a_small_transaction_only(ledger: Ledger, engine: Engine) -> None:
+    transactions: list[object] = []
+    claims = [schema(1, "it", f"urn:{each}") for each in range(3 * FEW + 1)]
+    ledger.touch("one")
+    lease = lease_of(ledger, "one")
+    ledger.dialect()
+    event.listen(engine, "commit", transactions.append)
+    granted = ledger.claim(lease, MINUTE, claims, resend_after=DAY)
+    assert granted == [True] * len(claims)
+    assert len(transactions) >= (4 if engine.dialect.name == "sqlite" else 1)
+    ledger.confirm(lease, claims)
+    assert len(transactions) >= (8 if engine.dialect.name == "sqlite" else 2)
+    assert not any(ledger.claim(lease, MINUTE, claims, resend_after=DAY))
 
 
 def test_the_state_of_a_large_run_takes_few_statements(ledger: Ledger, engine: Engine) -> None:

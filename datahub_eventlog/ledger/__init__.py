@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import timedelta
-from functools import partial
+from functools import cached_property, partial
 
 from sqlalchemy import select
 from sqlalchemy.engine import Connection
@@ -51,6 +51,9 @@ __all__ = [
     "Status",
     "ddl",
 ]
+
+FEW = 200
+"""Claims in one transaction where it keeps all other writers waiting."""
 
 
 class Ledger:
@@ -180,15 +183,21 @@ class Ledger:
         that is `resend_after` ago or the lease says `again`. What is to be sent is this run's
         until something newer comes. Of several claims for one slot only the newest is sent.
         """
+        granted: list[bool] = []
+        for some in self._portions(claims) or [()]:
+            granted += self._claim(lease, ttl, some, resend_after)
+        if lease.is_unfinished:
+            self._make_way(lease, claims)
+        return granted
 
+    def _claim(
+        self, lease: Lease, ttl: timedelta, claims: Sequence[Claim], resend_after: timedelta
+    ) -> list[bool]:
         def work(connection: Connection) -> list[bool]:
             leases.begin(connection, self._now, lease, ttl)
             return states.claim(connection, self._now, lease, claims, resend_after)
 
-        granted = self._run(work, is_atomic=True)
-        if lease.is_unfinished:
-            self._make_way(lease, claims)
-        return granted
+        return self._run(work, is_atomic=True)
 
     def confirm(self, lease: Lease, claims: Sequence[Claim]) -> None:
         """Note that DataHub took these states.
@@ -197,12 +206,22 @@ class Ledger:
         DataHub may have applied ours last. That holds for a lost lease too. So it is with a
         newer run that has added to one of them.
         """
-        if claims and not self._run(lambda c: states.confirm(c, self._now, lease, claims)):
-            self._make_way(lease, claims)
+        for some in self._portions(claims):
+            if not self._run(partial(states.confirm, now=self._now, lease=lease, claims=some)):
+                self._make_way(lease, some)
         takers = [each for each in claims if each.takes_additions]
         added = self._run(lambda c: states.additions(c, lease, takers)) if takers else {}
         if added:
             self._run(partial(states.yield_to, now=self._now, found=added), is_atomic=True)
+
+    def _portions(self, claims: Sequence[Claim]) -> list[Sequence[Claim]]:
+        """What of them goes into one transaction: on SQLite runs that write wait for its end."""
+        size = FEW if len(claims) > FEW and self._has_one_writer else max(1, len(claims))
+        return [claims[start : start + size] for start in range(0, len(claims), size)]
+
+    @cached_property
+    def _has_one_writer(self) -> bool:
+        return self.dialect() == "sqlite"
 
     # Asking for a delivery.
 
