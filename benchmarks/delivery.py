@@ -5,7 +5,7 @@
 Prints one table: counts, ratios and times, ours and the plugin's in the same run. The event log is
 a Postgres of its own. DataHub is a process that answers after a latency and counts; it judges
 nothing, as a strict receiver would be slower than what is measured. `--only` takes some of: run,
-ended, backlog, large, polling. A long backlog: `--only backlog --runs 5000`.
+ended, backlog, large, polling, crowd, daemon. A long backlog: `--only backlog --runs 5000`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 os.environ.setdefault("DATAHUB_TELEMETRY_ENABLED", "false")
 
 from backlog import Backlog, Ended, Large
+from bloat import Bloat
+from crowd import Crowd
+from daemon import Daemon
 from one_run import OneRun
 from place import Place, load, place
 from polling import Polling
@@ -47,6 +50,12 @@ class Sizes:
     events: int = 10_000
     live: int = 200
     period: float = 15.0
+    size: int = 100_000
+    dispatchers: int = 50
+    touches: int = 20_000
+    minutes: int = 2
+    turns: int = 2
+    has_third: bool = True
 
 
 QUICK = Sizes(
@@ -59,6 +68,12 @@ QUICK = Sizes(
     events=100,
     live=5,
     period=1.0,
+    size=5000,
+    dispatchers=5,
+    touches=400,
+    minutes=1,
+    turns=1,
+    has_third=False,
 )
 
 Part = Callable[[Place, Sizes], Iterator[Row]]
@@ -86,12 +101,23 @@ def _polling(where: Place, sizes: Sizes) -> Iterator[Row]:
     yield from Polling(where, sizes.live, sizes.period).rows()
 
 
+def _crowd(where: Place, sizes: Sizes) -> Iterator[Row]:
+    yield from Crowd(where, sizes.size, sizes.dispatchers, sizes.period).rows()
+    yield from Bloat(where, sizes.touches).rows()
+
+
+def _daemon(where: Place, sizes: Sizes) -> Iterator[Row]:
+    yield from Daemon(where, sizes.minutes, sizes.turns, sizes.has_third).rows()
+
+
 PARTS: Mapping[str, Part] = {
     "run": _one_run,
     "ended": _ended,
     "backlog": _backlog,
     "large": _large,
     "polling": _polling,
+    "crowd": _crowd,
+    "daemon": _daemon,
 }
 
 
@@ -109,8 +135,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--quick", action="store_true", help="a smoke test: small, and no truth")
     parser.add_argument("--json", type=Path, help="a file for the rows")
-    for name in ("assets", "repeats", "ended", "runs", "events", "live"):
-        parser.add_argument(f"--{name}", type=int)
+    for each in fields(Sizes):
+        if each.type == "int":
+            parser.add_argument(f"--{each.name}", type=int)
     parser.add_argument("--latencies", type=float, nargs="+", help="seconds; the first is 0")
     parser.add_argument("--plugin-latencies", type=float, nargs="*", help="those of the plugin")
     return parser.parse_args()

@@ -27,12 +27,23 @@ ROWS = (
     "a run of 200 asset events: MB above the idle worker",
     "an idle poll: statements, new connections",
     "5 live runs: statements a second, seconds behind",
+    "a ledger of 5000 rows, 5 dispatchers: an idle poll, an empty ledger's being 1",
+    "a ledger of 5000 rows: the lease query by its index, pages that it reads",
+    "5 dispatchers: of 50 runs delivered, delivered twice",
+    "one row touched 400 times",
+    "10 live runs touched 400 times and looked at 20 times",
+    "lag of 20 schedules' ticks, the daemon's dispatcher busy, seconds",
+    "the same daemon: requests to DataHub a minute meanwhile",
 )
 COUNTED = (
     "a run of 12 assets: requests",
     "a run of 12 assets: exact repeats, %",
     "a run of 12 assets: proposals of the first and the second run",
     "an idle poll: statements, new connections",
+    "a ledger of 5000 rows: the lease query by its index, pages that it reads",
+    "5 dispatchers: of 50 runs delivered, delivered twice",
+    "one row touched 400 times",
+    "the same daemon: requests to DataHub a minute meanwhile",
 )
 
 
