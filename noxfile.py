@@ -41,6 +41,7 @@ TESTS = (
 MORE_TESTS = (
     *("translate_assets", "translate_checks", "translate_jobs", "translate_lineage"),
     *("translate_runs", "translate_schemas", "translate_steps", "ledger_states"),
+    *("plain", "sinks_lanes"),
 )
 """What is added in the corners."""
 

@@ -56,7 +56,11 @@ class _Record:
         fields, items = self._fields, value.items()
         if len(items) != len(fields):
             raise _NotPlainError
-        return {name: fields[name](each) for name, each in items if not self._is_left(name, each)}
+        return {
+            name: fields.get(name, _refused)(each)
+            for name, each in items
+            if not self._is_left(name, each)
+        }
 
     @cached_property
     def _fields(self) -> Mapping[str, Write]:
