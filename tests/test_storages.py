@@ -4,7 +4,9 @@ import inspect
 import multiprocessing
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ from datahub_eventlog.errors import ConfigurationError
 from datahub_eventlog.lifecycle import VARIABLE, role
 from datahub_eventlog.placement import FILE
 from datahub_eventlog.storages import mixture_of
+
+THREADS = 20
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +117,22 @@ def test_style_b_without_a_backend_keeps_the_event_log_in_the_instances_director
         assert isinstance(storage, SqliteEventLogStorage)
         pipelines.nested.execute_in_process(instance=instance)
     assert tmp_path.joinpath("history", "runs", "index.db").exists()
+
+
+def test_threads_that_use_the_default_backend_for_the_first_time_make_one_only(
+    tmp_path: Path,
+) -> None:
+    with configured(tmp_path, **style_b()) as instance:
+        storage: Any = instance.event_log_storage
+        together = threading.Barrier(THREADS)
+
+        def backend() -> object:
+            together.wait()
+            return storage._datahub_backend
+
+        with ThreadPoolExecutor(THREADS) as threads:
+            found = [threads.submit(backend) for _ in range(THREADS)]
+        assert {each.result() for each in found} == {storage._datahub_backend}
 
 
 def test_style_b_without_a_backend_finds_the_log_also_where_artifacts_are_kept_apart(
