@@ -5,8 +5,8 @@
 Prints one table: counts, ratios and times, ours and the plugin's in the same run. The event log is
 a Postgres of its own. DataHub is a process that answers after a latency and counts; it judges
 nothing, as a strict receiver would be slower than what is measured. `--only` takes some of: run,
-ended, backlog, large, polling, crowd, daemon. A long backlog: `--only backlog --runs 5000`. The daemon takes a quarter of an hour,
-since its schedules tick once a minute.
+ended, backlog, large, polling, crowd, daemon. A long backlog: `--only backlog --runs 5000`.
+The last part takes a quarter of an hour, since schedules tick once a minute.
 """
 
 from __future__ import annotations
