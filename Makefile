@@ -12,7 +12,7 @@ demo: $(VENV)/.demo
 	$(BIN)/datahub-eventlog demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile -m "not browser"
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile -m "not browser and not clock"
 
 lint: $(STAMP)
 	$(BIN)/ruff check
@@ -45,6 +45,11 @@ browser: $(STAMP)
 	$(BIN)/python tests/browser.py
 	$(BIN)/python -m pytest -m browser
 
+# What waits for schedules, which tick once a minute.
+.PHONY: clock
+clock: $(STAMP)
+	$(BIN)/python -m pytest -m clock
+
 .PHONY: matrix corners
 matrix: $(STAMP)
 	$(BIN)/nox
@@ -69,7 +74,7 @@ bench-delivery: $(STAMP)
 bench-overhead: $(STAMP)
 	$(BIN)/python benchmarks/overhead.py --job-pairs 3
 
-full: lint test dbt browser conformance conformance-postgres matrix chaos soak
+full: lint test clock dbt browser conformance conformance-postgres matrix chaos soak
 
 constraints: $(STAMP)
 	$(BIN)/python -m pip install --quiet uv
