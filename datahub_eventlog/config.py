@@ -7,7 +7,6 @@ plain string), else it has its default. Only `DATAHUB_EVENTLOG_ENABLED` wins ove
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -21,7 +20,6 @@ from dagster import Field, Map, Noneable, Permissive
 from dagster._config import EvaluationError, validate_config
 
 from datahub_eventlog.errors import ConfigurationError
-from datahub_eventlog.public import without_secrets
 
 PREFIX = "DATAHUB_EVENTLOG_"
 
@@ -214,6 +212,8 @@ def _is_private(key: object) -> bool:
 
 def discreet(block: Block) -> Block:
     """The block without what may be secret, for others to see, whatever somebody wrote there."""
+    from datahub_eventlog.public import without_secrets
+
     if isinstance(block, Mapping):
         is_hidden = {key: key in _SECRET or _is_private(key) for key in block}
         return {
@@ -255,6 +255,8 @@ def _merge(block: Block, environ: Environ, faults: list[Fault]) -> dict[str, Any
 
 
 def _unknown(name: str) -> str:
+    import difflib
+
     close = difflib.get_close_matches(name, OPTIONS, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
     return f"datahub: {name}: there is no such option.{hint}"
