@@ -24,7 +24,8 @@ from typing_extensions import Self
 from datahub_eventlog.ledger import Facts, Ledger
 
 WIDTH = 10
-"""Assets side by side; each is made of one before it."""
+"""Assets side by side; each reads `READ` of the row before it, through the I/O manager."""
+READ = 4
 ROWS = 2000
 """In one statement."""
 MATERIALIZATION = "ASSET_MATERIALIZATION"
@@ -41,16 +42,24 @@ def _asset(number: int) -> dg.AssetsDefinition:
 
     @dg.asset(
         name=f"asset_{number:05}",
-        deps=[f"asset_{number - WIDTH:05}"] if number >= WIDTH else [],
+        ins={f"input_{each}": dg.AssetIn(_before(number, each)) for each in range(READ)}
+        if number >= WIDTH
+        else {},
         group_name="benchmark",
         description="An asset of the benchmark.",
         owners=["team:data"],
         metadata={"dagster/column_schema": dg.TableSchema(columns=columns)},
     )
-    def made() -> Any:
-        return dg.MaterializeResult(metadata={"dagster/row_count": number, "rows": number})
+    def made(**inputs: Any) -> Any:
+        metadata = {"dagster/row_count": number, "rows": len(inputs)}
+        return dg.MaterializeResult(value=number, metadata=metadata)
 
     return made
+
+
+def _before(number: int, which: int) -> str:
+    row, place = divmod(number, WIDTH)
+    return f"asset_{(row - 1) * WIDTH + (place + which) % WIDTH:05}"
 
 
 @dg.op

@@ -24,6 +24,7 @@ from dagster import (
     build_run_status_sensor_context,
 )
 from dagster._core.event_api import EventLogCursor
+from dagster._core.snap import ExecutionPlanSnapshot
 
 from datahub_eventlog.errors import Untranslatable
 from datahub_eventlog.source.events import event_of
@@ -193,9 +194,9 @@ class Source:
         return job_of(self._instance.get_job_snapshot(snapshot_id))
 
     def _read_steps(self, snapshot_id: str) -> tuple[Step, ...]:
-        if not self._instance.run_storage.has_execution_plan_snapshot(snapshot_id):
-            return ()
-        return steps_of(self._instance.get_execution_plan_snapshot(snapshot_id))
+        # To ask first whether it is there would read it twice.
+        plan: ExecutionPlanSnapshot | None = self._instance.get_execution_plan_snapshot(snapshot_id)
+        return () if plan is None else steps_of(plan)
 
 
 def has_ended(log: RunLog) -> bool:

@@ -35,6 +35,7 @@ is `Prepared`."""
 
 
 _ANY = "urn:li:dataset:any"
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 @dataclass(frozen=True)
@@ -171,4 +172,4 @@ def _unfit(urn: str, aspect: str) -> Problem | None:
 
 
 def _text(value: Json) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(value)

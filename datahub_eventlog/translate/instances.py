@@ -15,6 +15,8 @@ from datahub.metadata.schema_classes import (
     DataProcessInstanceRunEventClass,
     DataProcessInstanceRunResultClass,
     DataProcessRunStatusClass,
+    PartitionSpecClass,
+    PartitionTypeClass,
     RunResultTypeClass,
 )
 
@@ -23,6 +25,9 @@ from datahub_eventlog.translate.aspects import Aspect, instance
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.progress import Moment, Result
 from datahub_eventlog.values import Problem, Proposal
+
+WHOLE = PartitionSpecClass(partition="FULL_TABLE_SNAPSHOT", type=PartitionTypeClass.FULL_TABLE)
+"""What a timeseries aspect is about by default; the client would make it anew for each."""
 
 _ACTOR = "urn:li:corpuser:datahub"
 
@@ -106,6 +111,7 @@ def _run_event(this: Instance, moment: Moment) -> DataProcessInstanceRunEventCla
             timestampMillis=milliseconds(moment.time),
             status=DataProcessRunStatusClass.STARTED,
             attempt=moment.attempt,
+            partitionSpec=WHOLE,
             messageId=f"{this.message}:{moment.attempt}:STARTED",
         )
     phase = "CLOSED" if moment.is_closed else "COMPLETE"
@@ -113,6 +119,7 @@ def _run_event(this: Instance, moment: Moment) -> DataProcessInstanceRunEventCla
         timestampMillis=milliseconds(moment.time),
         status=DataProcessRunStatusClass.COMPLETE,
         attempt=moment.attempt,
+        partitionSpec=WHOLE,
         messageId=f"{this.message}:{moment.attempt}:{phase}",
         durationMillis=_duration(moment),
         result=DataProcessInstanceRunResultClass(

@@ -19,7 +19,7 @@ from datahub.metadata.schema_classes import (
 )
 
 from datahub_eventlog.translate.history import Course, range_label
-from datahub_eventlog.translate.instances import milliseconds
+from datahub_eventlog.translate.instances import WHOLE, milliseconds
 from datahub_eventlog.translate.properties import present
 from datahub_eventlog.values import Materialization
 
@@ -79,13 +79,13 @@ def profiles(message: str, course: Course, columns: int | None) -> Iterator[Data
         )
 
 
-def partition_spec(label: str | None) -> PartitionSpecClass | None:
+def partition_spec(label: str | None) -> PartitionSpecClass:
     """The partition that something is about; None stands for the whole table.
 
     With a `timePartition` beside the partition's name DataHub would take the proposal and lose it.
     """
     if label is None:
-        return None
+        return WHOLE
     return PartitionSpecClass(partition=label, type=PartitionTypeClass.PARTITION)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from urllib.parse import quote
 
 from datahub.metadata.urns import (
@@ -31,6 +32,9 @@ PLATFORM = "dagster"
 LONGEST = 512
 """Bytes of the url-encoded urn that GMS takes."""
 
+KNOWN = 10_000
+"""Urns of a kind that are made once: those of a run's assets and ops are asked for many times."""
+
 _TEAM = "team:"
 
 
@@ -50,11 +54,14 @@ def module_prefix(run: Run, context: Context) -> str:
 
 def flow_urn(run: Run, context: Context) -> str:
     """The dataFlow of the run's job."""
+    name = f"{module_prefix(run, context)}/{run.job_name}"
+    return _flow_urn(name, context.config.env, context.config.platform_instance)
+
+
+@lru_cache(maxsize=1000)
+def _flow_urn(name: str, env: str, instance: str | None) -> str:
     return DataFlowUrn.create_from_ids(
-        orchestrator=PLATFORM,
-        flow_id=f"{module_prefix(run, context)}/{run.job_name}",
-        env=context.config.env,
-        platform_instance=context.config.platform_instance,
+        orchestrator=PLATFORM, flow_id=name, env=env, platform_instance=instance
     ).urn()
 
 
@@ -62,6 +69,11 @@ def job_urn(run: Run, handle: str, context: Context) -> str:
     """The dataJob of an op node."""
     flow = flow_urn(run, context)
     name = f"{module_prefix(run, context)}/{handle}"
+    return _job_urn(flow, name)
+
+
+@lru_cache(maxsize=KNOWN)
+def _job_urn(flow: str, name: str) -> str:
     return DataJobUrn.create_from_ids(data_flow_urn=flow, job_id=name).urn()
 
 
@@ -91,6 +103,7 @@ def asset_urn(key: AssetKey, context: Context) -> str:
     return dataset_urn(PLATFORM, ".".join(key), context.config.env)
 
 
+@lru_cache(maxsize=KNOWN)
 def dataset_urn(platform: str, name: str, env: str) -> str:
     """A dataset's urn from its parts as they are.
 
