@@ -3,8 +3,9 @@
     python benchmarks/overhead.py [--pairs 30] [--job-pairs 5] [--only TEXT] [--quick]
 
 Prints one table. A ratio is the median over interleaved pairs (the same work with and without the
-wrapper, one directly after the other), with its 95 % confidence interval: 1.02 is two per cent
-more. The receiver that stands for DataHub, the dispatcher and Postgres are processes of their own.
+wrapper: events fifty here and fifty there in turn, jobs one directly after the other), with its
+95 % confidence interval: 1.02 is two per cent more. The receiver that stands for DataHub, the
+dispatcher and Postgres are processes of their own.
 """
 
 from __future__ import annotations
