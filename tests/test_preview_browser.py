@@ -215,7 +215,8 @@ def test_the_legend_names_what_is_there_and_hides_it(opened: Open) -> None:
     assert "Assets 2" in legend.replace("\n", " ")
     assert "are the same thing" in legend
     page.driver.find_element("xpath", "//*[@id='legend']//button[contains(., 'Datasets')]").click()
-    assert page.run("return cy.nodes('.dataset:visible').length;") == 0
+    shown = "return cy.nodes('.dataset:visible').length;"
+    eventually(lambda: page.run(shown) == 0, "they are hidden", 10)
     assert page.run("return cy.nodes('.asset:visible').length;") == 2
     page.press("/")
     page.press("snowflake", "\ue007")
