@@ -22,6 +22,7 @@ from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
 from datahub_eventlog.ledger import leases, moving, reports, states, touches, upkeep
+from datahub_eventlog.ledger.chunks import chunks
 from datahub_eventlog.ledger.database import Connect, Database, T, file_connections
 from datahub_eventlog.ledger.dialects import Clock, Instant, instant
 from datahub_eventlog.ledger.records import (
@@ -217,7 +218,7 @@ class Ledger:
     def _portions(self, claims: Sequence[Claim]) -> list[Sequence[Claim]]:
         """What of them goes into one transaction: on SQLite runs that write wait for its end."""
         size = FEW if len(claims) > FEW and self._has_one_writer else max(1, len(claims))
-        return [claims[start : start + size] for start in range(0, len(claims), size)]
+        return chunks(claims, size)
 
     @cached_property
     def _has_one_writer(self) -> bool:

@@ -1,13 +1,16 @@
-"""Long lists of keys, for statements that take only so many."""
+"""Long lists, for statements that take only so many keys and transactions of a certain length."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 CHUNK = 500
 """Keys in one statement."""
 
 
-def chunks(keys: Sequence[str]) -> list[Sequence[str]]:
-    """The keys in their order, so many at a time."""
-    return [keys[start : start + CHUNK] for start in range(0, len(keys), CHUNK)]
+def chunks(items: Sequence[T], size: int = CHUNK) -> list[Sequence[T]]:
+    """The items in their order, so many at a time."""
+    return [items[start : start + size] for start in range(0, len(items), size)]

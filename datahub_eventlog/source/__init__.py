@@ -24,7 +24,7 @@ from dagster import (
     build_run_status_sensor_context,
 )
 from dagster._core.event_api import EventLogCursor
-from dagster._core.snap import ExecutionPlanSnapshot
+from dagster._core.snap import ExecutionPlanSnapshot, JobSnap
 
 from datahub_eventlog.errors import Untranslatable
 from datahub_eventlog.source.events import event_of
@@ -188,13 +188,13 @@ class Source:
             yield from filter(None, map(event_of, page.records))
             cursor, more = page.cursor, page.has_more
 
+    # To ask first whether a snapshot is there would read it twice.
+
     def _read_job(self, snapshot_id: str) -> Job | None:
-        if not self._instance.has_job_snapshot(snapshot_id):
-            return None
-        return job_of(self._instance.get_job_snapshot(snapshot_id))
+        snapshot: JobSnap | None = self._instance.get_job_snapshot(snapshot_id)
+        return None if snapshot is None else job_of(snapshot)
 
     def _read_steps(self, snapshot_id: str) -> tuple[Step, ...]:
-        # To ask first whether it is there would read it twice.
         plan: ExecutionPlanSnapshot | None = self._instance.get_execution_plan_snapshot(snapshot_id)
         return () if plan is None else steps_of(plan)
 

@@ -94,8 +94,10 @@ _records: dict[int, tuple[Schema, _Record]] = {}
 
 
 def _record(schema: Schema) -> Write:
-    _, writer = _records.setdefault(id(schema), (schema, _Record(schema)))
-    return writer
+    known = _records.get(id(schema))
+    if known is None:
+        known = _records[id(schema)] = (schema, _Record(schema))
+    return known[1]
 
 
 def _union(schema: Schema) -> Write:
