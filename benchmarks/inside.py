@@ -119,7 +119,8 @@ def _asset(number: int) -> dg.AssetsDefinition:
 
     @dg.asset(
         name=f"asset_{number:04}",
-        deps=[f"asset_{number - 1:04}"] if number else [],
+        # A chain of a thousand can be deeper than Dagster recurses.
+        deps=[f"asset_{number // 2:04}"] if number else [],
         owners=["team:data"],
         tags={"layer": "raw"},
         metadata={"dagster/column_schema": dg.TableSchema(columns=columns)},

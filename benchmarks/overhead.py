@@ -1,10 +1,10 @@
 """What the wrapper costs the processes that it sits in, beside plain Dagster and a rival.
 
-    python benchmarks/overhead.py [--pairs 30] [--job-pairs 5] [--only TEXT] [--quick]
+    python benchmarks/overhead.py [--pairs 30] [--job-pairs 5] [--only TEXT ...] [--quick]
 
 Prints one table. A ratio is the median over interleaved pairs (the same work with and without the
-wrapper: events fifty here and fifty there in turn, jobs one directly after the other), with its
-95 % confidence interval: 1.02 is two per cent more. The receiver that stands for DataHub, the
+wrapper: events fifty here and fifty there in turn, jobs one after the other), with its 95 %
+confidence interval: 1.02 is two per cent more. The receiver that stands for DataHub, the
 dispatcher and Postgres are processes of their own.
 """
 
@@ -41,6 +41,7 @@ JOB = "job, a process a step"
 DATABASES = ("SQLite", "Postgres")
 STATES = ("up", "slow", "refusing", "hanging", "no dispatcher")
 """Of DataHub, with a dispatcher alive elsewhere, except for the last."""
+JOB_STATES = STATES[:4]
 SLOW = 0.5
 """Seconds that a slow DataHub takes to answer."""
 GOAL = 1.05
@@ -71,17 +72,11 @@ class Options:
     steps: int
     rival: bool
     venv: Path
-    only: str
+    only: list[str]
 
     def wants(self, *names: str) -> bool:
-        return self.only.lower() in ", ".join(each for each in names if each).lower()
-
-
-def _kinds(database: str, state: str) -> Iterator[tuple[str, str, str]]:
-    """What is measured of ours there."""
-    yield f"{STORING}, ours", database, state
-    if database == "SQLite" and state in {"up", "hanging", "no dispatcher"}:
-        yield f"{JOB}, ours", database, state
+        name = ", ".join(each for each in names if each).lower()
+        return not self.only or any(each.lower() in name for each in self.only)
 
 
 def _rival_kinds(database: str, state: str) -> Iterator[str]:
@@ -103,43 +98,47 @@ class Bench:
     def rows(self) -> Iterator[Row]:
         """All of them, as they come."""
         for database in DATABASES:
-            yield from self._ours(database)
+            yield from self._storing(database)
+            yield from self._jobs(database)
             yield from self._rivals(database)
         for what, measure in inside.MEASUREMENTS.items():
             if self._options.wants(what):
                 yield _absolute(what, measure(self._options.pairs))
 
-    def _ours(self, database: str) -> Iterator[Row]:
+    def _storing(self, database: str) -> Iterator[Row]:
         """With one receiver and one dispatcher, which go through all states."""
-        wanted = {
-            state: [what for what in _kinds(database, state) if self._options.wants(*what)]
-            for state in STATES
-        }
-        if not any(wanted.values()):
+        what = f"{STORING}, ours"
+        wanted = [each for each in STATES if self._options.wants(what, database, each)]
+        if not wanted:
             return
-        with self._surroundings(database) as (plain, ours, receiver):
-            dispatcher = ours.start("datahub_eventlog.cli", "worker", log="worker.log")
-            with ours.instance() as instance:
-                ledger = ledger_of(instance, patience=5)
-                eventually(ledger.dispatchers, "the dispatcher is alive")
-            for state in STATES:
+        with self._home(database, None) as plain, self._delivering(database) as (ours, receiver):
+            dispatcher = _dispatcher(ours)
+            for state in wanted:
                 receiver.become(state)
                 if state == "no dispatcher":
                     dispatcher.terminate()
                     dispatcher.wait()
-                for what, _, _ in wanted[state]:
-                    yield self._ratio(what, database, state, plain, ours)
+                drained = ["--drained"] if state in {"up", "slow"} else []
+                pairs = self._stored(Path(sys.executable), plain, ours, *drained)
+                yield _ratio(what, database, state, self._options.events, pairs, goal=GOAL)
 
-    def _ratio(
-        self, what: str, database: str, state: str, plain: Deployment, ours: Deployment
-    ) -> Row:
-        python = Path(sys.executable)
-        if what.startswith(STORING):
-            drained = ["--drained"] if state in {"up", "slow"} else []
-            pairs = self._stored(python, plain, ours, *drained)
-            return _ratio(what, database, state, self._options.events, pairs, goal=GOAL)
-        pairs = self._executed(python, plain, ours)
-        return _ratio(what, database, state, self._options.steps, pairs, goal=GOAL)
+    def _jobs(self, database: str) -> Iterator[Row]:
+        """Each state with a home, a receiver and a dispatcher of its own, all beside one plain."""
+        what = f"{JOB}, ours"
+        wanted = [each for each in JOB_STATES if self._options.wants(what, database, each)]
+        if not wanted:
+            return
+        with ExitStack() as stack:
+            plain = stack.enter_context(self._home(database, None))
+            others = {}
+            for state in wanted:
+                ours, receiver = stack.enter_context(self._delivering(database))
+                receiver.become(state)
+                _dispatcher(ours)
+                others[state] = ours
+            found = self._executed(Path(sys.executable), plain, others)
+        for state, pairs in found.items():
+            yield _ratio(what, database, state, self._options.steps, pairs, goal=GOAL)
 
     def _rivals(self, database: str) -> Iterator[Row]:
         states: tuple[rival.Backend, ...] = ("up", "refusing", "hanging")
@@ -157,22 +156,20 @@ class Bench:
         events = min(30, self._options.events) if is_slow else self._options.events
         with self._beside_rival(database, state) as (plain, other):
             if what.startswith(JOB):
-                found = self._executed(python, plain, other)
+                found = self._executed(python, plain, {state: other})[state]
                 return _ratio(what, database, state, self._options.steps, found)
             count = min(3, self._options.pairs) if is_slow else self._options.pairs
             found = self._stored(python, plain, other, events=events, pairs=count)
             return _ratio(what, database, state, events, found)
 
     @contextmanager
-    def _surroundings(self, database: str) -> Iterator[tuple[Deployment, Deployment, _Receiver]]:
-        """A home without and one with us, and a receiver."""
-        with ExitStack() as stack:
-            plain = stack.enter_context(self._home(database, None))
-            receiver = stack.enter_context(_receiver())
+    def _delivering(self, database: str) -> Iterator[tuple[Deployment, _Receiver]]:
+        """A home with us, and the receiver that it delivers to."""
+        with _receiver() as receiver:
             # Where no dispatcher is alive, a job would deliver itself when it has ended.
             block = {"datahub_client_config": {"server": receiver.url}, "dispatch": "worker"}
-            ours = stack.enter_context(self._home(database, block))
-            yield plain, ours, receiver
+            with self._home(database, block) as ours:
+                yield ours, receiver
 
     @contextmanager
     def _beside_rival(
@@ -242,13 +239,13 @@ class Bench:
         lines = (json.loads(each) for each in told.stdout.splitlines())
         return [Pair(Cost(**each["plain"]), Cost(**each["other"])) for each in lines]
 
-    def _executed(self, python: Path, plain: Deployment, other: Deployment) -> list[Pair]:
-        sides = {"plain": plain, "other": other}
-        environments = {
-            name: {**each.variables, "STEPS": str(self._options.steps)}
-            for name, each in sides.items()
-        }
-        return whole.pairs(python, environments, self._options.job_pairs)
+    def _executed(
+        self, python: Path, plain: Deployment, others: Mapping[str, Deployment]
+    ) -> dict[str, list[Pair]]:
+        steps = {"STEPS": str(self._options.steps)}
+        environments = {name: {**each.variables, **steps} for name, each in others.items()}
+        count = self._options.job_pairs
+        return whole.pairs(python, {**plain.variables, **steps}, environments, count)
 
 
 class _Receiver:
@@ -278,6 +275,15 @@ def _receiver() -> Iterator[_Receiver]:
             yield _Receiver(json.loads(process.stdout.readline()))
         finally:
             process.terminate()
+
+
+def _dispatcher(deployment: Deployment) -> subprocess.Popen[bytes]:
+    """Alive and ready to deliver; `Deployment.stop` ends it."""
+    process = deployment.start("datahub_eventlog.cli", "worker", log="worker.log")
+    with deployment.instance() as instance:
+        ledger = ledger_of(instance, patience=5)
+        eventually(ledger.dispatchers, "the dispatcher is alive")
+    return process
 
 
 def _backend(deployment: Deployment) -> dict[str, Any]:
@@ -350,7 +356,7 @@ def _options() -> Options:
     parser.add_argument("--job-pairs", type=int, default=5)
     parser.add_argument("--events", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--only", default="", help="the rows whose name has this text")
+    parser.add_argument("--only", nargs="*", default=[], help="rows whose name has one of these")
     parser.add_argument("--no-rival", action="store_true", help="install nothing")
     parser.add_argument("--rival-venv", type=Path, help="where the rival is kept between two runs")
     parser.add_argument("--quick", action="store_true", help="a few pairs, which say nothing")

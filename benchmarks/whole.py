@@ -13,13 +13,21 @@ from pairs import Cost, Pair
 JOB = Path(__file__).with_name("twenty.py")
 
 
-def pairs(python: Path, environments: Mapping[str, Mapping[str, str]], count: int) -> list[Pair]:
-    """Execute the job under `plain` and under `other`, in turn."""
-    found = []
-    for number in range(count):
-        order = sorted(environments, reverse=number % 2 == 1)
-        costs = {name: _executed(python, environments[name]) for name in order}
-        found.append(Pair(costs["plain"], costs["other"]))
+def pairs(
+    python: Path, plain: Mapping[str, str], others: Mapping[str, Mapping[str, str]], count: int
+) -> dict[str, list[Pair]]:
+    """Execute the job under `plain` and under each of `others`, round after round.
+
+    Each round begins with another one, so that what a run leaves behind (a delivery that goes on)
+    falls on all of them.
+    """
+    order = [("", plain), *others.items()]
+    found: dict[str, list[Pair]] = {name: [] for name in others}
+    for _ in range(count):
+        costs = {name: _executed(python, environment) for name, environment in order}
+        for name, made in found.items():
+            made.append(Pair(costs[""], costs[name]))
+        order.append(order.pop(0))
     return found
 
 

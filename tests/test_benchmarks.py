@@ -22,8 +22,11 @@ ROWS = {
         for database in ("SQLite", "Postgres")
         for state in STATES[:1] + STATES[2:4]
     ),
-    *(f"job, a process a step, ours, SQLite, {state}" for state in ("up", "hanging")),
-    "job, a process a step, ours, SQLite, no dispatcher",
+    *(
+        f"job, a process a step, ours, {database}, {state}"
+        for database in ("SQLite", "Postgres")
+        for state in STATES[:4]
+    ),
     "job, a process a step, dagster-openlineage, SQLite, up",
     "the wrapper's own part of a call: a message",
     "the wrapper's own part of a call: an event that is captured",
