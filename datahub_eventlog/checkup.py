@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 
 from dagster import DagsterInstance
 
-from datahub_eventlog import public, sinks
+from datahub_eventlog import extras, public, sinks
 from datahub_eventlog.config import Config, inline_secrets, obstacle_in
 from datahub_eventlog.errors import DataHubEventLogError, LedgerMissing
 from datahub_eventlog.ledger import Dispatcher
-from datahub_eventlog.lifecycle import NEEDED, PATIENCE
+from datahub_eventlog.lifecycle import PATIENCE
 from datahub_eventlog.operations import NO_HOME, Operations
 from datahub_eventlog.placement import ledger_beside
 from datahub_eventlog.sinks import Finding, where
@@ -142,11 +141,9 @@ def _dispatchers(config: Config, alive: Sequence[Dispatcher]) -> Finding:
 
 
 def _extra() -> Finding:
-    missing = [each for each in NEEDED if find_spec(each) is None]
-    if missing:
-        names = " and ".join(missing)
-        command = 'pip install "datahub-eventlog[datahub]" wherever runs are delivered'
-        text = f"{names} can't be imported in this process: {command}"
+    if missing := extras.missing():
+        names, command = " and ".join(missing), extras.command()
+        text = f"{names} can't be imported in this process: {command} wherever runs are delivered"
         return Finding(is_ok=False, what="extra", text=text)
     return Finding(is_ok=True, what="extra", text="this process can deliver")
 

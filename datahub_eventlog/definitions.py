@@ -47,6 +47,8 @@ CAP = 8 * 1024 * 1024
 """Characters of JSON; what is beyond is left out, and `Definitions.is_cut` says so."""
 LEVEL = 3
 """Of zlib: half the time of its default, and nearly as small."""
+NAMED = 5
+"""Assets that a warning names; one that can't be read is seldom alone."""
 LISTED = 10
 """Keys of a static partitions definition that are named in its description."""
 
@@ -211,18 +213,27 @@ class _Assets:
         checked = {check.asset_key for check in self._graph.asset_check_keys}
         own = {*self._layer.executable_asset_keys, *checked}
         upstream: set[dg.AssetKey] = set()
-        for facts in self._facts_of_all(own):
+        unread: list[str] = []
+        for facts in self._facts_of_all(own, unread):
             upstream.update(dg.AssetKey(each) for each in facts.deps)
             yield facts
-        yield from self._facts_of_all(upstream - own)
+        yield from self._facts_of_all(upstream - own, unread)
+        if unread:
+            logger.warning(
+                "DataHub is not told the owners, columns and such of %d assets, whose definitions"
+                " can't be read: %s",
+                len(unread),
+                ", ".join(unread[:NAMED]),
+            )
 
-    def _facts_of_all(self, keys: set[dg.AssetKey]) -> Iterator[AssetFacts]:
+    def _facts_of_all(self, keys: set[dg.AssetKey], unread: list[str]) -> Iterator[AssetFacts]:
         """In the order of their keys; an asset that can't be read costs only itself."""
         for key in sorted(keys):
             try:
                 yield self._facts_of(key)
             except Exception:  # parts of definitions are the user's own code
-                logger.debug("No facts of %s", key.to_user_string(), exc_info=True)
+                unread.append(key.to_user_string())
+                logger.debug("No facts of %s", unread[-1], exc_info=True)
 
     def spec(self, key: dg.AssetKey) -> dg.AssetSpec | None:
         """What was said of the asset, or None if only its name is known."""

@@ -6,7 +6,6 @@ DataHubEventLogError
 ├── LedgerUnavailable     capture: logged, repeated by the next event; dispatcher: tries again
 │   └── LedgerMissing     capture and dispatcher: a local file serves as the ledger instead
 ├── LeaseLost             the run belongs to another dispatcher now: logged, nothing is written
-├── Untranslatable        the run is deferred, and parked after `max_attempts`
 └── DeliveryError
     ├── Unavailable       the dispatcher pauses as a whole; costs no run an attempt
     │   └── Misconfigured the same pause; the message says what to correct
@@ -33,10 +32,6 @@ class LedgerMissing(LedgerUnavailable):
 
 class LeaseLost(DataHubEventLogError):
     """The lease has expired and somebody else has taken the run."""
-
-
-class Untranslatable(DataHubEventLogError):
-    """The run could not be turned into proposals."""
 
 
 class DeliveryError(DataHubEventLogError):

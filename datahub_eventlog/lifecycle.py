@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from dagster import DagsterInstance
 from dagster._core.instance.ref import InstanceRef
 
+from datahub_eventlog import extras
 from datahub_eventlog.config import PREFIX, Block, Config
 from datahub_eventlog.forks import importing
 
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 VARIABLE = f"{PREFIX}IS_DAEMON"
 """An environment variable that says whether this process is the daemon, where it isn't seen."""
-NEEDED = ("datahub", "tenacity")
-"""What delivery needs beside the base package."""
 PATIENCE = 5.0
 """Seconds that a dispatcher waits for a lock of the ledger's."""
 REMEMBERED = 1000
@@ -170,9 +168,9 @@ class Lifecycle:
                 from datahub_eventlog.dispatcher import start_in_daemon
         except ImportError as error:
             logger.error(  # noqa: TRY400  # the message says it all
-                "Nothing is delivered to DataHub from this process, since %s can't be imported:"
-                ' pip install "datahub-eventlog[datahub]"',
+                "Nothing is delivered to DataHub from this process, since %s can't be imported: %s",
                 error.name,
+                extras.command(),
             )
             return
         with self._lock:
@@ -224,7 +222,7 @@ def ref_of(instance: DagsterInstance) -> InstanceRef | None:
 
 def _deliver(first: Left, run_ids: Sequence[str]) -> None:
     start = time.monotonic()
-    if any(find_spec(each) is None for each in NEEDED) or not Path(first.directory).is_dir():
+    if extras.missing() or not Path(first.directory).is_dir():
         return
     try:
         from datahub_eventlog.dispatcher import deliver_runs

@@ -65,13 +65,8 @@ class Run:
     repository: str | None = None
     module: str | None = None
     """The code pointer's module, if it is a module that was loaded and not a file."""
-    asset_selection: tuple[AssetKey, ...] | None = None
-    check_selection: tuple[CheckKey, ...] | None = None
     op_selection: tuple[str, ...] | None = None
-    step_keys: tuple[str, ...] | None = None
-    """Only these steps were to run (a retry from failure, or a subset)."""
     created: float | None = None
-    started: float | None = None
     ended: float | None = None
     job_snapshot_id: str | None = None
     plan_snapshot_id: str | None = None
@@ -126,7 +121,6 @@ class StepOutput:
     name: str
     asset_key: AssetKey | None = None
     check: CheckKey | None = None
-    is_partitioned: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,8 +131,6 @@ class Step:
     """As in the plan: of a mapped step it ends in `[?]`."""
     handle: str
     """The handle of its op node."""
-    kind: str = "COMPUTE"
-    """Dagster's StepKind: COMPUTE, UNRESOLVED_MAPPED or UNRESOLVED_COLLECT."""
     upstream: tuple[str, ...] = ()
     """The keys of the steps whose outputs it takes, sorted."""
     outputs: tuple[StepOutput, ...] = ()
@@ -165,7 +157,6 @@ class Materialization:
     metadata: Metadata = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     """Dagster's own among them: `dagster/data_version`, `dagster/input_data_version/<key>`..."""
-    failure: Failure | None = None
 
 
 @dataclass(frozen=True)
@@ -182,8 +173,6 @@ class Handled:
     """An output that an I/O manager stored (HANDLED_OUTPUT)."""
 
     output: str
-    mapping_key: str | None = None
-    manager: str | None = None
     metadata: Metadata = field(default_factory=dict)
 
 
@@ -192,9 +181,6 @@ class Loaded:
     """An input that an I/O manager loaded (LOADED_INPUT)."""
 
     input: str
-    upstream_step: str | None = None
-    upstream_output: str | None = None
-    manager: str | None = None
     metadata: Metadata = field(default_factory=dict)
 
 
@@ -223,17 +209,7 @@ class Wiped:
     partitions: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True)
-class Success:
-    """A step that succeeded."""
-
-    duration: float | None = None
-    """Seconds."""
-
-
-EventData: TypeAlias = (
-    Failure | Materialization | Planned | Handled | Loaded | Evaluation | Wiped | Success
-)
+EventData: TypeAlias = Failure | Materialization | Planned | Handled | Loaded | Evaluation | Wiped
 
 
 @dataclass(frozen=True)

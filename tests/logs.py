@@ -73,8 +73,7 @@ def step(
     if check is not None:
         of, _, name = check.partition(":")
         made = [StepOutput("result", check=CheckKey(asset_key(of), name))]
-    kind = "UNRESOLVED_MAPPED" if key.endswith("[?]") else "COMPUTE"
-    return Step(key, key.removesuffix("[?]"), kind, tuple(sorted(upstream)), tuple(made))
+    return Step(key, key.removesuffix("[?]"), tuple(sorted(upstream)), tuple(made))
 
 
 def asset_key(text: str) -> AssetKey:

@@ -393,7 +393,9 @@ def test_a_freshness_policy_is_told_in_seconds() -> None:
     assert definitions._freshness(spec) == {"fail_after_seconds": 7200, "warn_after_seconds": 3600}
 
 
-def test_one_asset_that_cannot_be_read_costs_only_itself() -> None:
+def test_one_asset_that_cannot_be_read_costs_only_itself_and_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     class Broken(dg.AutomationCondition[Any]):
         def evaluate(self, context: Any) -> Any:
             raise NotImplementedError
@@ -411,6 +413,9 @@ def test_one_asset_that_cannot_be_read_costs_only_itself() -> None:
     assets = read(Loaded(repository.get_job("__ASSET_JOB"), repository)).assets
     assert assets["good",].description == "fine"
     assert ("bad",) not in assets
+    (warning,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert "of 1 assets" in warning
+    assert warning.endswith(": bad")
 
 
 @pytest.mark.parametrize("name", ["daily", "checks"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -27,7 +28,7 @@ from dagster._core.events import StepMaterializationData
 from dagster_postgres import PostgresEventLogStorage
 from deployment import Deployment, eventually, postgres_yaml, sqlite_yaml
 from entries import entry
-from instances import configured
+from instances import configured, write_yaml
 from postgres import PostgresServer
 from receiver import Receiver
 from sqlalchemy import Connection, create_engine, make_url, text
@@ -801,6 +802,36 @@ def test_a_daemons_dispatcher_starts_when_its_database_does(
         eventually(lambda: scene.is_delivered(run_id), "the run is delivered")
         daemon.stop(timedelta(seconds=60))
         assert scene.ledger.dispatchers() == []
+        scene.assert_true()
+
+
+def test_a_daemon_says_what_to_run_while_the_ledgers_tables_are_old(
+    tmp_path: Path, receiver: Receiver, postgres_url: str, said: Callable[[int], list[str]]
+) -> None:
+    config = _postgres(postgres_url)
+    with configured(tmp_path, **config) as instance:
+        scene = Scene(instance, receiver)
+        run_id = scene.run(two_ops)
+        engine = create_engine(postgres_url)
+        with engine.begin() as connection:
+            connection.execute(text("ALTER TABLE datahub_eventlog_runs DROP COLUMN unfinished"))
+        storage = config["storage"]["custom"]["config"]["storage"]
+        storage["postgres"]["should_autocreate_tables"] = False
+        write_yaml(tmp_path, **config)
+        with dg.DagsterInstance.from_config(str(tmp_path)) as forbidden:
+            reference = forbidden.get_ref()
+        client = {"server": receiver.url, "token": TOKEN}
+        daemon = start_in_daemon({"datahub_client_config": client}, lambda: opened(reference))
+        eventually(lambda: said(logging.ERROR), "it says what is to be done")
+        (line,) = said(logging.ERROR)
+        assert line.startswith("The DataHub dispatcher waits for its ledger.")
+        (statement,) = re.findall("ALTER TABLE .*", line)
+        with engine.begin() as connection:
+            connection.execute(text(statement))
+        engine.dispose()
+        eventually(lambda: scene.is_delivered(run_id), "the run is delivered")
+        daemon.stop(timedelta(seconds=60))
+        assert said(logging.ERROR) == [line]
         scene.assert_true()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from sqlalchemy.dialects import mysql
 from sqlglot import parse_one
@@ -9,7 +11,7 @@ from sqlglot.errors import ParseError
 
 from datahub_eventlog.ledger import ddl, leases, states, touches
 from datahub_eventlog.ledger.dialects import Instant, insert_absent, instant, upsert
-from datahub_eventlog.ledger.tables import dispatchers, meta, runs
+from datahub_eventlog.ledger.tables import Moment, dispatchers, meta, metadata, runs
 
 NOW = instant(None)
 
@@ -52,7 +54,11 @@ def test_the_tables_are_mysql() -> None:
     for each in statements:
         parse_one(each, dialect="mysql")
     assert any("LONGBLOB" in each for each in statements)
-    assert all(" DOUBLE " not in each for each in statements)
+    moments = [each for table in metadata.tables.values() for each in table.columns]
+    bits = [int(each) for each in re.findall(r"FLOAT\((\d+)\)", ddl("mysql"))]
+    assert len(bits) == sum(each.type is Moment for each in moments)
+    # With less it has single precision there: a lease would be minutes off. Dagster says 32.
+    assert min(bits) >= 25
 
 
 def test_a_statement_of_another_database_would_be_noticed() -> None:

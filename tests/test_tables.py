@@ -46,7 +46,7 @@ def _has_columns(receiver: Receiver, urn: str, *names: str) -> None:
 
 
 def _read(tables: Tables) -> QueryLineage:
-    found = query_lineage(STAR, Context(schema_resolver=tables.resolver))
+    found = query_lineage(STAR, Context(resolver=tables.resolver))
     assert found.upstreams == {SOURCE}
     return found
 

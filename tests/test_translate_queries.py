@@ -292,11 +292,11 @@ def test_the_resolver_of_the_target_is_used_for_its_own_platform() -> None:
             return super().resolve_table(table)
 
     resolver = Resolver(Dialect("snowflake", "PROD"))
-    context = Context(schema_resolver=resolver)
+    context = Context(resolver=resolver)
     query_lineage(Query("SELECT a FROM only_here", "snowflake", urn("db.s.t")), context)
     query_lineage(Query("SELECT a FROM only_there", "postgres", urn("a.b.t", "postgres")), context)
     assert asked == ["only_here"]
-    given = Context(schema_resolver=lambda platform, env, _: Resolver(Dialect(platform, env)))
+    given = Context(resolver=lambda platform, env, _: Resolver(Dialect(platform, env)))
     query_lineage(Query("SELECT a FROM asked_for", "postgres", urn("a.b.t", "postgres")), given)
     assert asked == ["only_here", "asked_for"]
 

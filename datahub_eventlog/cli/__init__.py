@@ -17,6 +17,7 @@ from types import FrameType
 import click
 from rich.console import Console
 
+from datahub_eventlog import extras
 from datahub_eventlog._version import __version__
 from datahub_eventlog.checkup import checkup
 from datahub_eventlog.cli import pages, showing
@@ -24,7 +25,6 @@ from datahub_eventlog.cli.backfilling import backfill
 from datahub_eventlog.cli.explaining import explain
 from datahub_eventlog.cli.previewing import preview
 from datahub_eventlog.errors import DataHubEventLogError
-from datahub_eventlog.lifecycle import NEEDED
 from datahub_eventlog.operations import Operations
 
 EXAMPLES = """
@@ -55,10 +55,10 @@ class Commands(click.Group):
             raise click.ClickException(str(error)) from error
         except ModuleNotFoundError as error:
             name = str(error.name).partition(".")[0]
-            if name not in NEEDED:
+            if name not in extras.DELIVERY:
                 raise
-            command = 'pip install "datahub-eventlog[datahub]"'
-            raise click.ClickException(f"{name} is not installed here: {command}") from error
+            text = f"{name} is not installed here: {extras.command()}"
+            raise click.ClickException(text) from error
 
 
 @click.group(

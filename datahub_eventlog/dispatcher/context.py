@@ -45,7 +45,7 @@ def context_of(log: RunLog, config: Config, parts: Parts) -> tuple[Context, Extr
         platform_urns=converted.platform_urns,
         lineages=extracted.lineages,
         scratch=scratch,
-        schema_resolver=parts.tables.resolver if parts.tables else None,
+        resolver=parts.tables.resolver if parts.tables else None,
     )
     problems = converted.problems + extracted.problems
     return context, Extraction(proposals=extracted.proposals, problems=problems)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from datahub_eventlog import definitions
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher.context import context_of
-from datahub_eventlog.dispatcher.delivery import Delivery, Report, Rules, Sent
+from datahub_eventlog.dispatcher.delivery import Delivery, Mark, Report, Rules
 from datahub_eventlog.dispatcher.filters import has_wanted_steps, is_wanted
 from datahub_eventlog.dispatcher.keeping import Keeper
 from datahub_eventlog.dispatcher.pause import Pause
@@ -99,7 +99,7 @@ class Dispatcher:
         self._config = config
         self._parts = parts
         self._on_request = on_request
-        self._sent: OrderedDict[str, Sent] = OrderedDict()
+        self._sent: OrderedDict[str, set[Mark]] = OrderedDict()
         self._facts = lru_cache(maxsize=FACTS)(self._decoded)
         self._held: list[Lease] = []
         self._is_stopping = False
@@ -276,8 +276,8 @@ class Dispatcher:
         stored = self._parts.ledger.facts(name)
         return None if stored is None else definitions.decode(stored)
 
-    def _remembered(self, run_id: str) -> Sent:
-        sent = self._sent.setdefault(run_id, Sent())
+    def _remembered(self, run_id: str) -> set[Mark]:
+        sent = self._sent.setdefault(run_id, set())
         self._sent.move_to_end(run_id)
         if len(self._sent) > REMEMBERED:
             self._sent.popitem(last=False)

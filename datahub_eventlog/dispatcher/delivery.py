@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from datahub_eventlog.dispatcher.keeping import Keeper
 from datahub_eventlog.ledger import Claim, Lease, Ledger
@@ -22,6 +22,9 @@ than what fills the requests that it has under way at once."""
 ADDED_TO = frozenset({"dataJobInputOutput", "datasetProperties", "upstreamLineage"})
 """The states that patches with a time add to."""
 
+
+Mark: TypeAlias = tuple[str, str]
+"""Urn and digest of what is sent without a claim; the ledger remembers the rest."""
 
 logger = logging.getLogger("dagster.datahub_eventlog")
 
@@ -75,14 +78,6 @@ def claim_of(proposal: Proposal) -> Claim | None:
     )
 
 
-@dataclass
-class Sent:
-    """What of a run this process has sent already; a live run is shown again and again."""
-
-    marks: set[tuple[str, str]] = field(default_factory=set)
-    """Of what was sent without a claim: the ledger remembers the rest."""
-
-
 @dataclass(frozen=True)
 class Rules:
     """How a run is to be sent."""
@@ -101,7 +96,7 @@ class _Claimed:
 
     proposal: Proposal
     claim: Claim | None
-    mark: tuple[str, str] | None
+    mark: Mark | None
 
     @classmethod
     def of(cls, proposal: Proposal) -> _Claimed:
@@ -115,16 +110,15 @@ class Report:
     """What became of a run's proposals."""
 
     sent: int = 0
-    unchanged: int = 0
     rejected: list[tuple[str, str, str]] = field(default_factory=list)
-    is_contested: bool = False
-    """Another dispatcher was sending the same state at the same time."""
 
 
 class Delivery:
     """Sends what it is given for one lease; `LeaseLost` and `Unavailable` pass through."""
 
-    def __init__(self, ledger: Ledger, sink: Sink, lease: Lease, rules: Rules, sent: Sent) -> None:
+    def __init__(
+        self, ledger: Ledger, sink: Sink, lease: Lease, rules: Rules, sent: set[Mark]
+    ) -> None:
         self._ledger = ledger
         self._sink = sink
         self._lease = lease
@@ -163,10 +157,8 @@ class Delivery:
             else ()
         )
         for each in found:
-            if next(granted) if each.claim else each.mark not in self._sent.marks:
+            if next(granted) if each.claim else each.mark not in self._sent:
                 self._ready.append(each)
-            else:
-                self.report.unchanged += 1
         while len(self._ready) >= BATCH:
             self._emit()
 
@@ -181,7 +173,7 @@ class Delivery:
         self.report.rejected += [(each.urn, each.aspect, each.reason) for each in rejected]
         self.report.sent += len(taken)
         self._ledger.confirm(self._lease, _claims(taken))
-        self._sent.marks.update(each.mark for each in taken if each.mark)
+        self._sent.update(each.mark for each in taken if each.mark)
 
 
 def _claims(found: Iterable[_Claimed]) -> list[Claim]:

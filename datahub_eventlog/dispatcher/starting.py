@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import logging
 import os
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from dagster import DagsterInstance
 
-from datahub_eventlog import extractor, sinks
+from datahub_eventlog import extractor, extras, sinks
 from datahub_eventlog._version import __version__
 from datahub_eventlog.config import (
     Block,
@@ -52,8 +51,6 @@ LOCAL_PATIENCE = 5.0
 """Seconds that a dispatcher waits for a lock of a local file."""
 RESTART = timedelta(seconds=10)
 """Until a dispatcher that broke is started again."""
-NEEDED = ("datahub", "tenacity")
-"""The packages of the extra `datahub` without which nothing can be sent."""
 
 logger = logging.getLogger("dagster.datahub_eventlog")
 
@@ -73,11 +70,10 @@ def require_delivery(config: Config) -> None:
     """Raise `ConfigurationError` if nothing can be delivered from this process, and say why."""
     if obstacle := obstacle_in(config):
         raise ConfigurationError(obstacle)
-    missing = [each for each in NEEDED if importlib.util.find_spec(each) is None]
-    if missing:
+    if missing := extras.missing():
         raise ConfigurationError(
             f"{' and '.join(missing)} can't be imported in this process, so it delivers nothing:"
-            ' pip install "datahub-eventlog[datahub]"'
+            f" {extras.command()}"
         )
 
 
@@ -249,6 +245,7 @@ class DaemonThread:
         self._block = block
         self._open = open_instance
         self._worker: Worker | None = None
+        self._complaint = ""
         self._is_stopped = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="datahub-eventlog", daemon=True)
@@ -277,6 +274,12 @@ class DaemonThread:
         except ConfigurationError as error:
             logger.error("Nothing is delivered to DataHub from this process. %s", error)  # noqa: TRY400 - the message says it all
 
+    def _complain(self, text: str) -> None:
+        """Log it, unless it is what was said before."""
+        if text != self._complaint:
+            logger.error("%s", text)
+        self._complaint = text
+
     def _deliver(self, config: Config) -> None:
         with self._lock:
             # Whoever stops us from now on finds the worker.
@@ -287,6 +290,8 @@ class DaemonThread:
             worker.run()
         except ConfigurationError:
             raise
+        except LedgerUnavailable as error:
+            self._complain(f"The DataHub dispatcher waits for its ledger. {error}")
         except Exception:
             logger.exception(
                 "The DataHub dispatcher broke; runs wait in the ledger until it is back."

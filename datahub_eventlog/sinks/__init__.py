@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from typing_extensions import assert_never
 
-from datahub_eventlog import public
+from datahub_eventlog import extras, public
 from datahub_eventlog.config import FileTarget, KafkaTarget, RestTarget, Target
 from datahub_eventlog.errors import ConfigurationError, Rejected
 from datahub_eventlog.values import Proposal
@@ -146,8 +146,8 @@ def _needing(extra: str, make: Callable[[], T]) -> T:
     try:
         return make()
     except ModuleNotFoundError as error:
-        command = f'pip install "datahub-eventlog[{extra}]"'
-        raise ConfigurationError(f"{error.name} is not installed here: {command}") from error
+        text = f"{error.name} is not installed here: {extras.command(extra)}"
+        raise ConfigurationError(text) from error
 
 
 def _timed(sink: Sink, on_answer: OnAnswer) -> Sink:

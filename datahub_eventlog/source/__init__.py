@@ -26,7 +26,7 @@ from dagster import (
 from dagster._core.event_api import EventLogCursor
 from dagster._core.snap import ExecutionPlanSnapshot, JobSnap
 
-from datahub_eventlog.errors import Untranslatable
+from datahub_eventlog.errors import DataHubEventLogError
 from datahub_eventlog.source.events import event_of
 from datahub_eventlog.source.history import History, Selection
 from datahub_eventlog.source.reaching import reaching
@@ -167,7 +167,7 @@ class Source:
         records = self._instance.get_records_for_run(run_id, of_type=ends).records
         run = self._instance.get_run_by_id(run_id)
         if run is None or not records:
-            raise Untranslatable(f"run {run_id} has no terminal event")
+            raise DataHubEventLogError(f"run {run_id} has no terminal event")
         event = records[-1].event_log_entry.get_dagster_event()
         return build_run_status_sensor_context("datahub_eventlog", event, self._instance, run)
 

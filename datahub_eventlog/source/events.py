@@ -19,7 +19,6 @@ from datahub_eventlog.values import (
     Loaded,
     Materialization,
     Planned,
-    Success,
     Wiped,
 )
 
@@ -105,12 +104,10 @@ def _asset_event(said: Any) -> Materialization:
 def _failed_materialization(event: Any) -> EventData:
     data = event.event_specific_data
     said = data.asset_materialization_failure
-    found = failure_of(data.error, reason=data.reason.value)
     return Materialization(
         asset_key=_path(said.asset_key),
         partition=said.partition,
         metadata=metadata_of(getattr(said, "metadata", None)),
-        failure=found or Failure(event.message or "", data.reason.value),
     )
 
 
@@ -125,11 +122,8 @@ def _planned(event: Any) -> EventData:
 
 def _handled(event: Any) -> EventData:
     data = event.event_specific_data
-    handle = event.step_handle
     return Handled(
         output=data.output_name,
-        mapping_key=getattr(handle, "mapping_key", None),
-        manager=data.manager_key,
         metadata=metadata_of(data.metadata),
     )
 
@@ -138,9 +132,6 @@ def _loaded(event: Any) -> EventData:
     data = event.event_specific_data
     return Loaded(
         input=data.input_name,
-        upstream_step=data.upstream_step_key,
-        upstream_output=data.upstream_output_name,
-        manager=data.manager_key,
         metadata=metadata_of(data.metadata),
     )
 
@@ -167,17 +158,11 @@ def _wiped(event: Any) -> EventData:
     return Wiped(_path(data.asset_key), tuple(partitions) if partitions else None)
 
 
-def _success(event: Any) -> EventData:
-    milliseconds = getattr(event.event_specific_data, "duration_ms", None)
-    return Success(None if milliseconds is None else milliseconds / 1000)
-
-
 _DATA: Mapping[str, Callable[[Any], EventData]] = {
     "RUN_FAILURE": _run_failure,
     "RUN_CANCELED": _run_failure,
     "STEP_FAILURE": _step_failure,
     "STEP_UP_FOR_RETRY": _retry,
-    "STEP_SUCCESS": _success,
     "ASSET_MATERIALIZATION": _materialization,
     "ASSET_OBSERVATION": _observation,
     "ASSET_FAILED_TO_MATERIALIZE": _failed_materialization,

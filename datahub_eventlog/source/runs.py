@@ -12,7 +12,7 @@ from dagster._core.snap.dep_snapshot import DependencyStructureSnapshot
 from dagster._core.storage.dagster_run import RunRecord
 
 from datahub_eventlog.metadata import metadata_of
-from datahub_eventlog.values import AssetKey, CheckKey, Job, Op, Port, Run, Step, StepOutput
+from datahub_eventlog.values import CheckKey, Job, Op, Port, Run, Step, StepOutput
 
 
 def run_of(record: RunRecord) -> Run:
@@ -30,12 +30,8 @@ def run_of(record: RunRecord) -> Run:
         location=location,
         repository=repository,
         module=_module(run),
-        asset_selection=_keys(run.asset_selection),
-        check_selection=_checks(run.asset_check_selection),
         op_selection=_sorted(run.resolved_op_selection),
-        step_keys=_sorted(run.step_keys_to_execute),
         created=seconds(record.create_timestamp),
-        started=record.start_time,
         ended=record.end_time,
         job_snapshot_id=run.job_snapshot_id,
         plan_snapshot_id=run.execution_plan_snapshot_id,
@@ -63,17 +59,6 @@ def _module(run: DagsterRun) -> str | None:
     if origin is None:
         return None
     return getattr(origin.repository_origin.code_pointer, "module", None)
-
-
-def _keys(keys: Any) -> tuple[AssetKey, ...] | None:
-    return None if keys is None else tuple(sorted(tuple(each.path) for each in keys))
-
-
-def _checks(keys: Any) -> tuple[CheckKey, ...] | None:
-    if keys is None:
-        return None
-    pairs = sorted((tuple(each.asset_key.path), each.name) for each in keys)
-    return tuple(CheckKey(path, name) for path, name in pairs)
 
 
 def _sorted(names: Any) -> tuple[str, ...] | None:
@@ -160,7 +145,6 @@ def _step(snap: Any) -> Step:
     return Step(
         key=snap.key,
         handle=snap.node_handle_id,
-        kind=snap.kind.name,
         upstream=tuple(sorted({each.step_key for each in handles})),
         outputs=tuple(_output(each) for each in snap.outputs),
     )
@@ -176,5 +160,4 @@ def _output(snap: Any) -> StepOutput:
         name=snap.name,
         asset_key=tuple(key.path) if key else None,
         check=CheckKey(tuple(check.asset_key.path), check.name) if check else None,
-        is_partitioned=bool(properties.is_asset_partitioned),
     )

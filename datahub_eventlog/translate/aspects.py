@@ -85,7 +85,12 @@ class Additions(HasTagsPatch, HasOwnershipPatch):
 
 
 def additions(
-    urn: str, *, tags: Iterable[str] = (), owners: Iterable[str] = (), run_id: str = ""
+    urn: str,
+    *,
+    tags: Iterable[str] = (),
+    owners: Iterable[str] = (),
+    run_id: str = "",
+    time: float | None = None,
 ) -> Iterator[Proposal | Problem]:
     """Add tags, by their names, and owners, as Dagster writes them; nothing if there are none.
 
@@ -94,7 +99,7 @@ def additions(
     added = _added(frozenset(tags), frozenset(owners))
     for name, body in added.bodies:
         yield _unfit(urn, name) or Proposal(
-            urn, urns.entity_type(urn), name, body, change=Change.PATCH, run_id=run_id
+            urn, urns.entity_type(urn), name, body, Change.PATCH, time=time, run_id=run_id
         )
     yield from (replace(each, urn=urn) for each in added.faults)
 

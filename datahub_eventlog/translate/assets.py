@@ -52,7 +52,6 @@ from datahub_eventlog.translate.upstream import (
     AssetLineage,
     Assets,
     Edges,
-    as_of,
     asset_lineage,
     shape,
     upstream_lineage,
@@ -251,8 +250,9 @@ class _Telling:
         yield self._since(since, urn, asset_properties(known, asset, self._context))
         yield self._since(since, urn, browse_path(known))
         tags = list(tag_names(known))
-        added = additions(urn, tags=tags, owners=known.owners, run_id=self._run_id)
-        yield from as_of(event.time, added)
+        yield from additions(
+            urn, tags=tags, owners=known.owners, run_id=self._run_id, time=event.time
+        )
 
     def _exists(self, key: AssetKey, urn: str, time: float) -> Found:
         is_gone = self._config.remove_wiped_assets and self._history.wiped.get(key, -1.0) >= time

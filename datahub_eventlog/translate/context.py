@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,8 +25,9 @@ class Context:
     """What the user's extractor said: the input and output urns of a step, by its key."""
     scratch: tuple[str, ...] = ()
     """Directories that are Dagster's own storage: nothing in them is a dataset."""
-    schema_resolver: Any = None
-    """DataHub's `SchemaResolver` for SQL; None where the target offers none."""
+    resolver: Callable[[str, str, str | None], Any] | None = None
+    """DataHub's `SchemaResolver` for a platform, environment and platform instance, or None while
+    it is let be. The whole is None where the target offers none."""
 
     @property
     def on_cloud(self) -> bool:

@@ -218,8 +218,5 @@ def _dialect(query: Query, context: Context) -> Dialect:
 
 def _resolver(dialect: Dialect, context: Context) -> object | None:
     """The target's resolver for the platform of this query, if it offers one."""
-    given = context.schema_resolver
-    here = (dialect.platform, dialect.env, dialect.platform_instance)
-    if given is None or callable(given):
-        return given(*here) if given else None
-    return given if (given.platform, given.env, given.platform_instance) == here else None
+    find = context.resolver
+    return find and find(dialect.platform, dialect.env, dialect.platform_instance)

@@ -8,7 +8,7 @@ the tables of data platforms, of which DataHub's own sources speak as well, an e
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeAlias
 
@@ -242,12 +242,6 @@ class Edges:
             for asset in sorted(self._siblings.get(table, ())):
                 builder.add_twin(asset)
             yield from patches(builder, run_id, time=self._since)
-
-
-def as_of(time: float, found: Iterable[Proposal | Problem]) -> Iterator[Proposal | Problem]:
-    """Additions with the time of the event that they come from."""
-    for each in found:
-        yield replace(each, time=time) if isinstance(each, Proposal) else each
 
 
 class Additions(DatasetPatchBuilder):
