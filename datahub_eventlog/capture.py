@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from dagster import DagsterEventType, EventLogEntry
@@ -241,16 +241,16 @@ class CapturingEventLogStorage(ForwardingEventLogStorage):
         self._datahub_config = config
         self._datahub_interval = config.touch_interval.total_seconds()
 
-    def store_event(self, event: EventLogEntry) -> None:
-        """Store an event."""
-        self._datahub_backend.store_event(event)
+    def store_event(self, event: EventLogEntry, *args: Any, **kwargs: Any) -> None:
+        """Store an event; what a newer Dagster says beside it is the backend's."""
+        self._datahub_backend.store_event(event, *args, **kwargs)
         kinds = _kinds(event)
         if kinds is not None and self._datahub_config.enabled:
             self._datahub_capture(event.run_id, kinds)
 
-    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
-        """Store several events at once."""
-        self._datahub_backend.store_event_batch(events)
+    def store_event_batch(self, events: Sequence[EventLogEntry], *args: Any, **kwargs: Any) -> None:
+        """Store several events at once; the same holds for what is said beside them."""
+        self._datahub_backend.store_event_batch(events, *args, **kwargs)
         if self._datahub_config.enabled:
             for run_id, kinds in _captured(events).items():
                 self._datahub_capture(run_id, kinds)
@@ -345,10 +345,11 @@ def _captured(events: Iterable[EventLogEntry]) -> Mapping[str, Collection[str]]:
 
 def _facts(run_id: str) -> Facts | None:
     """The definitions of a run that is being started here, packed; None if they aren't found."""
-    from datahub_eventlog import definitions
-    from datahub_eventlog.ledger import Facts
-
     try:
+        # A newer Dagster may have moved what they are read from.
+        from datahub_eventlog import definitions
+        from datahub_eventlog.ledger import Facts
+
         loaded = definitions.loaded(run_id)
         return None if loaded is None else Facts(*definitions.pack(loaded))
     except Exception as error:  # noqa: BLE001  # the run is captured without them

@@ -1,7 +1,7 @@
 """A storage that stands in for another one: whoever looks at it sees the other.
 
-It is generated over the `EventLogStorage` of the Dagster that is installed, so that a method of
-a newer Dagster reaches the backend, too.
+It is generated over the base class of the Dagster that is installed, so that a method of a newer
+Dagster reaches the backend, too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ OWN = "_datahub"
 _KEPT = frozenset({"has_instance", "_instance", "_instance_weakref", "register_instance"})
 """What the stand-in answers itself: the instance is registered with it, too."""
 
-_Class = TypeVar("_Class", bound=type[EventLogStorage])
+_Class = TypeVar("_Class", bound=type)
 
 
 def _seen_class(storage: object) -> Any:
@@ -35,13 +35,17 @@ class _Disguise:
     __class__ = property(_seen_class)
 
 
-def _forward_all(cls: _Class) -> _Class:
-    """Give the class a forwarding member for each one that `EventLogStorage` has."""
-    for name, member in _members(EventLogStorage):
-        if name not in vars(cls) and name not in _KEPT:
-            setattr(cls, name, _method(name, member) if callable(member) else _property(name))
-    abc.update_abstractmethods(cls)
-    return cls
+def forwarding(base: type, target: str) -> Callable[[_Class], _Class]:
+    """Give a class a member for each one of `base` that it has not, towards its own `target`."""
+
+    def completed(cls: _Class) -> _Class:
+        for name, member in _members(base):
+            if name not in vars(cls) and name not in _KEPT:
+                setattr(cls, name, _forwarded(name, member, target))
+        abc.update_abstractmethods(cls)
+        return cls
+
+    return completed
 
 
 def _members(storage_class: type) -> Iterator[tuple[str, Any]]:
@@ -53,27 +57,31 @@ def _members(storage_class: type) -> Iterator[tuple[str, Any]]:
 
 
 def _is_forwarded(member: Any) -> bool:
-    if isinstance(member, (classmethod, staticmethod, type)):
-        return False
-    return callable(member) or hasattr(member, "__get__")
+    return not isinstance(member, type) and (callable(member) or hasattr(member, "__get__"))
 
 
-def _method(name: str, original: Any) -> Callable[..., Any]:
+def _forwarded(name: str, member: Any, target: str) -> Any:
+    if callable(member) and not isinstance(member, staticmethod):
+        return _method(name, member, target)
+    return _property(name, target)
+
+
+def _method(name: str, original: Any, target: str) -> Callable[..., Any]:
     def forward(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        return getattr(self._datahub_backend, name)(*args, **kwargs)
+        return getattr(getattr(self, target), name)(*args, **kwargs)
 
     # Not the original's `__dict__`: it says that the method is abstract.
     return functools.update_wrapper(forward, original, updated=())
 
 
-def _property(name: str) -> property:
+def _property(name: str, target: str) -> property:
     def forward(self: Any) -> Any:
-        return getattr(self._datahub_backend, name)
+        return getattr(getattr(self, target), name)
 
     return property(forward, doc=f"The backend's `{name}`.")
 
 
-@_forward_all
+@forwarding(EventLogStorage, f"{OWN}_backend")
 class ForwardingEventLogStorage(_Disguise, EventLogStorage):
     """Forwards everything to a backend: methods, properties, and attributes of any name.
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -36,6 +37,12 @@ VARIABLE = f"{PREFIX}IS_DAEMON"
 """An environment variable that says whether this process is the daemon, where it isn't seen."""
 PATIENCE = 5.0
 """Seconds that a dispatcher waits for a lock of the ledger's."""
+WEBSERVERS = {"dagster-webserver", "dagster_webserver"}
+PROGRAMS = WEBSERVERS | {"dagster", "dagster-daemon", "dagster._daemon"}
+"""Dagster's, as they stand in a command line; an argument can have the same name."""
+SERVERS = {("api", "grpc"), ("code-server", "start")}
+DAEMONS = {("dagster-daemon", "run"), ("dagster._daemon", "run")}
+"""Its other commands, such as the liveness check, end at once and deliver nothing."""
 REMEMBERED = 1000
 """Runs that a process delivers itself at most; older ones are left to others."""
 CONSTRUCTION = timedelta(seconds=60)
@@ -54,18 +61,14 @@ def role(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     """
     if multiprocessing.parent_process() is not None:
         return "other"
-    names = {Path(each).name.removesuffix(".exe") for each in argv or sys.orig_argv}
-    if names & {"dagster-webserver", "dagster_webserver", "code-server", "grpc"}:
+    names = [Path(each).name.removesuffix(".exe") for each in argv or sys.orig_argv]
+    commands = set(pairwise(names))
+    if commands & SERVERS or next((each for each in names if each in PROGRAMS), "") in WEBSERVERS:
         return "server"
     said = environ.get(VARIABLE, "").lower()
-    if said in {"true", "1"} or (said not in {"false", "0"} and _is_daemon(names)):
+    if said in {"true", "1"} or (said not in {"false", "0"} and commands & DAEMONS):
         return "daemon"
     return "other"
-
-
-def _is_daemon(names: set[str]) -> bool:
-    """Its other commands, such as the liveness check, end at once and deliver nothing."""
-    return bool(names & {"dagster-daemon", "dagster._daemon"}) and "run" in names
 
 
 @contextmanager
@@ -173,6 +176,11 @@ class Lifecycle:
                 extras.command(),
             )
             return
+        except Exception:
+            logger.exception(
+                "Nothing is delivered to DataHub from this process: what delivers can't be imported"
+            )
+            return
         with self._lock:
             if not self._is_stopped:
                 known = {} if block is None else block
@@ -222,9 +230,9 @@ def ref_of(instance: DagsterInstance) -> InstanceRef | None:
 
 def _deliver(first: Left, run_ids: Sequence[str]) -> None:
     start = time.monotonic()
-    if extras.missing() or not Path(first.directory).is_dir():
-        return
     try:
+        if extras.missing() or not Path(first.directory).is_dir():
+            return
         from datahub_eventlog.dispatcher import deliver_runs
 
         rest = first.config.exit_timeout - timedelta(seconds=time.monotonic() - start)

@@ -34,6 +34,7 @@ from typing_extensions import Self
 from datahub_eventlog import config
 from datahub_eventlog.capture import ALIVE, PATIENCE, CapturingEventLogStorage, process
 from datahub_eventlog.errors import ConfigurationError
+from datahub_eventlog.forwarding import forwarding
 from datahub_eventlog.lifecycle import Left, completed_ref, lifecycle, ref_of, role
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class DataHubEventLogStorage(CapturingEventLogStorage, ConfigurableClass):
         self._datahub_inst_data = _discreet(inst_data)
         self._datahub_directory = directory
         self._datahub_building = threading.Lock()
+        self._datahub_waiting: DagsterInstance | None = None
 
     @classmethod
     def around(
@@ -140,12 +142,15 @@ class DataHubEventLogStorage(CapturingEventLogStorage, ConfigurableClass):
         Raises `ConfigurationError` if the storage would not be in the instance's directory.
         """
         expected = self._datahub_directory
-        if expected is not None and not _is_same(expected, instance.root_directory):
+        if expected is not None and not _is_home_of(expected, instance):
             raise ConfigurationError(
                 f"{_WRITE_BASE_DIR}. ${HOME} is {expected}, but this instance's directory is"
                 f" {instance.root_directory}."
             )
         super().register_instance(instance)
+        if not self._datahub_is_built:
+            # The storage may outlive it, and must still know where the event log is.
+            self._datahub_waiting = instance
         self._datahub_warn()
         if not self._datahub_config.enabled and role() == "daemon":
             self._datahub_begin_noting_off(instance)
@@ -201,9 +206,11 @@ class DataHubEventLogStorage(CapturingEventLogStorage, ConfigurableClass):
     def _datahub_build(self) -> EventLogStorage:
         with self._datahub_building:
             if not self._datahub_is_built:
-                backend = _default_backend(self._instance)
-                backend.register_instance(self._instance)
+                instance = self._datahub_waiting or self._instance
+                backend = _default_backend(instance)
+                backend.register_instance(instance)
                 self._datahub_backend = backend
+                self._datahub_waiting = None
         return self._datahub_backend
 
     def _datahub_warn(self) -> None:
@@ -215,7 +222,8 @@ class DataHubEventLogStorage(CapturingEventLogStorage, ConfigurableClass):
             process().complaints.once(_NESTED)
 
     def _datahub_open_ledger(self) -> Ledger:
-        mixture = mixture_of(self._instance) if self.has_instance else None
+        instance = self._instance_weakref() if self._instance_weakref else None
+        mixture = None if instance is None else mixture_of(instance)
         if mixture:
             process().complaints.once(mixture)
         return super()._datahub_open_ledger()
@@ -224,7 +232,8 @@ class DataHubEventLogStorage(CapturingEventLogStorage, ConfigurableClass):
         """Deliver the run from this process, if nobody else is there who could."""
         config = self._datahub_config
         is_attended = age is not None and age < ALIVE
-        if is_attended or not self._datahub_is_auto or config.target is None or role() != "other":
+        is_ours = self._datahub_is_auto and config.exit_timeout and config.target is not None
+        if is_attended or not is_ours or role() != "other":
             return
         instance_ref = ref_of(self._instance)
         if instance_ref is not None and not self._datahub_reading.faults:
@@ -232,6 +241,7 @@ class DataHubEventLogStorage(CapturingEventLogStorage, ConfigurableClass):
             lifecycle().leave(Left(run_id, instance_ref, directory, config))
 
 
+@forwarding(DagsterStorage, "_storage")
 class DataHubStorage(DagsterStorage, ConfigurableClass):
     """Any storage of Dagster's, with an event log whose runs go to DataHub.
 
@@ -303,6 +313,11 @@ class DataHubStorage(DagsterStorage, ConfigurableClass):
         if not self._event_log_storage.has_instance:
             self._event_log_storage.register_instance(instance)
 
+    def __getattr__(self, name: str) -> Any:
+        if name == "_storage":
+            raise AttributeError(name)
+        return getattr(self._storage, name)
+
     def dispose(self) -> None:
         """Dispose of the three storages."""
         self._event_log_storage.dispose()
@@ -336,8 +351,13 @@ def _home() -> str:
     return str(Path(home).expanduser())
 
 
-def _is_same(one: str, other: str) -> bool:
-    return Path(one).resolve() == Path(other).resolve()
+def _is_home_of(directory: str, instance: DagsterInstance) -> bool:
+    """Whether the instance is configured there, wherever its local artifacts are."""
+    root = Path(instance.root_directory).resolve()
+    if Path(directory).resolve() == root:
+        return True
+    artifacts = InstanceRef.from_dir(directory).local_artifact_storage.base_dir
+    return Path(artifacts).resolve() == root
 
 
 def _default_backend(instance: DagsterInstance) -> EventLogStorage:

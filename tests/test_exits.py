@@ -19,6 +19,7 @@ from undisturbed import differences, dispatcher_of, undisturbed
 
 from datahub_eventlog.config import Config, RestTarget
 from datahub_eventlog.ledger.dialects import Clock
+from datahub_eventlog.lifecycle import VARIABLE
 from datahub_eventlog.placement import ledger_of
 
 PIPELINES = pipelines.__file__
@@ -71,6 +72,21 @@ def start(home: Deployment) -> subprocess.Popen[str]:
         stderr=subprocess.DEVNULL,
         text=True,
     )
+
+
+def executed(home: Deployment, code: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Execute a program to its end."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**home.variables, **variables},
+        cwd=home.home,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 def states(home: Deployment) -> list[str | None]:
@@ -131,6 +147,47 @@ def test_a_program_ends_in_time_though_datahub_hangs_and_its_run_is_delivered_la
     deliver_later(home, receiver)
     assert states(home) == ["delivered"]
     assert_true(home, receiver)
+
+
+def test_a_program_that_must_not_wait_at_all_leaves_its_run_to_others(
+    home: Deployment, receiver: Receiver
+) -> None:
+    home.write(sqlite_yaml(block(receiver, exit_timeout=0)))
+    done = executed(home, f"{MATERIALIZE}\nimport sys; print('datahub' in sys.modules)")
+    assert done.stdout == "over\nFalse\n"
+    assert "Left for the next dispatcher" not in done.stderr
+    deliver_later(home, receiver)
+    assert states(home) == ["delivered"]
+
+
+def test_a_program_whose_datahub_is_a_stub_leaves_its_run_to_others(home: Deployment) -> None:
+    stub = "import sys, types; sys.modules['datahub'] = types.ModuleType('datahub')"
+    done = executed(home, f"{stub}\n{MATERIALIZE}")
+    assert done.stdout == "over\n"
+    assert "Left for the next dispatcher: datahub.__spec__ is None" in done.stderr
+    assert states(home) == ["pending"]
+
+
+DAEMON = """
+import dagster, threading
+with dagster.DagsterInstance.get():
+    for each in threading.enumerate():
+        if each.name == "datahub-eventlog-start":
+            each.join()
+print("over")
+"""
+
+
+def test_a_daemon_says_that_its_client_of_datahubs_is_broken(home: Deployment) -> None:
+    broken = home.home / "broken" / "datahub"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise TypeError('protobuf is too new')")
+    path = os.pathsep.join([str(broken.parent), home.variables["PYTHONPATH"]])
+    done = executed(home, DAEMON, PYTHONPATH=path, **{VARIABLE: "true"})
+    assert done.stdout == "over\n"
+    assert "Nothing is delivered to DataHub from this process" in done.stderr
+    assert "TypeError: protobuf is too new" in done.stderr
+    assert "Exception in thread" not in done.stderr
 
 
 def test_a_program_whose_extractor_hangs_leaves_its_run_to_others(

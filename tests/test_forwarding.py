@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -151,6 +154,41 @@ def test_a_second_registration_is_refused_as_dagster_does(
         wrapper.register_instance(instance)
         with pytest.raises(CheckError, match="once"):
             wrapper.register_instance(instance)
+
+
+NEWER = """
+import abc
+from dagster._core.storage.base_storage import DagsterStorage
+from dagster._core.storage.event_log import InMemoryEventLogStorage
+from dagster._core.storage.event_log.base import EventLogStorage
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+
+EventLogStorage.static = staticmethod(abc.abstractmethod(lambda: "base"))
+EventLogStorage.of_class = classmethod(abc.abstractmethod(lambda cls: "base"))
+InMemoryEventLogStorage.static = staticmethod(lambda: "static of the backend")
+InMemoryEventLogStorage.of_class = classmethod(lambda cls: cls.__name__)
+DagsterStorage.another = property(abc.abstractmethod(lambda self: "base"))
+DagsterStorage.asked = abc.abstractmethod(lambda self, what: "base")
+DagsterSqliteStorage.another = property(lambda self: "another storage")
+DagsterSqliteStorage.asked = lambda self, what: what
+for each in (EventLogStorage, DagsterStorage, InMemoryEventLogStorage, DagsterSqliteStorage):
+    abc.update_abstractmethods(each)
+
+from datahub_eventlog import DataHubEventLogStorage, DataHubStorage
+
+events = DataHubEventLogStorage(InMemoryEventLogStorage())
+storage = DataHubStorage(DagsterSqliteStorage("."))
+print(events.static(), events.of_class(), storage.another, storage.asked("whom?"), sep=", ")
+print(storage.run_storage is storage._storage.run_storage, storage.no_such_thing)
+"""
+
+
+def test_what_a_newer_dagster_demands_of_its_storages_is_the_backends_too(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", NEWER]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    answers = "static of the backend, InMemoryEventLogStorage, another storage, whom?\n"
+    assert done.stdout == answers
+    assert "'DagsterSqliteStorage' object has no attribute 'no_such_thing'" in done.stderr
 
 
 def test_an_error_of_the_backends_comes_through_unchanged() -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from sqlalchemy import create_engine
 from sqlalchemy.dialects import mysql
+from sqlalchemy.pool import NullPool, Pool, QueuePool
 from sqlglot import parse_one
 from sqlglot.errors import ParseError
 
 from datahub_eventlog.ledger import ddl, leases, states, touches
-from datahub_eventlog.ledger.dialects import Instant, insert_absent, instant, upsert
+from datahub_eventlog.ledger.dialects import Instant, impatient, insert_absent, instant, upsert
+from datahub_eventlog.ledger.records import Facts
 from datahub_eventlog.ledger.tables import Moment, dispatchers, meta, metadata, runs
 
 NOW = instant(None)
@@ -64,6 +69,37 @@ def test_the_tables_are_mysql() -> None:
 def test_a_statement_of_another_database_would_be_noticed() -> None:
     with pytest.raises(ParseError):
         parse_one("INSERT INTO a VALUES (1) ON DUPLICATE KEY KEY UPDATE b = 1", dialect="mysql")
+
+
+class Listing:
+    """Takes what a connection to MySQL would take, and lists it."""
+
+    def __init__(self, pool: type[Pool]) -> None:
+        self.dialect = mysql.dialect()
+        self.dialect.insert_returning = False
+        self.engine = create_engine("sqlite://", poolclass=pool)
+        self.said: list[str] = []
+
+    def execute(self, statement: object, *_: object) -> SimpleNamespace:
+        self.said.append(str(statement).partition(" datahub_eventlog_")[0])
+        return SimpleNamespace(scalar=lambda: None)
+
+
+PATIENT = "SET SESSION innodb_lock_wait_timeout = 1, lock_wait_timeout = 1"
+AGAIN = "SET SESSION innodb_lock_wait_timeout = DEFAULT, lock_wait_timeout = DEFAULT"
+
+
+@pytest.mark.parametrize(("pool", "after"), [(NullPool, []), (QueuePool, [AGAIN])])
+def test_a_touch_says_once_how_long_it_waits(pool: type[Pool], after: list[str]) -> None:
+    connection: Any = Listing(pool)
+    with impatient(connection):
+        touches.store(connection, NOW, Facts("hash", b"facts"))
+        touches.touch(connection, NOW, "one", is_urgent=True, definitions="hash")
+    first, *inserts, age = connection.said[: len(connection.said) - len(after)]
+    assert first == PATIENT
+    assert inserts == ["INSERT INTO", "INSERT INTO"]
+    assert age.startswith("SELECT")
+    assert connection.said[4:] == after
 
 
 @pytest.mark.parametrize("name", ["touch", "touch with facts"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import inspect
 import multiprocessing
 import subprocess
@@ -148,6 +149,43 @@ def test_style_b_without_a_backend_finds_the_log_also_where_artifacts_are_kept_a
         events = len(plain.all_logs(run_id))
     with configured(tmp_path, local_artifact_storage=artifacts, **style_b()) as instance:
         assert len(instance.all_logs(run_id)) == events
+
+
+def test_a_storage_outlives_its_instance(tmp_path: Path) -> None:
+    with configured(tmp_path, **style_b()) as first:
+        run_id = pipelines.nested.execute_in_process(instance=first).run_id
+    storage = DagsterInstance.from_config(str(tmp_path)).event_log_storage
+    gc.collect()
+    assert storage.get_logs_for_run(run_id)
+    storage.dispose()
+
+
+def test_a_storage_that_outlived_its_instance_captures(tmp_path: Path) -> None:
+    backend = named(SqliteEventLogStorage, base_dir=str(tmp_path / "history" / "runs"))
+    with configured(tmp_path, **style_b(backend)):
+        pass
+    storage = DagsterInstance.from_config(str(tmp_path)).event_log_storage
+    gc.collect()
+    storage.store_event(entry("RUN_START"))
+    storage.dispose()
+    with DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert touched(instance) == {RUN: 1}
+
+
+def test_style_a_without_a_storage_is_sqlite_in_dagster_home_also_where_artifacts_are_kept_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifacts = {
+        "module": "dagster._core.storage.root",
+        "class": "LocalArtifactStorage",
+        "config": {"base_dir": str(tmp_path / "apart")},
+    }
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    write_yaml(tmp_path, local_artifact_storage=artifacts, **style_a(None))
+    with DagsterInstance.get() as instance:
+        run_id = pipelines.nested.execute_in_process(instance=instance).run_id
+        assert touched(instance) == {run_id: 2}
+    assert tmp_path.joinpath("history", "runs", "index.db").exists()
 
 
 def test_style_a_without_a_storage_is_sqlite_in_dagster_home(
@@ -311,6 +349,17 @@ def test_dispatch_off_still_captures(tmp_path: Path) -> None:
         assert touched(instance) == {run_id: 2}
 
 
+def test_a_run_whose_definitions_no_code_of_ours_can_read_is_captured_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if a newer Dagster had moved what that module imports.
+    monkeypatch.setitem(sys.modules, "datahub_eventlog.definitions", None)
+    with configured(tmp_path, **style_b(datahub={"dispatch": "off"})) as instance:
+        run_id = pipelines.nested.execute_in_process(instance=instance).run_id
+        assert touched(instance) == {run_id: 2}
+    assert capture.process().touches.was_started(run_id)
+
+
 # Which process is which
 
 
@@ -329,6 +378,13 @@ def test_dispatch_off_still_captures(tmp_path: Path) -> None:
         (["python", "-m", "dagster", "dev"], "other"),
         (["python", "/venv/bin/dagster", "job", "execute"], "other"),
         (["python", "script.py"], "other"),
+        (["./shop.pex", "api", "grpc", "--port", "4000"], "server"),
+        (["dagster-daemon", "run", "-d", "/srv/grpc", "-m", "shop"], "daemon"),
+        (["dagster-daemon", "run", "-w", "code-server"], "daemon"),
+        (["dagster-daemon", "run", "-d", "/srv/dagster_webserver"], "daemon"),
+        (["dagster", "job", "execute", "-d", "/app/code-server", "-m", "shop"], "other"),
+        (["python", "-m", "dagster", "job", "execute", "-d", "dagster-webserver"], "other"),
+        (["pytest", "tests/grpc"], "other"),
     ],
 )
 def test_a_process_is_known_by_its_command_line(argv: list[str], expected: str) -> None:

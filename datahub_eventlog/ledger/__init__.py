@@ -24,7 +24,7 @@ from sqlalchemy.engine import Connection
 from datahub_eventlog.ledger import leases, moving, reports, states, touches, upkeep
 from datahub_eventlog.ledger.chunks import chunks
 from datahub_eventlog.ledger.database import Connect, Database, T, file_connections
-from datahub_eventlog.ledger.dialects import Clock, Instant, instant
+from datahub_eventlog.ledger.dialects import Clock, Instant, impatient, instant
 from datahub_eventlog.ledger.records import (
     Claim,
     Dispatcher,
@@ -96,15 +96,19 @@ class Ledger:
         """Note that a run has something new, and return the newest heartbeat's age in seconds.
 
         None if no dispatcher was ever seen. What is not urgent waits until the run's last look
-        is some seconds old. One statement, or two with the facts of the run's definitions; on
-        Postgres each waits at most a second for locks.
+        is some seconds old. One statement, or two with the facts of the run's definitions, each
+        of which waits at most a second for locks; MySQL needs one more to be told so, and one to
+        be asked for the heartbeat.
         """
 
         def work(connection: Connection) -> float | None:
-            if definitions is not None:
-                touches.store(connection, self._now, definitions)
             hash_ = None if definitions is None else definitions.hash
-            return touches.touch(connection, self._now, run_id, is_urgent=urgent, definitions=hash_)
+            with impatient(connection):
+                if definitions is not None:
+                    touches.store(connection, self._now, definitions)
+                return touches.touch(
+                    connection, self._now, run_id, is_urgent=urgent, definitions=hash_
+                )
 
         return self._run(work)
 

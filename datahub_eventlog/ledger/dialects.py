@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.pool import NullPool
 from sqlalchemy.sql import Insert
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -36,9 +37,9 @@ Condition: TypeAlias = Callable[[Any], ColumnElement[bool]]
 TOUCH_PATIENCE = 1.0
 """Seconds that a touch waits for a lock, so that no run waits longer for our sake."""
 _MILLISECONDS = int(TOUCH_PATIENCE * 1000)
-_MYSQL = [("innodb_lock_wait_timeout", int(TOUCH_PATIENCE)), ("lock_wait_timeout", 1)]
+_MYSQL = {"innodb_lock_wait_timeout": int(TOUCH_PATIENCE), "lock_wait_timeout": 1}
 """For rows, and for whole tables."""
-_SETTINGS = {"postgresql": [("lock_timeout", _MILLISECONDS)], "mysql": _MYSQL, "mariadb": _MYSQL}
+_SETTINGS = {"postgresql": {"lock_timeout": _MILLISECONDS}, "mysql": _MYSQL, "mariadb": _MYSQL}
 
 
 class Now(FunctionElement[float]):
@@ -133,16 +134,23 @@ def patience(connection: Connection) -> str:
 
 @contextmanager
 def impatient(connection: Connection) -> Iterator[None]:
-    """Let statements wait for locks no longer than a touch may, where `patience` is empty."""
-    settings = [] if patience(connection) else _SETTINGS.get(connection.dialect.name, [])
-    for name, value in settings:
-        connection.execute(text(f"SET SESSION {name} = {value}"))
+    """Let statements wait for locks no longer than a touch may, where `patience` is empty.
+
+    One more statement, and one at the end where the connection comes from a pool that others use.
+    """
+    settings = {} if patience(connection) else _SETTINGS.get(connection.dialect.name, {})
+    _set(connection, settings)
     try:
         yield
     finally:
-        # The connection may come from a pool that others use too.
-        for name, _ in settings:
-            connection.execute(text(f"SET SESSION {name} = DEFAULT"))
+        if not isinstance(connection.engine.pool, NullPool):
+            _set(connection, dict.fromkeys(settings, "DEFAULT"))
+
+
+def _set(connection: Connection, settings: Mapping[str, object]) -> None:
+    if settings:
+        changes = ", ".join(f"{name} = {value}" for name, value in settings.items())
+        connection.execute(text(f"SET SESSION {changes}"))
 
 
 def returns(connection: Connection) -> bool:

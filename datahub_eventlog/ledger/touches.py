@@ -26,7 +26,6 @@ from datahub_eventlog.ledger.chunks import chunks
 from datahub_eventlog.ledger.dialects import (
     Instant,
     Now,
-    impatient,
     insert_absent,
     instant_parameters,
     later,
@@ -68,8 +67,7 @@ def store(connection: Connection, now: Instant, facts: Facts) -> None:
         lambda _: [("seen", now)],
         lambda _: definitions.c.seen < now - SEEN_PRECISION,
     )
-    with impatient(connection):
-        connection.execute(prepared(statement, dialect, patience(connection)))
+    connection.execute(prepared(statement, dialect, patience(connection)))
 
 
 def touch(
@@ -79,9 +77,8 @@ def touch(
     kind = _Kind.of(connection, now, is_urgent=is_urgent, is_named=definitions is not None)
     named = {"definitions": definitions} if kind.is_named else {}
     parameters = {"run_id": run_id, **named, **instant_parameters(now)}
-    with impatient(connection):
-        result = connection.execute(_touch(kind), parameters)
-        age = result.scalar_one() if kind.returns else connection.execute(_age(now)).scalar()
+    result = connection.execute(_touch(kind), parameters)
+    age = result.scalar_one() if kind.returns else connection.execute(_age(now)).scalar()
     return None if age is None else float(age)
 
 
