@@ -5,6 +5,7 @@ DataHubEventLogError
 ├── ConfigurationError    the dispatcher does not start; check, worker: exit 1 with the message
 ├── LedgerUnavailable     capture: logged, repeated by the next event; dispatcher: tries again
 │   └── LedgerMissing     capture and dispatcher: a local file serves as the ledger instead
+├── LedgerRefused         capture: logged; the run is deferred, and parked after `max_attempts`
 ├── LeaseLost             the run belongs to another dispatcher now: logged, nothing is written
 └── DeliveryError
     ├── Unavailable       the dispatcher pauses as a whole; costs no run an attempt
@@ -28,6 +29,10 @@ class LedgerUnavailable(DataHubEventLogError):
 
 class LedgerMissing(LedgerUnavailable):
     """The ledger's tables don't exist, and may not be made there."""
+
+
+class LedgerRefused(DataHubEventLogError):
+    """The ledger's database does not take a value, such as a letter its character set lacks."""
 
 
 class LeaseLost(DataHubEventLogError):

@@ -220,11 +220,11 @@ def _accepts(url: str) -> bool:
 
 
 @contextmanager
-def new_database(server_url: str) -> Iterator[str]:
+def new_database(server_url: str, options: str = "") -> Iterator[str]:
     """Create a database on a server, lend its URL, and drop it, whoever is still connected."""
     url = make_url(server_url)
     name = f"test_{uuid.uuid4().hex}"
-    _administer(url, f"CREATE DATABASE {name}")
+    _administer(url, f"CREATE DATABASE {name} {options}")
     try:
         yield url.set(database=name).render_as_string(hide_password=False)
     finally:

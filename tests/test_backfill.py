@@ -10,6 +10,8 @@ from typing import Any
 import dagster as dg
 import pytest
 from click.testing import CliRunner
+from dagster._core.storage.runs import SqlRunStorage
+from dagster._core.storage.runs.schema import RunsTable
 from deployment import DEADLINE, Deployment, sqlite_yaml
 from receiver import Receiver
 from scenes import Scene
@@ -353,3 +355,36 @@ def test_a_wrong_option_of_the_command_is_named(arguments: tuple[str, ...], mess
     said = CliRunner().invoke(main, ["backfill", *arguments])
     assert said.exit_code == 2
     assert message in said.output
+
+
+def test_a_run_that_is_deleted_meanwhile_ends_no_backfill(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datahub_eventlog.source.history.PAGE", 2)
+    run_ids = _ran(scene, daily, 6)
+    config, deleted = Config(), run_ids[-2]
+
+    def delete_once(_: object) -> None:
+        if scene.instance.has_run(deleted):
+            scene.instance.delete_run(deleted)
+
+    Backfill(config, scene.parts(config), Orders(ALL), delete_once).run()
+
+    rest = set(run_ids) - {deleted}
+    states = scene.ledger.states(run_ids)
+    assert {each for each, state in states.items() if state == "delivered"} >= rest
+
+
+def test_a_record_that_cannot_be_read_ends_no_backfill(scene: Scene) -> None:
+    oldest, unreadable, newest = _ran(scene, daily, 3)
+    storage = scene.instance.run_storage
+    assert isinstance(storage, SqlRunStorage)
+    with storage.connect() as connection:
+        of_tomorrow = RunsTable.update().where(RunsTable.c.run_id == unreadable)
+        connection.execute(of_tomorrow.values(run_body='{"__class__": "RunOfTomorrow"}'))
+
+    progress = _backfill(scene, Orders(ALL)).run()
+
+    assert progress.passed == 3
+    states = scene.ledger.states([oldest, unreadable, newest])
+    assert states == {oldest: "delivered", unreadable: "pending", newest: "delivered"}

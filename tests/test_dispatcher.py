@@ -3,23 +3,30 @@
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from deployment import postgres_yaml
+from instances import configured
+from ledgers import Clock
+from postgres import new_database
 from scenes import Scene
 from sqlalchemy import select, update
 
 from datahub_eventlog.config import Config, Pattern
 from datahub_eventlog.dispatcher import Dispatcher
+from datahub_eventlog.dispatcher.delivery import Delivery, Rules
 from datahub_eventlog.dispatcher.keeping import Keeper
 from datahub_eventlog.dispatcher.reconciler import Reconciler
 from datahub_eventlog.errors import LeaseLost, Misconfigured, Rejected, Unavailable
 from datahub_eventlog.ledger import Facts, Ledger
 from datahub_eventlog.ledger.tables import runs
+from datahub_eventlog.testing import MemorySink
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.values import Proposal
@@ -345,3 +352,86 @@ def test_a_run_that_nobody_noted_is_found_by_the_reconciler(scene: Scene) -> Non
     scene.dispatcher().run_once()
     assert _states(scene.sink.proposals, run_id) == ["STARTED", "COMPLETE"]
     assert reconciler.run_once() == 0
+
+
+def test_a_dispatcher_that_lost_its_run_between_two_requests_has_newer_ones_sent_again(
+    new_ledger: Ledger, clock: Clock
+) -> None:
+    """One request may have been under way while another dispatcher sent something newer."""
+    datasets = [f"urn:li:dataset:(urn:li:dataPlatform:dagster,{each},PROD)" for each in "ab"]
+    rules = Rules(ttl=timedelta(minutes=2), resend_after=timedelta(days=1))
+    told: dict[str, str] = {}
+
+    def said(run_id: str, moment: float) -> list[Proposal]:
+        body = json.dumps({"description": run_id})
+        return [
+            Proposal(each, "dataset", "datasetProperties", body, time=moment, run_id=run_id)
+            for each in datasets
+        ]
+
+    class OneByOne(MemorySink):
+        """Each proposal is a request of its own, and the first one waits for something."""
+
+        def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+            super().__init__()
+            self.meanwhile = meanwhile
+
+        def emit(
+            self, batch: Sequence[Proposal], proceed: Callable[[], None] = lambda: None
+        ) -> Sequence[Rejected]:
+            for number, each in enumerate(batch):
+                proceed()
+                if number == 0:
+                    self.meanwhile()
+                told[each.urn] = each.body
+            return ()
+
+    def deliver(run_id: str, moment: float) -> None:
+        (lease,) = new_ledger.lease("other", 1, rules.ttl, run_ids=[run_id])
+        Delivery(new_ledger, OneByOne(), lease, rules, set()).send(said(run_id, moment))
+        new_ledger.settle(lease, "delivered")
+
+    def meanwhile() -> None:
+        clock.advance(600)
+        deliver("old", 10.0)
+        deliver("new", 20.0)
+        delivery._proceed.__self__._extended -= 600  # type: ignore[attr-defined]
+
+    new_ledger.touch("old")
+    new_ledger.touch("new")
+    (lease,) = new_ledger.lease("one", 1, rules.ttl, run_ids=["old"])
+    delivery = Delivery(new_ledger, OneByOne(meanwhile), lease, rules, set())
+    with pytest.raises(LeaseLost):
+        delivery.send(said("old", 10.0))
+
+    assert json.loads(told[datasets[0]]) == {"description": "old"}
+    assert new_ledger.state("new") == "pending"
+    deliver("new", 20.0)
+    assert {json.loads(each)["description"] for each in told.values()} == {"new"}
+
+
+def test_a_run_whose_names_the_ledgers_database_refuses_holds_up_no_other(
+    tmp_path: Path, postgres_server_url: str
+) -> None:
+    @dg.op
+    def snow(context: dg.OpExecutionContext) -> None:
+        context.log_event(dg.AssetMaterialization(["snow", "\u2603"]))
+
+    @dg.job
+    def snowing() -> None:
+        snow()
+
+    due_now = update(runs).where(runs.c.state == "pending").values(due=0.0)
+    with (
+        new_database(postgres_server_url, "ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0") as url,
+        configured(tmp_path, **postgres_yaml(url, {"dispatch": "off"})) as instance,
+    ):
+        scene = Scene(instance, lambda: instance)
+        refused = snowing.execute_in_process(instance=instance).run_id
+        others = [two_ops.execute_in_process(instance=instance).run_id for _ in range(3)]
+        dispatcher = scene.dispatcher(Config(max_attempts=2))
+        for _ in range(3):
+            dispatcher.run_once()
+            scene.ledger._run(lambda connection: connection.execute(due_now))
+        states = scene.ledger.states([refused, *others])
+    assert states == {refused: "parked", **dict.fromkeys(others, "delivered")}

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from datahub.metadata.schema_classes import MetadataChangeProposalClass
+from datahub.emitter.mcp import MetadataChangeProposalWrapper
+from datahub.metadata.schema_classes import MetadataChangeProposalClass, OperationClass
 from datahub.metadata.urns import DatasetUrn
 from deployment import Deployment, sqlite_yaml
 from logs import RUN_ID, asset_facts, facts, log
 
 from datahub_eventlog.config import Config
-from datahub_eventlog.dispatcher.delivery import slot
+from datahub_eventlog.dispatcher.delivery import claim_of, slot
 from datahub_eventlog.dispatcher.translation import ForExtractor
 from datahub_eventlog.errors import ConfigurationError
-from datahub_eventlog.extractor import DagsterGenerator, Extractor
+from datahub_eventlog.extractor import DagsterGenerator, Extractor, _proposal
 from datahub_eventlog.source import Source
 from datahub_eventlog.values import Change, Proposal
 
@@ -115,6 +116,20 @@ def test_the_plugins_documented_extractor_works_after_changing_its_import(
     assert (properties.time, properties.run_id) == (7.0, RUN_ID)
     assert emitted[TABLE, "upstreamLineage"].change is Change.PATCH
     assert (SOURCE, "datasetKey") in emitted
+
+
+def test_of_timeseries_that_an_extractor_emits_none_replaces_another() -> None:
+    moments = (1_000, 2_000)
+    emitted = [
+        MetadataChangeProposalWrapper(
+            entityUrn=TABLE,
+            aspect=OperationClass(each, operationType="INSERT", lastUpdatedTimestamp=each),
+        )
+        for each in moments
+    ]
+    found = [_proposal(each.make_mcp(), 7.0, RUN_ID) for each in emitted]
+    assert [json.loads(each.body)["timestampMillis"] for each in found] == [*moments]
+    assert [claim_of(each) for each in found] == [None, None]
 
 
 def test_the_converter_names_platform_datasets_and_its_errors_cost_only_their_key(

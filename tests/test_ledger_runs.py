@@ -434,14 +434,28 @@ def test_settled_runs_are_delivered_again_and_others_left_alone(ledger: Ledger) 
     assert leases["settled"].cursor == ""
 
 
-def test_again_holds_until_the_run_is_settled(ledger: Ledger) -> None:
+def test_again_holds_until_all_was_sent_once_more(ledger: Ledger) -> None:
     settled(ledger, "one")
     ledger.redeliver(["one"], backfilled=False)
-    ledger.wait(lease_of(ledger, "one"), timedelta())
+    ledger.defer(lease_of(ledger, "one"), timedelta(), "DataHub is away", counts=False)
     lease = lease_of(ledger, "one")
     assert lease.again
     ledger.settle(lease, "delivered")
     ledger.touch("one")
+    assert not lease_of(ledger, "one").again
+
+
+def test_a_run_that_goes_on_is_sent_again_as_a_whole_only_once(ledger: Ledger) -> None:
+    settled(ledger, "one")
+    ledger.redeliver(["one"], backfilled=False)
+    first = lease_of(ledger, "one")
+    assert first.again
+    ledger.rejected("one", [("urn", "aspect", "reason")])
+    assert ledger.revive(["one"]) == 1
+    ledger.wait(first, timedelta())
+    second = lease_of(ledger, "one")
+    assert second.again  # it was wanted while the first was under way
+    ledger.wait(second, timedelta())
     assert not lease_of(ledger, "one").again
 
 

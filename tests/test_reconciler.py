@@ -16,7 +16,7 @@ from dagster._core.storage.runs import SqlRunStorage
 from dagster._core.storage.runs.schema import RunsTable
 from deployment import eventually, postgres_yaml, sqlite_yaml
 from instances import configured
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, make_url, text
 
 from datahub_eventlog import capture
 from datahub_eventlog.config import Config, FileTarget
@@ -144,6 +144,44 @@ def test_a_run_that_cannot_be_read_keeps_no_other_from_being_delivered(place: Pl
     place.work_off()
     with place.ledger() as ledger:
         assert ledger.states([good, unreadable]) == {good: "delivered", unreadable: "pending"}
+
+
+def test_a_record_that_cannot_be_read_hides_no_run_that_nobody_noted(place: Place) -> None:
+    place.run()
+    place.work_off()
+    before, after = (_run_that_nobody_noted(place) for _ in range(2))
+    with place.instance(enabled=False) as instance:
+        unreadable = working.execute_in_process(instance=instance).run_id
+        storage = instance.run_storage
+        assert isinstance(storage, SqlRunStorage)
+        with storage.connect() as connection:
+            of_tomorrow = RunsTable.update().where(RunsTable.c.run_id == unreadable)
+            connection.execute(of_tomorrow.values(run_body='{"__class__": "RunOfTomorrow"}'))
+    with place.ledger() as ledger, place.instance() as instance:
+        clock = lambda: time.time() + LATER  # noqa: E731
+        assert Reconciler(ledger, Source(instance), MONTH, clock).run_once() == 2
+        assert ledger.missing([before, after, unreadable]) == [unreadable]
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+def test_a_run_that_nobody_noted_is_found_where_dagster_stores_local_time(
+    tmp_path: Path, postgres_url: str, zone: str
+) -> None:
+    url = make_url(postgres_url).set(drivername="postgresql+psycopg2")
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"ALTER DATABASE \"{url.database}\" SET timezone TO '{zone}'"))
+    engine.dispose()
+    secret = url.render_as_string(hide_password=False)
+    place = Place(tmp_path, lambda datahub: postgres_yaml(secret, datahub))
+    noted = place.run()
+    place.work_off()
+    missed = _run_that_nobody_noted(place)
+    assert place.reconcile() == [missed]
+    later = _run_that_nobody_noted(place)
+    assert place.reconcile() == [later]
+    with place.ledger() as ledger:
+        assert ledger.state(noted) == "delivered"
 
 
 def test_a_worker_that_is_switched_off_notes_it_too(place: Place) -> None:

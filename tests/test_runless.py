@@ -1,10 +1,13 @@
 """Events that belong to no run: none is lost, and none is sent for ever."""
 
 import json
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 
 import dagster as dg
+import pytest
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from scenes import Scene
 
 from datahub_eventlog.dispatcher.reconciler import Reconciler
@@ -90,3 +93,76 @@ def test_what_was_rejected_of_them_is_forgotten_once_it_is_taken(scene: Scene) -
     assert scene.ledger.status().rejected == ()
     assert scene.ledger.revive() == 0
     assert "one" in _reported(scene)
+
+
+def _of_tomorrow(scene: Scene, *names: str) -> None:
+    """Events of those assets are stored as no Dagster of today can read them."""
+    table = SqlEventLogStorageTable
+    with scene.instance.event_log_storage.run_connection("") as connection:  # type: ignore[attr-defined]
+        for name in names:
+            is_its = table.c.event.like(f'%"{name}"%')
+            body = '{"__class__": "EventOfTomorrow"}'
+            connection.execute(table.update().where(is_its).values(event=body))
+
+
+@pytest.mark.parametrize(
+    "unreadable", [["one"], ["three"], ["two", "three"], ["one", "two", "three"], ["five"]]
+)
+def test_an_event_that_cannot_be_read_keeps_no_other_from_being_delivered(
+    scene: Scene, unreadable: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ["one", "two", "three", "four", "five"]
+    for each in names:
+        _report(scene.instance, each)
+    _of_tomorrow(scene, *unreadable)
+
+    scene.dispatcher().run_once()
+
+    assert set(_reported(scene)) == set(names) - set(unreadable)
+    assert scene.ledger.state("") == "delivered"
+    assert "An event without a run can't be read" in caplog.text
+    _report(scene.instance, "six")
+    scene.dispatcher().run_once()
+    assert _reported(scene)[-1] == "six"
+
+
+def test_the_ledgers_clock_says_how_far_the_cursor_may_go(scene: Scene) -> None:
+    """What one machine thinks the time is must not pass what another has not committed yet."""
+    _report(scene.instance, "late")
+    _report(scene.instance, "early")
+    table = SqlEventLogStorageTable
+    with scene.instance.event_log_storage.run_connection("") as connection:  # type: ignore[attr-defined]
+        is_late = table.c.event.like('%"late"%')
+        late = dict(connection.execute(table.select().where(is_late)).mappings().one())
+        connection.execute(table.delete().where(is_late))
+    behind = timedelta(minutes=2).total_seconds()
+    scene.ledger._clock = lambda: time.time() - behind
+    scene.ledger.touch("")
+    scene.dispatcher().run_once()
+    with scene.instance.event_log_storage.run_connection("") as connection:  # type: ignore[attr-defined]
+        connection.execute(table.insert().values(**late))
+    scene.ledger.touch("")
+    scene.dispatcher().run_once()
+    assert set(_reported(scene)) == {"early", "late"}
+
+
+def test_what_happens_while_capture_is_off_is_left_out(scene: Scene) -> None:
+    _report(scene.instance, "before")
+    scene.dispatcher().run_once()
+    scene.ledger.switched_off()
+    with scene.plain() as instance:
+        _report(instance, "off")
+    scene.ledger.switched_on()
+    _reconcile(scene)
+    scene.dispatcher().run_once()
+    _report(scene.instance, "after")
+    scene.dispatcher().run_once()
+    assert set(_reported(scene)) == {"before", "after"}
+
+
+def test_what_waited_when_capture_was_switched_off_is_delivered(scene: Scene) -> None:
+    _report(scene.instance, "before")
+    scene.ledger.switched_off()
+    scene.ledger.switched_on()
+    scene.dispatcher().run_once()
+    assert _reported(scene) == ["before"]

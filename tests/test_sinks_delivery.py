@@ -8,7 +8,7 @@ from typing import TypeAlias
 import pytest
 from proposals import RUN_ID, dataset_urn, many, properties, run_event
 
-from datahub_eventlog.errors import Unavailable
+from datahub_eventlog.errors import DeliveryError, Unavailable
 from datahub_eventlog.sinks.answers import Broken, Refused, TimedOut
 from datahub_eventlog.sinks.delivery import Delivery, Experience, Item
 from datahub_eventlog.sinks.mcps import mcp
@@ -101,6 +101,26 @@ def test_a_server_that_is_stuck_is_found_out_after_a_few_timeouts() -> None:
         Delivery(items(200), server, known).run()
     assert server.sizes == [200, 100, 50]
     assert known.limit == 25
+
+
+def test_one_proposal_that_is_never_answered_is_its_runs_own_trouble() -> None:
+    batch = items(8)
+    endless = batch[4].proposal.urn
+    server = Server(lambda names: TimedOut("late") if endless in names else SLOW)
+    known = experience()
+
+    def attempt() -> str:
+        """What is told of the run when the dispatcher no longer thinks that the server is away."""
+        while True:
+            try:
+                Delivery(batch, server, known).run()
+            except Unavailable:
+                continue
+            except DeliveryError as error:
+                return str(error)
+
+    expected = f"late to {endless} datasetProperties alone; it takes others"
+    assert [attempt() for _ in range(2)] == [expected] * 2
 
 
 def test_answers_between_timeouts_show_that_it_is_only_slow() -> None:

@@ -140,7 +140,12 @@ class Dispatcher:
     def _deliver_all(self, leases: Sequence[Lease]) -> None:
         self._held = list(leases)
         for lease in leases:
-            self._deliver(lease)
+            try:
+                self._deliver(lease)
+            except LedgerUnavailable:
+                # It may be this run alone that can't be written: the others come first next time.
+                self._held.sort(key=lambda each: each is lease)
+                raise
             with suppress(ValueError):  # abandoned
                 self._held.remove(lease)
 
@@ -227,7 +232,7 @@ class Dispatcher:
     def _deliver_runless(self, lease: Lease) -> None:
         since = self._parts.ledger.runless_since()
         keep = self._keeper(lease).keep
-        found = self._parts.source.runless(lease.cursor or None, since, time.time(), keep)
+        found = self._parts.source.runless(lease.cursor or None, since, lease.begun, keep)
         report = self._send(lease, runless_items(found.events, self._config, self._parts))
         self._parts.ledger.rejected(lease.run_id, report.rejected, is_whole=not lease.cursor)
         self._settle(lease, "delivered", cursor=found.cursor)

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any, TypeAlias
 
 from datahub_eventlog.dispatcher.keeping import Keeper
+from datahub_eventlog.errors import LeaseLost
 from datahub_eventlog.ledger import Claim, Lease, Ledger
 from datahub_eventlog.sinks import Sink
 from datahub_eventlog.values import Change, Problem, Proposal
@@ -167,7 +168,11 @@ class Delivery:
         batch = [each.proposal for each in ready]
         if self._rules.is_logged:
             _log(batch)
-        rejected = self._sink.emit(batch, self._proceed)
+        try:
+            rejected = self._sink.emit(batch, self._proceed)
+        except LeaseLost:
+            self._ledger.make_way(self._lease, _claims(ready))
+            raise
         refused = {(each.urn, each.aspect) for each in rejected}
         taken = [each for each in ready if (each.proposal.urn, each.proposal.aspect) not in refused]
         self.report.rejected += [(each.urn, each.aspect, each.reason) for each in rejected]

@@ -8,10 +8,15 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from datahub_eventlog.ledger import Ledger
-from datahub_eventlog.source import OVERLAP, Source
+from datahub_eventlog.source import Source
 
 EVERY = timedelta(minutes=3)
 PAGE = 500
+BEHIND = timedelta(hours=2)
+"""How far an update may be behind the watermark: clocks differ, and where the session of a Postgres
+is not in UTC, Dagster stores local time, whose hour comes twice in autumn."""
+FARTHEST = timedelta(hours=15)
+"""The same while the watermark is no stored time yet, but the ledger's own: every time zone."""
 GRACE = timedelta(seconds=30)
 """A run is made before its first event is stored: that long, nobody misses it."""
 
@@ -54,11 +59,12 @@ class Reconciler:
         newest = self._clock() - GRACE.total_seconds()
         oldest = self._clock() - self._retention.total_seconds()
         begun = max(oldest, self._ledger.since())
-        mark = max(self._ledger.watermark() - OVERLAP.total_seconds(), oldest)
+        mark = max(self._first_mark(), oldest)
         added = 0
         while True:
             page = self._source.updated(mark, PAGE)
-            settled = [each for each in page if each.time <= newest]
+            # What seems to come from the future is local time, and as old as anything.
+            settled = [each for each in page if not newest < each.time <= self._clock()]
             # A tag on an old run counts as an update: its row was removed for good, or the run
             # is older than the ledger, or from a time when capture was off.
             recent = [each.run_id for each in settled if (each.ended or begun) >= begun]
@@ -66,6 +72,12 @@ class Reconciler:
             if not settled or settled[-1].time <= mark:
                 return added
             mark = settled[-1].time
-            self._ledger.set_watermark(mark)
-            if len(settled) < PAGE:
+            self._ledger.set_watermark(min(mark, newest))
+            if len(page) < PAGE:
                 return added
+
+    def _first_mark(self) -> float:
+        """From where on to look: what was stored lately may seem older than what was seen."""
+        watermark = self._ledger.watermark()
+        is_stored = watermark > self._ledger.since() + GRACE.total_seconds()
+        return watermark - (BEHIND if is_stored else FARTHEST).total_seconds()

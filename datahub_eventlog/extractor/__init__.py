@@ -154,6 +154,8 @@ def _lineage(said: Any) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _proposal(mcp: MetadataChangeProposalClass, time: float, run_id: str) -> Proposal:
+    from datahub.emitter.aspect import TIMESERIES_ASPECT_MAP
+
     aspect = mcp.aspect
     body = json.loads(aspect.value) if aspect else {}
     return Proposal(
@@ -162,6 +164,6 @@ def _proposal(mcp: MetadataChangeProposalClass, time: float, run_id: str) -> Pro
         aspect=str(mcp.aspectName),
         body=json.dumps(body, sort_keys=True, separators=(",", ":")),
         change=Change.PATCH if str(mcp.changeType) == "PATCH" else Change.UPSERT,
-        time=time,
+        time=None if str(mcp.aspectName) in TIMESERIES_ASPECT_MAP else time,
         run_id=run_id,
     )

@@ -192,7 +192,7 @@ class Ledger:
         for some in self._portions(claims) or [()]:
             granted += self._claim(lease, ttl, some, resend_after)
         if lease.is_unfinished:
-            self._make_way(lease, claims)
+            self.make_way(lease, claims)
         return granted
 
     def _claim(
@@ -213,7 +213,7 @@ class Ledger:
         """
         for some in self._portions(claims):
             if not self._run(partial(states.confirm, now=self._now, lease=lease, claims=some)):
-                self._make_way(lease, some)
+                self.make_way(lease, some)
         takers = [each for each in claims if each.takes_additions]
         added = self._run(lambda c: states.additions(c, lease, takers)) if takers else {}
         if added:
@@ -437,7 +437,7 @@ class Ledger:
 
         self._run(work, is_atomic=True)
 
-    def _make_way(self, lease: Lease, claims: Sequence[Claim]) -> None:
+    def make_way(self, lease: Lease, claims: Sequence[Claim]) -> None:
         """Have newer runs send again what this one may have overwritten.
 
         In rounds, since still newer ones may come: each round is whole, so that a crash

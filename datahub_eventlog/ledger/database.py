@@ -10,11 +10,17 @@ from typing import TypeAlias, TypeVar
 
 from sqlalchemy import URL, Table, create_engine, inspect, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateColumn, CreateIndex
 
-from datahub_eventlog.errors import LedgerMissing, LedgerUnavailable
+from datahub_eventlog.errors import LedgerMissing, LedgerRefused, LedgerUnavailable
 from datahub_eventlog.ledger.tables import metadata
 
 Connect: TypeAlias = Callable[[], AbstractContextManager[Connection]]
@@ -143,6 +149,8 @@ def _begun(connection: Connection, *, is_atomic: bool) -> Iterator[None]:
 def _translated() -> Iterator[None]:
     try:
         yield
+    except DataError as error:
+        raise LedgerRefused(f"The ledger's database: {_first_line(error)}") from error
     except (SQLAlchemyError, sqlite3.Error) as error:
         raise _unavailable(error) from error
 

@@ -108,6 +108,7 @@ def wait(
         "attempts": 0,
         "error": None,
         "unfinished": 0,
+        "again": case((was_touched, c.again), else_=0),
     }
     _write(connection, lease, {**_pending(), **values, **_progress(cursor)})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, exists, select, update
 from sqlalchemy.engine import Connection
 
 from datahub_eventlog.ledger.dialects import Changes, Instant, insert_absent, upsert
@@ -100,6 +100,10 @@ def switch_on(connection: Connection, now: Instant) -> None:
     if was_off:
         for name in (SINCE, WATERMARK):
             set_number(connection, name, now)
+        # Events without a run that still wait were stored before.
+        waits = (runs.c.run_id == "") & runs.c.state.in_(("pending", "leased", "parked"))
+        if connection.execute(select(runs.c.run_id).where(waits)).first() is None:
+            set_number(connection, RUNLESS, now)
 
 
 def expire(connection: Connection, now: Instant, retention: timedelta) -> int:
@@ -122,9 +126,10 @@ def expire(connection: Connection, now: Instant, retention: timedelta) -> int:
 
 def tidy(connection: Connection, now: Instant, retention: timedelta) -> None:
     """Remove what no run needs any more."""
-    known = select(runs.c.run_id)
-    connection.execute(delete(rejections).where(rejections.c.run_id.not_in(known)))
-    used = select(runs.c.definitions).where(runs.c.definitions.is_not(None))
+    # NOT IN would go through all runs for each row, where they are too many to be kept at hand.
+    has_run = exists().where(runs.c.run_id == rejections.c.run_id)
+    connection.execute(delete(rejections).where(~has_run))
+    used = select(runs.c.definitions).where(runs.c.definitions.is_not(None)).distinct()
     is_orphan = definitions.c.hash.not_in(used) & (definitions.c.seen < now - GRACE)
     connection.execute(delete(definitions).where(is_orphan))
     connection.execute(delete(dispatchers).where(dispatchers.c.seen < now - GRACE))

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from datahub_eventlog.errors import Rejected, Unavailable
+from datahub_eventlog.errors import DeliveryError, Rejected, Unavailable
 from datahub_eventlog.sinks.answers import Broken, Refused, TimedOut
 from datahub_eventlog.sinks.mcps import Mcp
 from datahub_eventlog.values import Proposal
@@ -118,9 +118,17 @@ class Delivery:
             self._timeouts += 1
             self._shrink(piece)
             if len(piece) == 1 or self._timeouts >= TIMEOUTS:
-                raise Unavailable(str(late)) from None
+                raise self._stuck(piece, late) from None
             raise
         self._learn(piece, share)
+
+    def _stuck(self, piece: Sequence[Item], late: TimedOut) -> DeliveryError:
+        """The server is stuck; or it takes others, and this one is its run's own trouble."""
+        known = self._known_good()
+        if len(piece) > 1 or known is None or not self._takes(known):
+            return Unavailable(str(late))
+        only = piece[0].proposal
+        return DeliveryError(f"{late} to {only.urn} {only.aspect} alone; it takes others")
 
     def _shrink(self, piece: Sequence[Item]) -> None:
         self._experience.limit = max(1, len(piece) // 2)

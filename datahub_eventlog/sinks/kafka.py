@@ -122,7 +122,9 @@ class KafkaSink:
                 report = functools.partial(_report, reports, index)
                 rejected += self._produce(each, report)
         finally:
-            self._flush()
+            left = self._flush()
+        if left:
+            raise self._unavailable(None)
         for index, error in sorted(reports.items()):
             if error is not None:
                 rejected.append(self._refusal(portion[index], error))
@@ -146,11 +148,12 @@ class KafkaSink:
             return [self._refusal(proposal, error.args[0])]
         return []
 
-    def _flush(self) -> None:
+    def _flush(self) -> int:
         """Wait until each message has its report; what has not arrived by then never will."""
         if self._producer.flush(self._patience + 1):
             self._producer.purge()
-            self._producer.flush(1)
+            return int(self._producer.flush(1))
+        return 0
 
     def _refusal(self, proposal: Proposal, error: KafkaError) -> Rejected:
         """What an error means for one proposal; raises what it means for all of them."""

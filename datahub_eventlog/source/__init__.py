@@ -30,6 +30,7 @@ from datahub_eventlog.errors import DataHubEventLogError
 from datahub_eventlog.source.events import event_of
 from datahub_eventlog.source.history import History, Selection
 from datahub_eventlog.source.reaching import reaching
+from datahub_eventlog.source.readable import run_records, runless_event, runless_page
 from datahub_eventlog.source.runs import job_of, run_of, seconds, steps_of
 from datahub_eventlog.values import AssetKey, Definitions, Event, Job, Run, RunLog, Step
 
@@ -105,7 +106,7 @@ class Source:
             run=run,
             job=self._job(run.job_snapshot_id) if run.job_snapshot_id else None,
             steps=self._steps(run.plan_snapshot_id) if run.plan_snapshot_id else (),
-            events=tuple(self._events(run.run_id, on_page=on_page)),
+            events=tuple(self._events(run.run_id, on_page)),
             definitions=definitions,
         )
 
@@ -123,7 +124,8 @@ class Source:
         read again the next time, with whatever became visible between.
         """
         settled = now - OVERLAP.total_seconds()
-        events = tuple(each for each in self._events("", cursor, on_page) if each.time >= since)
+        found = self._runless(cursor, on_page)
+        events = tuple(each for each in found if each.time >= since)
         passed = [each.storage_id for each in events if each.time < settled]
         if not passed:
             return Runless(events, cursor)
@@ -146,12 +148,7 @@ class Source:
     def updated(self, since: float, limit: int) -> list[Updated]:
         """The runs whose records were updated since then, oldest update first."""
         moment = datetime.fromtimestamp(since, tz=timezone.utc)
-        records = self._instance.get_run_records(
-            RunsFilter(updated_after=moment),
-            limit=limit,
-            order_by="update_timestamp",
-            ascending=True,
-        )
+        records = run_records(self._instance, RunsFilter(updated_after=moment), limit)
         return [
             Updated(each.dagster_run.run_id, seconds(each.update_timestamp), each.end_time)
             for each in records
@@ -175,17 +172,20 @@ class Source:
         """The directories in which Dagster keeps what passes between steps."""
         return (self._instance.storage_directory(),)
 
-    def _events(
-        self,
-        run_id: str,
-        cursor: str | None = None,
-        on_page: Callable[[], None] = lambda: None,
-    ) -> Iterator[Event]:
-        more = True
+    def _events(self, run_id: str, on_page: Callable[[], None]) -> Iterator[Event]:
+        cursor, more = None, True
         while more:
             page = self._instance.get_records_for_run(run_id, cursor, _TYPES, PAGE)
             on_page()
             yield from filter(None, map(event_of, page.records))
+            cursor, more = page.cursor, page.has_more
+
+    def _runless(self, cursor: str | None, on_page: Callable[[], None]) -> Iterator[Event]:
+        more = True
+        while more:
+            page = runless_page(self._instance, cursor, _TYPES, PAGE)
+            on_page()
+            yield from filter(None, map(runless_event, page.records))
             cursor, more = page.cursor, page.has_more
 
     # To ask first whether a snapshot is there would read it twice.

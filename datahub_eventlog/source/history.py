@@ -55,10 +55,10 @@ class History:
             yield from self._pages(each)
 
     def _pages(self, filters: RunsFilter) -> Iterator[Sequence[str]]:
-        cursor: str | None = None
-        while runs := self._instance.get_runs(filters, cursor=cursor, limit=PAGE):
-            yield [each.run_id for each in runs]
-            cursor = runs[-1].run_id
+        # Their ids alone: a page's last run may be deleted meanwhile, and one may be unreadable.
+        run_ids = self._instance.get_run_ids(filters)
+        for start in range(0, len(run_ids), PAGE):
+            yield run_ids[start : start + PAGE]
 
 
 def _filters(instance: DagsterInstance, selection: Selection) -> Iterator[RunsFilter]:

@@ -25,6 +25,11 @@ def reaching() -> Iterator[None]:
         raise
 
 
+def is_unreadable(error: Exception) -> bool:
+    """Whether a record was found, and this Dagster does not understand it."""
+    return not any(isinstance(each, SQLAlchemyError) for each in (error, error.__cause__))
+
+
 def _is_away(error: Exception) -> bool:
     """Not what a statement may be guilty of, such as its timeout: it fails the next time, too."""
     if isinstance(error, DBAPIError):
