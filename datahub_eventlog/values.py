@@ -1,12 +1,12 @@
 """The frozen values that the parts hand each other: runs, steps, events, facts, proposals.
 
-Nothing here knows Dagster or DataHub, and nothing here has behaviour. Times are UTC epoch
+Nothing here knows Dagster or DataHub, and nothing here decides anything. Times are UTC epoch
 seconds. The JSON in `Metadatum.value` follows `metadata.py`, the only place that makes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeAlias
@@ -38,6 +38,15 @@ class Metadatum:
 
 
 Metadata: TypeAlias = Mapping[str, Metadatum]
+
+
+RUN_ENDS = frozenset({"RUN_SUCCESS", "RUN_FAILURE", "RUN_CANCELED"})
+"""The events that end a run. The event says so, not the record: that is updated after it."""
+ENDED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
+"""The statuses of a run whose record has ended."""
+DATA_VERSION = "dagster/data_version"
+INPUT_VERSION = "dagster/input_data_version/"
+"""Begins the tags of a materialisation that name what it was made of, and in which version."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +167,13 @@ class Materialization:
     tags: Mapping[str, str] = field(default_factory=dict)
     """Dagster's own among them: `dagster/data_version`, `dagster/input_data_version/<key>`..."""
 
+    @property
+    def made_of(self) -> Iterator[AssetKey]:
+        """The assets whose versions Dagster has noted beside it."""
+        for name in self.tags:
+            if name.startswith(INPUT_VERSION):
+                yield tuple(name.removeprefix(INPUT_VERSION).split("/"))
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -222,6 +238,11 @@ class Event:
     time: float
     step_key: str | None = None
     data: EventData | None = None
+
+    @property
+    def ends_run(self) -> bool:
+        """Whether the run is over with it."""
+        return self.type in RUN_ENDS
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from datahub_eventlog.config import Config
 from datahub_eventlog.extractor import Extraction
-from datahub_eventlog.source import ENDS, has_ended
+from datahub_eventlog.source import has_ended
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.values import (
     AssetKey,
@@ -21,8 +21,6 @@ from datahub_eventlog.values import (
 
 if TYPE_CHECKING:
     from datahub_eventlog.dispatcher.core import Parts
-
-INPUT_TAG = "dagster/input_data_version/"
 
 
 def context_of(log: RunLog, config: Config, parts: Parts) -> tuple[Context, Extraction]:
@@ -64,9 +62,9 @@ def _asset_keys(log: RunLog) -> Iterator[AssetKey]:
         yield from facts.deps
     for event in log.events:
         match event.data:
-            case Materialization(asset_key=key, tags=tags):
-                yield key
-                yield from _upstream_of(tags)
+            case Materialization() as asset:
+                yield asset.asset_key
+                yield from asset.made_of
             case Planned(asset_key=key) | Wiped(asset_key=key):
                 yield key
             case Evaluation(check=check):
@@ -75,12 +73,6 @@ def _asset_keys(log: RunLog) -> Iterator[AssetKey]:
                 pass
 
 
-def _upstream_of(tags: object) -> Iterator[AssetKey]:
-    for tag in tags if isinstance(tags, dict) else ():
-        if tag.startswith(INPUT_TAG):
-            yield tuple(tag.removeprefix(INPUT_TAG).split("/"))
-
-
 def _end(log: RunLog) -> float:
-    ends = [each.time for each in log.events if each.type in ENDS]
+    ends = [each.time for each in log.events if each.ends_run]
     return max(ends, default=log.run.ended or 0.0)

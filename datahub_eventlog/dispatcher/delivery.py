@@ -126,7 +126,7 @@ class Delivery:
         self._rules = rules
         self._sent = sent
         self._ready: list[_Claimed] = []
-        # Before each request: a slow server must not cost us the lease.
+        # Neither slow SQL nor a slow server must cost us the lease.
         self._proceed = Keeper(ledger, lease, rules.ttl, rules.on_request).keep
         self.report = Report()
 
@@ -134,6 +134,7 @@ class Delivery:
         """Send the proposals in their order; record what could not be sent."""
         waiting: list[Proposal] = []
         for item in items:
+            self._proceed()  # to make the next one may have taken long
             if isinstance(item, Problem):
                 self.report.rejected.append((item.urn, item.aspect, item.reason))
                 continue

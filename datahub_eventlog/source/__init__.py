@@ -32,17 +32,21 @@ from datahub_eventlog.source.history import History, Selection
 from datahub_eventlog.source.reaching import reaching
 from datahub_eventlog.source.readable import run_records, runless_event, runless_page
 from datahub_eventlog.source.runs import job_of, run_of, seconds, steps_of
-from datahub_eventlog.values import AssetKey, Definitions, Event, Job, Run, RunLog, Step
+from datahub_eventlog.values import (
+    ENDED,
+    RUN_ENDS,
+    AssetKey,
+    Definitions,
+    Event,
+    Job,
+    Run,
+    RunLog,
+    Step,
+)
 
 OVERLAP = timedelta(seconds=60)
 PAGE = 1000
 """Events a query."""
-
-ENDS = frozenset({"RUN_SUCCESS", "RUN_FAILURE", "RUN_CANCELED"})
-"""The events that end a run. The event says so, not the record: that is updated after it."""
-
-ENDED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
-"""The statuses of a run record that has ended."""
 
 _READ = (
     *("RUN_ENQUEUED", "RUN_DEQUEUED", "RUN_STARTING", "RUN_START", "RUN_CANCELING"),
@@ -160,7 +164,7 @@ class Source:
 
     def sensor_context(self, run_id: str) -> RunStatusSensorContext:
         """The context that a run status sensor would get for the run's end."""
-        ends = {getattr(DagsterEventType, name) for name in ENDS}
+        ends = {getattr(DagsterEventType, name) for name in RUN_ENDS}
         records = self._instance.get_records_for_run(run_id, of_type=ends).records
         run = self._instance.get_run_by_id(run_id)
         if run is None or not records:
@@ -201,7 +205,7 @@ class Source:
 
 def has_ended(log: RunLog) -> bool:
     """Whether the run's terminal event, or failing that its record, says that it is over."""
-    return log.run.status in ENDED or any(each.type in ENDS for each in log.events)
+    return log.run.status in ENDED or any(each.ends_run for each in log.events)
 
 
 def statuses() -> tuple[str, ...]:

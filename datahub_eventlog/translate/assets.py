@@ -57,6 +57,7 @@ from datahub_eventlog.translate.upstream import (
     upstream_lineage,
 )
 from datahub_eventlog.values import (
+    ENDED,
     AssetFacts,
     AssetKey,
     Definitions,
@@ -72,7 +73,6 @@ from datahub_eventlog.values import (
 Found: TypeAlias = Iterator[Proposal | Problem]
 
 _STATUS = "status"
-_ENDED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class _Telling:
     def _is_over(self) -> bool:
         """Whether no newer materialisation can take the place of one that is told."""
         run = self._log.run
-        return self._history.is_over or not run.run_id or run.status in _ENDED
+        return self._history.is_over or not run.run_id or run.status in ENDED
 
     def _event(self, event: Event, asset: Materialization) -> Found:
         try:

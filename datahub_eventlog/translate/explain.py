@@ -28,13 +28,12 @@ from datahub_eventlog.translate.tables import (
 )
 from datahub_eventlog.translate.upstream import (
     COLUMN_LINEAGE,
-    INPUT_VERSION,
     AssetLineage,
     Assets,
     Column,
     asset_lineage,
 )
-from datahub_eventlog.values import AssetKey, Event, Materialization, RunLog
+from datahub_eventlog.values import INPUT_VERSION, AssetKey, Event, Materialization, RunLog
 
 State: TypeAlias = Literal["found", "lost", "no dataset", "wrong", "not found"]
 """It decides; something stronger decides; it is there and names no dataset; it was meant to name
@@ -170,17 +169,12 @@ def _upstream_sources(
     """Everything that names upstream datasets, and what it names."""
     facts = assets.facts(key)
     deps = facts.deps if facts else ()
-    noted = (tuple(each[len(INPUT_VERSION) :].split("/")) for each in _notes(asset))
     yield DEFINITION, [assets.urn(each) for each in deps]
-    yield INPUT_VERSION.rstrip("/"), [assets.urn(each) for each in noted]
+    yield INPUT_VERSION.rstrip("/"), [assets.urn(each) for each in asset.made_of]
     yield INPUTS, lineage.inputs
     yield ORIGIN, lineage.origins
     yield QUERY, lineage.queried
     yield COLUMN_LINEAGE, _column_tables(lineage) - lineage.queried
-
-
-def _notes(asset: Materialization) -> Iterator[str]:
-    return (each for each in asset.tags if each.startswith(INPUT_VERSION))
 
 
 def _column_tables(lineage: AssetLineage) -> frozenset[str]:

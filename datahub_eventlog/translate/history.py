@@ -28,7 +28,6 @@ PARTITION_ROW_COUNT = "dagster/partition_row_count"
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 
-_RUN_ENDS = frozenset({"RUN_SUCCESS", "RUN_FAILURE", "RUN_CANCELED"})
 _STEP_ENDS = frozenset({"STEP_SUCCESS", "STEP_FAILURE", "STEP_SKIPPED"})
 
 
@@ -194,7 +193,7 @@ def _add_asset(history: History, event: Event, asset: Materialization) -> None:
 
 
 def _add_progress(history: History, event: Event) -> None:
-    if event.type in _RUN_ENDS:
+    if event.ends_run:
         history.is_over = True
     elif event.step_key is not None and event.type in _STEP_ENDS:
         history.over.add(event.step_key)

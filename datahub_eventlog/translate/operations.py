@@ -21,10 +21,9 @@ from datahub.metadata.schema_classes import (
 from datahub_eventlog.translate.history import Course, range_label
 from datahub_eventlog.translate.instances import WHOLE, milliseconds
 from datahub_eventlog.translate.properties import present
-from datahub_eventlog.values import Materialization
+from datahub_eventlog.values import DATA_VERSION, Materialization
 
 OBSERVATION = "OBSERVATION"
-DATA_VERSION = "dagster/data_version"
 CODE_VERSION = "dagster/code_version"
 LAST_UPDATED = "dagster/last_updated_timestamp"
 LISTED = 100

@@ -44,6 +44,8 @@ from datahub_eventlog.translate.tables import (
     winner,
 )
 from datahub_eventlog.values import (
+    DATA_VERSION,
+    INPUT_VERSION,
     AssetFacts,
     AssetKey,
     Json,
@@ -56,8 +58,6 @@ from datahub_eventlog.values import (
 
 ASPECT = "upstreamLineage"
 COLUMN_LINEAGE = "dagster/column_lineage"
-INPUT_VERSION = "dagster/input_data_version/"
-DATA_VERSION = "dagster/data_version"
 NOTED = (INPUT_VERSION, DATA_VERSION)
 DECLARED = (INPUTS, OUTPUTS)
 
@@ -133,9 +133,7 @@ class Assets:
         """The assets that it depends on, by its definition and by what Dagster noted down."""
         facts = self.facts(key)
         keys = set(facts.deps if facts else ())
-        for name in asset.tags if asset else ():
-            if name.startswith(INPUT_VERSION):
-                keys.add(tuple(name[len(INPUT_VERSION) :].split("/")))
+        keys.update(asset.made_of if asset else ())
         return sorted(each for each in keys - {key} if self.allows(each))
 
     def dataset(self, key: AssetKey, asset: Materialization | None = None) -> str | None:
