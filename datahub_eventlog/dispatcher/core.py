@@ -144,7 +144,9 @@ class Dispatcher:
                 self._deliver(lease)
             except LedgerUnavailable:
                 # It may be this run alone that can't be written: the others come first next time.
-                self._held.sort(key=lambda each: each is lease)
+                with suppress(ValueError):  # abandoned
+                    self._held.remove(lease)
+                    self._held.append(lease)
                 raise
             with suppress(ValueError):  # abandoned
                 self._held.remove(lease)

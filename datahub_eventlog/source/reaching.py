@@ -12,6 +12,9 @@ from datahub_eventlog.errors import LedgerUnavailable
 GIVES_UP = frozenset({"dagster_postgres", "dagster_mysql"})
 """Whose own exceptions say that they tried to connect again and again."""
 
+READS = frozenset({"dagster", "dagster_shared"})
+"""Where the exceptions come from that deserialisation raises."""
+
 
 @contextmanager
 def reaching() -> Iterator[None]:
@@ -26,8 +29,9 @@ def reaching() -> Iterator[None]:
 
 
 def is_unreadable(error: Exception) -> bool:
-    """Whether a record was found, and this Dagster does not understand it."""
-    return not any(isinstance(each, SQLAlchemyError) for each in (error, error.__cause__))
+    """Whether a record was found, and Dagster does not understand it, or it is no JSON."""
+    is_dagsters = type(error).__module__.split(".")[0] in READS or isinstance(error, ValueError)
+    return is_dagsters and not isinstance(error.__cause__, SQLAlchemyError)
 
 
 def _is_away(error: Exception) -> bool:
