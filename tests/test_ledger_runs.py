@@ -502,6 +502,18 @@ def test_a_run_revived_while_it_is_leased_is_delivered_again(ledger: Ledger) -> 
     assert lease_of(ledger, "one").again
 
 
+def test_a_clock_that_was_ahead_for_a_moment_puts_nothing_off(ledger: Ledger, clock: Clock) -> None:
+    month = timedelta(days=30).total_seconds()
+    clock.advance(month)
+    ledger.touch("leased")
+    lease_of(ledger, "leased")
+    ledger.touch("pending")
+    clock.advance(-month)
+    assert due(ledger) == []
+    ledger.sweep(timedelta(days=30))
+    assert sorted(due(ledger)) == ["leased", "pending"]
+
+
 @pytest.mark.parametrize("text", ["zero \0 byte", "half a \ud800 pair", "x" * 100_000])
 def test_an_error_may_be_any_text(ledger: Ledger, text: str) -> None:
     ledger.touch("one")

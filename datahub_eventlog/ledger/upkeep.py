@@ -31,6 +31,8 @@ BEFORE = 60.0
 
 SWEPT = 500
 """Rows removed in one transaction, so that nobody waits long for it."""
+FAR = 24 * 3600.0
+"""Seconds: nothing is put off for so long, and no lease holds."""
 GRACE = 24 * 3600.0
 """Seconds: younger definitions may be named by a run at any moment."""
 STATES_KEPT = timedelta(days=365)
@@ -125,7 +127,8 @@ def expire(connection: Connection, now: Instant, retention: timedelta) -> int:
 
 
 def tidy(connection: Connection, now: Instant, retention: timedelta) -> None:
-    """Remove what no run needs any more."""
+    """Remove what no run needs any more, and correct what a clock that was ahead has left."""
+    connection.execute(update(runs).where(runs.c.due > now + FAR).values(due=now))
     # NOT IN would go through all runs for each row, where they are too many to be kept at hand.
     has_run = exists().where(runs.c.run_id == rejections.c.run_id)
     connection.execute(delete(rejections).where(~has_run))
