@@ -134,7 +134,7 @@ class Operations:
         return Worker(self.config, lambda: opened(instance_ref), metrics_port=metrics_port)
 
     def preview(self, run_id: str) -> list[Proposal | Problem]:
-        """What would be sent of that run now."""
+        """What would be sent of that run now; raises `DataHubEventLogError` if there is none."""
         from datahub_eventlog.dispatcher import run_items
         from datahub_eventlog.dispatcher.filters import has_wanted_steps, is_wanted
 
@@ -148,7 +148,10 @@ class Operations:
         return list(run_items(log, config, parts))
 
     def explain(self, key: AssetKey) -> Explanation:
-        """Why an asset is linked to its datasets, as of its newest materialisation."""
+        """Why an asset is linked to its datasets, as of its newest materialisation.
+
+        Raises `DataHubEventLogError` for an asset that the event log does not know.
+        """
         from datahub_eventlog.dispatcher.context import context_of
         from datahub_eventlog.translate.explain import explain
         from datahub_eventlog.translate.urns import InvalidUrn

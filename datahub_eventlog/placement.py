@@ -83,7 +83,7 @@ def ledger_beside(storage: EventLogStorage, *, patience: float) -> Ledger:
     connect = _connections(storage)
     if connect is None:
         raise LedgerMissing(f"{storage.__class__.__name__} has no database for the ledger")
-    return Ledger.over(connect, autocreate=getattr(storage, "should_autocreate_tables", True))
+    return Ledger(connect, autocreate=getattr(storage, "should_autocreate_tables", True))
 
 
 def _connections(storage: EventLogStorage) -> Connect | None:

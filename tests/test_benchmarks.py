@@ -36,7 +36,6 @@ ROWS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.postgres
 def test_the_table_of_what_the_wrapper_costs_has_all_its_rows() -> None:
     done = subprocess.run(

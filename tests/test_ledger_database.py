@@ -259,16 +259,16 @@ def test_without_autocreate_migrating_says_what_to_run(
 
 
 def test_everything_works_over_dagsters_sqlite(tmp_path: Path) -> None:
-    whole_life(Ledger.over(SqliteEventLogStorage(str(tmp_path)).index_connection))
+    whole_life(Ledger(SqliteEventLogStorage(str(tmp_path)).index_connection))
 
 
 def test_everything_works_over_dagsters_memory() -> None:
-    whole_life(Ledger.over(InMemoryEventLogStorage().index_connection))
+    whole_life(Ledger(InMemoryEventLogStorage().index_connection))
 
 
 def test_everything_works_over_dagsters_postgres(postgres_url: str) -> None:
     storage = PostgresEventLogStorage(postgres_url, should_autocreate_tables=False)
-    whole_life(Ledger.over(storage.index_connection))
+    whole_life(Ledger(storage.index_connection))
 
 
 def test_everything_works_in_a_file(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_everything_works_in_a_file(tmp_path: Path) -> None:
 
 def test_a_touch_is_one_statement_and_two_with_facts(postgres_url: str) -> None:
     storage = PostgresEventLogStorage(postgres_url, should_autocreate_tables=False)
-    ledger = Ledger.over(storage.index_connection)
+    ledger = Ledger(storage.index_connection)
     ledger.touch("one")
     statements: list[str] = []
     event.listen(storage._engine, "before_cursor_execute", lambda *each: statements.append(each[2]))

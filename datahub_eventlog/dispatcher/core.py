@@ -108,7 +108,7 @@ class Dispatcher:
             logger.setLevel(logging.DEBUG)
 
     def run_once(self) -> int:
-        """Deliver what is due and return how many runs that was."""
+        """Deliver what is due and return how many runs that was; raises `LedgerUnavailable`."""
         if self.pause.is_on:
             return 0
         self.abandon()  # what the ledger's database kept us from giving back
@@ -118,7 +118,10 @@ class Dispatcher:
         return len(leases)
 
     def deliver(self, run_ids: Sequence[str]) -> None:
-        """Deliver those runs if they are due and nobody else is at it."""
+        """Deliver those runs if they are due and nobody else is at it.
+
+        Raises `LedgerUnavailable`.
+        """
         self._deliver_all(
             self._parts.ledger.lease(self._parts.owner, len(run_ids), TTL, run_ids=run_ids)
         )

@@ -23,7 +23,7 @@ class Keeper:
         self._extended = time.monotonic()
 
     def keep(self) -> None:
-        """Is the run still ours? Raises `LeaseLost` if it isn't."""
+        """Extend the lease once a quarter of it is over; raises `LeaseLost` if it is another's."""
         self._on_call()
         if time.monotonic() - self._extended > self._ttl.total_seconds() / 4:
             self._ledger.extend(self._lease, self._ttl)

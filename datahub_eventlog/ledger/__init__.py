@@ -65,8 +65,9 @@ class Ledger:
     process may call. Every method raises `LedgerUnavailable` if the database fails; those that
     take a lease raise `LeaseLost`, and write nothing, if somebody else has taken the run.
 
-    `clock` stands in for the database's own in tests. With `autocreate` missing tables are made
-    by whoever first needs them; without, that is `LedgerMissing`.
+    Times are UTC epoch seconds by the database's clock, for which `clock` stands in in tests.
+    With `autocreate` missing tables are made by whoever first needs them; without, that is
+    `LedgerMissing`.
     """
 
     def __init__(
@@ -75,13 +76,6 @@ class Ledger:
         self._clock = clock
         seed: Callable[[Connection], None] = lambda c: upkeep.seed(c, self._now)  # noqa: E731
         self._database = Database(connect, seed, autocreate=autocreate)
-
-    @classmethod
-    def over(
-        cls, connect: Connect, *, clock: Clock | None = None, autocreate: bool = True
-    ) -> Ledger:
-        """A ledger in the database that these connections lead to."""
-        return cls(connect, clock=clock, autocreate=autocreate)
 
     @classmethod
     def in_file(cls, path: str, *, patience: float, clock: Clock | None = None) -> Ledger:
