@@ -11,6 +11,7 @@ dispatcher and Postgres are processes of their own.
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from receiver import Remote
 from rich.console import Console
 from rich.table import Table
 
+import datahub_eventlog
 from datahub_eventlog.placement import ledger_of
 
 HERE = Path(__file__).parent
@@ -377,6 +379,8 @@ def _options() -> Options:
 def main() -> None:
     """Measure, tell each figure as it comes, and print the table."""
     options = _options()
+    # As it is installed: otherwise each process of a job might compile it anew.
+    compileall.compile_dir(Path(datahub_eventlog.__file__).parent, quiet=1)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         for each in Bench(options, Path(folder), stack).rows():
