@@ -1,5 +1,12 @@
+import signal
+
 import pytest
 from hypothesis import settings
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So it is in the background of a shell, and would be in all processes that the tests start:
+    # Dagster's servers take SIGTERM as they take SIGINT, and would not end.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A machine that does other things, too, is slow at times; `quick` is for the matrix.
 settings.register_profile("steady", deadline=None)
