@@ -237,3 +237,11 @@ def test_a_run_links_to_its_page(options: dict[str, Any], link: str | None) -> N
 def test_events_of_one_millisecond_stay_apart() -> None:
     start = Event(1, "RUN_START", T0)
     assert len(run_events(log(start, Event(2, "RUN_SUCCESS", T0)))) == 2
+
+
+def test_a_runs_times_are_exact_to_what_dagster_keeps_of_them() -> None:
+    """Else they would be a millisecond before those that Dagster, or the plugin, shows."""
+    whole = log(Event(1, "RUN_START", T0 + 0.3479998), Event(2, "RUN_SUCCESS", T0 + 1))
+    assert run_events(whole)[0]["timestampMillis"] == int(T0 * 1000) + 348
+    assert properties(whole)["created"]["time"] == int(T0 * 1000) + 348
+    assert properties(whole)["customProperties"]["start_time"] == str(T0 + 0.348)

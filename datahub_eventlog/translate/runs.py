@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from datahub.metadata.schema_classes import DataProcessTypeClass
 
 from datahub_eventlog.translate import links, urns
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.instances import Instance, instance_proposals
-from datahub_eventlog.translate.progress import Progress, Result
+from datahub_eventlog.translate.progress import Moment, Progress, Result
 from datahub_eventlog.translate.properties import present
 from datahub_eventlog.values import Problem, Proposal, Run, RunLog
 
@@ -51,13 +52,23 @@ def run_proposals(
         type=instance_type(run),
         run_id=run.run_id,
         message=f"{run.run_id}:run",
-        moments=progress.moments,
+        moments=tuple(map(_kept, progress.moments)),
         template=urns.flow_urn(run, context),
         parent=urns.run_urn(run.parent_run_id, context) if run.parent_run_id else None,
         link=links.run_link(run.run_id, context),
         properties=_properties(run, progress),
     )
     yield from instance_proposals(this, context)
+
+
+def _kept(moment: Moment) -> Moment:
+    started = None if moment.started is None else _microseconds(moment.started)
+    return replace(moment, time=_microseconds(moment.time), started=started)
+
+
+def _microseconds(time: float) -> float:
+    """Seconds, exact to what Dagster's databases keep of a run's times."""
+    return round(time, 6)
 
 
 def trigger(run: Run) -> str:
@@ -106,7 +117,7 @@ def _course(progress: Progress) -> dict[str, str | None]:
         "materializations": progress.counts.get("ASSET_MATERIALIZATION", 0),
         "expectations": progress.counts.get("STEP_EXPECTATION_RESULT", 0),
     }
-    moments = {name: None if each is None else round(each, 6) for name, each in times.items()}
+    moments = {name: None if each is None else _microseconds(each) for name, each in times.items()}
     numbers = {**moments, **counts}
     texts = {name: None if each is None else str(each) for name, each in numbers.items()}
     return {**texts, **_failure(progress)}
