@@ -207,33 +207,33 @@ class _Assets:
         self._whole = getattr(self._graph, "source_asset_graph", self._graph)
         repository = definitions.repository
         self._all = {} if repository is None else repository.assets_defs_by_key
+        self._unread: list[str] = []
 
     def facts(self) -> Iterator[AssetFacts]:
         """Of the assets that the job materialises, observes or checks, then of the upstream."""
         checked = {check.asset_key for check in self._graph.asset_check_keys}
         own = {*self._layer.executable_asset_keys, *checked}
         upstream: set[dg.AssetKey] = set()
-        unread: list[str] = []
-        for facts in self._facts_of_all(own, unread):
+        for facts in self._facts_of_all(own):
             upstream.update(dg.AssetKey(each) for each in facts.deps)
             yield facts
-        yield from self._facts_of_all(upstream - own, unread)
-        if unread:
+        yield from self._facts_of_all(upstream - own)
+        if self._unread:
             logger.warning(
                 "DataHub is not told the owners, columns and such of %d assets, whose definitions"
                 " can't be read: %s",
-                len(unread),
-                ", ".join(unread[:NAMED]),
+                len(self._unread),
+                ", ".join(self._unread[:NAMED]),
             )
 
-    def _facts_of_all(self, keys: set[dg.AssetKey], unread: list[str]) -> Iterator[AssetFacts]:
+    def _facts_of_all(self, keys: set[dg.AssetKey]) -> Iterator[AssetFacts]:
         """In the order of their keys; an asset that can't be read costs only itself."""
         for key in sorted(keys):
             try:
                 yield self._facts_of(key)
             except Exception:  # parts of definitions are the user's own code
-                unread.append(key.to_user_string())
-                logger.debug("No facts of %s", unread[-1], exc_info=True)
+                self._unread.append(key.to_user_string())
+                logger.debug("No facts of %s", self._unread[-1], exc_info=True)
 
     def spec(self, key: dg.AssetKey) -> dg.AssetSpec | None:
         """What was said of the asset, or None if only its name is known."""

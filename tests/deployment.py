@@ -132,8 +132,15 @@ class Deployment:
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command of the deployment to its end."""
+        return self._executed("-m", *command, check=check)
+
+    def program(self, code: str) -> subprocess.CompletedProcess[str]:
+        """Execute a program of that text to its end."""
+        return self._executed("-c", code, check=True)
+
+    def _executed(self, *arguments: str, check: bool) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-m", *command],
+            [sys.executable, *arguments],
             env=self.variables,
             cwd=self.home,
             capture_output=True,

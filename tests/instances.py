@@ -13,7 +13,8 @@ from dagster._core.run_coordinator import DefaultRunCoordinator
 from dagster._core.storage.event_log.base import EventLogStorage
 from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
-from dagster._core.storage.runs import InMemoryRunStorage
+from dagster._core.storage.runs import InMemoryRunStorage, SqlRunStorage
+from dagster._core.storage.runs.schema import RunsTable
 
 
 def in_memory(event_storage: EventLogStorage, directory: Path) -> DagsterInstance:
@@ -39,3 +40,12 @@ def write_yaml(directory: Path, **config: Any) -> None:
     """Write the dagster.yaml of a directory; telemetry stays off."""
     text = yaml.safe_dump({"telemetry": {"enabled": False}, **config})
     directory.joinpath("dagster.yaml").write_text(text)
+
+
+def make_unreadable(instance: DagsterInstance, run_id: str) -> None:
+    """Have the run's record say what only a newer Dagster could read."""
+    storage = instance.run_storage
+    assert isinstance(storage, SqlRunStorage)
+    of_tomorrow = RunsTable.update().where(RunsTable.c.run_id == run_id)
+    with storage.connect() as connection:
+        connection.execute(of_tomorrow.values(run_body='{"__class__": "RunOfTomorrow"}'))

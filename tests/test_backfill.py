@@ -10,9 +10,8 @@ from typing import Any
 import dagster as dg
 import pytest
 from click.testing import CliRunner
-from dagster._core.storage.runs import SqlRunStorage
-from dagster._core.storage.runs.schema import RunsTable
 from deployment import DEADLINE, Deployment, sqlite_yaml
+from instances import make_unreadable
 from receiver import Receiver
 from scenes import Scene
 
@@ -377,11 +376,7 @@ def test_a_run_that_is_deleted_meanwhile_ends_no_backfill(
 
 def test_a_record_that_cannot_be_read_ends_no_backfill(scene: Scene) -> None:
     oldest, unreadable, newest = _ran(scene, daily, 3)
-    storage = scene.instance.run_storage
-    assert isinstance(storage, SqlRunStorage)
-    with storage.connect() as connection:
-        of_tomorrow = RunsTable.update().where(RunsTable.c.run_id == unreadable)
-        connection.execute(of_tomorrow.values(run_body='{"__class__": "RunOfTomorrow"}'))
+    make_unreadable(scene.instance, unreadable)
 
     progress = _backfill(scene, Orders(ALL)).run()
 

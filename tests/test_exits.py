@@ -74,21 +74,6 @@ def start(home: Deployment) -> subprocess.Popen[str]:
     )
 
 
-def executed(home: Deployment, code: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Execute a program to its end."""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**home.variables, **variables},
-        cwd=home.home,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE,
-    )
-    assert done.returncode == 0, done.stderr
-    return done
-
-
 def states(home: Deployment) -> list[str | None]:
     """The states of all runs in the ledger."""
     with home.instance() as instance:
@@ -153,7 +138,7 @@ def test_a_program_that_must_not_wait_at_all_leaves_its_run_to_others(
     home: Deployment, receiver: Receiver
 ) -> None:
     home.write(sqlite_yaml(block(receiver, exit_timeout=0)))
-    done = executed(home, f"{MATERIALIZE}\nimport sys; print('datahub' in sys.modules)")
+    done = home.program(f"{MATERIALIZE}\nimport sys; print('datahub' in sys.modules)")
     assert done.stdout == "over\nFalse\n"
     assert "Left for the next dispatcher" not in done.stderr
     deliver_later(home, receiver)
@@ -162,7 +147,7 @@ def test_a_program_that_must_not_wait_at_all_leaves_its_run_to_others(
 
 def test_a_program_whose_datahub_is_a_stub_leaves_its_run_to_others(home: Deployment) -> None:
     stub = "import sys, types; sys.modules['datahub'] = types.ModuleType('datahub')"
-    done = executed(home, f"{stub}\n{MATERIALIZE}")
+    done = home.program(f"{stub}\n{MATERIALIZE}")
     assert done.stdout == "over\n"
     assert "Left for the next dispatcher: datahub.__spec__ is None" in done.stderr
     assert states(home) == ["pending"]
@@ -183,7 +168,8 @@ def test_a_daemon_says_that_its_client_of_datahubs_is_broken(home: Deployment) -
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("raise TypeError('protobuf is too new')")
     path = os.pathsep.join([str(broken.parent), home.variables["PYTHONPATH"]])
-    done = executed(home, DAEMON, PYTHONPATH=path, **{VARIABLE: "true"})
+    home.environment = {**home.environment, "PYTHONPATH": path, VARIABLE: "true"}
+    done = home.program(DAEMON)
     assert done.stdout == "over\n"
     assert "Nothing is delivered to DataHub from this process" in done.stderr
     assert "TypeError: protobuf is too new" in done.stderr

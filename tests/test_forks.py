@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pipelines
 import pytest
-from deployment import DEADLINE, Deployment, sqlite_yaml
+from deployment import Deployment, sqlite_yaml
 
 from datahub_eventlog import forks
 from datahub_eventlog.placement import ledger_of
@@ -61,15 +59,7 @@ def home(tmp_path: Path) -> Iterator[Deployment]:
 
 
 def run(home: Deployment, code: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", f"{FORK}{code}\nfork(work)"],
-        env=home.variables,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE,
-    )
-    assert done.returncode == 0, done.stderr
+    home.program(f"{FORK}{code}\nfork(work)")
 
 
 def test_a_child_that_is_forked_while_the_dispatcher_is_imported_can_import_it_too(

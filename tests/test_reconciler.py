@@ -12,10 +12,8 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.storage.runs import SqlRunStorage
-from dagster._core.storage.runs.schema import RunsTable
 from deployment import eventually, postgres_yaml, sqlite_yaml
-from instances import configured
+from instances import configured, make_unreadable
 from sqlalchemy import create_engine, make_url, text
 
 from datahub_eventlog import capture
@@ -136,11 +134,7 @@ def test_a_run_that_nobody_noted_while_all_dispatchers_were_away_is_found(place:
 def test_a_run_that_cannot_be_read_keeps_no_other_from_being_delivered(place: Place) -> None:
     unreadable, good = place.run(), place.run()
     with place.instance() as instance:
-        storage = instance.run_storage
-        assert isinstance(storage, SqlRunStorage)
-        with storage.connect() as connection:
-            of_tomorrow = RunsTable.update().where(RunsTable.c.run_id == unreadable)
-            connection.execute(of_tomorrow.values(run_body='{"__class__": "RunOfTomorrow"}'))
+        make_unreadable(instance, unreadable)
     place.work_off()
     with place.ledger() as ledger:
         assert ledger.states([good, unreadable]) == {good: "delivered", unreadable: "pending"}
@@ -152,11 +146,7 @@ def test_a_record_that_cannot_be_read_hides_no_run_that_nobody_noted(place: Plac
     before, after = (_run_that_nobody_noted(place) for _ in range(2))
     with place.instance(enabled=False) as instance:
         unreadable = working.execute_in_process(instance=instance).run_id
-        storage = instance.run_storage
-        assert isinstance(storage, SqlRunStorage)
-        with storage.connect() as connection:
-            of_tomorrow = RunsTable.update().where(RunsTable.c.run_id == unreadable)
-            connection.execute(of_tomorrow.values(run_body='{"__class__": "RunOfTomorrow"}'))
+        make_unreadable(instance, unreadable)
     with place.ledger() as ledger, place.instance() as instance:
         clock = lambda: time.time() + LATER  # noqa: E731
         assert Reconciler(ledger, Source(instance), MONTH, clock).run_once() == 2

@@ -21,6 +21,7 @@ from dagster._core.storage.event_log import (
     ConsolidatedSqliteEventLogStorage,
     SqliteEventLogStorage,
 )
+from dagster._core.storage.root import LocalArtifactStorage
 from dagster._core.storage.runs import InMemoryRunStorage
 from dagster_postgres import PostgresEventLogStorage
 from entries import RUN, entry, materialized
@@ -139,11 +140,7 @@ def test_threads_that_use_the_default_backend_for_the_first_time_make_one_only(
 def test_style_b_without_a_backend_finds_the_log_also_where_artifacts_are_kept_apart(
     tmp_path: Path,
 ) -> None:
-    artifacts = {
-        "module": "dagster._core.storage.root",
-        "class": "LocalArtifactStorage",
-        "config": {"base_dir": str(tmp_path / "apart")},
-    }
+    artifacts = named(LocalArtifactStorage, base_dir=str(tmp_path / "apart"))
     with configured(tmp_path, local_artifact_storage=artifacts) as plain:
         run_id = pipelines.nested.execute_in_process(instance=plain).run_id
         events = len(plain.all_logs(run_id))
@@ -175,11 +172,7 @@ def test_a_storage_that_outlived_its_instance_captures(tmp_path: Path) -> None:
 def test_style_a_without_a_storage_is_sqlite_in_dagster_home_also_where_artifacts_are_kept_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    artifacts = {
-        "module": "dagster._core.storage.root",
-        "class": "LocalArtifactStorage",
-        "config": {"base_dir": str(tmp_path / "apart")},
-    }
+    artifacts = named(LocalArtifactStorage, base_dir=str(tmp_path / "apart"))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     write_yaml(tmp_path, local_artifact_storage=artifacts, **style_a(None))
     with DagsterInstance.get() as instance:

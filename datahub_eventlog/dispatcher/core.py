@@ -135,7 +135,9 @@ class Dispatcher:
 
         Whoever is still sending one finds its lease lost. Raises `LedgerUnavailable`.
         """
-        for lease in tuple(self._held):
+        at_hand, others = self._held[:1], self._held[1:]
+        # It may be the one at hand alone that the ledger can't be told of: others come first then.
+        for lease in (*others, *at_hand):
             with suppress(LeaseLost):
                 self._parts.ledger.release(lease)
         self._held.clear()
@@ -143,14 +145,7 @@ class Dispatcher:
     def _deliver_all(self, leases: Sequence[Lease]) -> None:
         self._held = list(leases)
         for lease in leases:
-            try:
-                self._deliver(lease)
-            except LedgerUnavailable:
-                # It may be this run alone that can't be written: the others come first next time.
-                with suppress(ValueError):  # abandoned
-                    self._held.remove(lease)
-                    self._held.append(lease)
-                raise
+            self._deliver(lease)
             with suppress(ValueError):  # abandoned
                 self._held.remove(lease)
 

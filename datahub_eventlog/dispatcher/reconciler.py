@@ -58,8 +58,9 @@ class Reconciler:
         """Follow the runs' updates from the watermark on, page by page."""
         newest = self._clock() - GRACE.total_seconds()
         oldest = self._clock() - self._retention.total_seconds()
-        begun = max(oldest, self._ledger.since())
-        mark = max(self._first_mark(), oldest)
+        since = self._ledger.since()
+        begun = max(oldest, since)
+        mark = max(self._first_mark(since), oldest)
         added = 0
         while True:
             page = self._source.updated(mark, PAGE)
@@ -76,8 +77,8 @@ class Reconciler:
             if len(page) < PAGE:
                 return added
 
-    def _first_mark(self) -> float:
+    def _first_mark(self, since: float) -> float:
         """From where on to look: what was stored lately may seem older than what was seen."""
         watermark = self._ledger.watermark()
-        is_stored = watermark > self._ledger.since() + GRACE.total_seconds()
+        is_stored = watermark > since + GRACE.total_seconds()
         return watermark - (BEHIND if is_stored else FARTHEST).total_seconds()

@@ -19,12 +19,14 @@ from dagster import (
     DagsterEventType,
     DagsterInstance,
     DagsterRunStatus,
+    EventLogRecord,
     RunsFilter,
     RunStatusSensorContext,
     build_run_status_sensor_context,
 )
 from dagster._core.event_api import EventLogCursor
 from dagster._core.snap import ExecutionPlanSnapshot, JobSnap
+from dagster._core.storage.event_log.base import EventLogConnection
 
 from datahub_eventlog.errors import DataHubEventLogError
 from datahub_eventlog.source.events import event_of
@@ -106,11 +108,15 @@ class Source:
 
         `on_page` is called after each page of events; what it raises passes through.
         """
+
+        def page(cursor: str | None) -> EventLogConnection:
+            return self._instance.get_records_for_run(run.run_id, cursor, _TYPES, PAGE)
+
         return RunLog(
             run=run,
             job=self._job(run.job_snapshot_id) if run.job_snapshot_id else None,
             steps=self._steps(run.plan_snapshot_id) if run.plan_snapshot_id else (),
-            events=tuple(self._events(run.run_id, on_page)),
+            events=tuple(filter(None, map(event_of, self._records(page, None, on_page)))),
             definitions=definitions,
         )
 
@@ -128,7 +134,11 @@ class Source:
         read again the next time, with whatever became visible between.
         """
         settled = now - OVERLAP.total_seconds()
-        found = self._runless(cursor, on_page)
+
+        def page(cursor: str | None) -> EventLogConnection:
+            return runless_page(self._instance, cursor, _TYPES, PAGE)
+
+        found = filter(None, map(runless_event, self._records(page, cursor, on_page)))
         events = tuple(each for each in found if each.time >= since)
         passed = [each.storage_id for each in events if each.time < settled]
         if not passed:
@@ -176,20 +186,17 @@ class Source:
         """The directories in which Dagster keeps what passes between steps."""
         return (self._instance.storage_directory(),)
 
-    def _events(self, run_id: str, on_page: Callable[[], None]) -> Iterator[Event]:
-        cursor, more = None, True
-        while more:
-            page = self._instance.get_records_for_run(run_id, cursor, _TYPES, PAGE)
-            on_page()
-            yield from filter(None, map(event_of, page.records))
-            cursor, more = page.cursor, page.has_more
-
-    def _runless(self, cursor: str | None, on_page: Callable[[], None]) -> Iterator[Event]:
+    @staticmethod
+    def _records(
+        page_after: Callable[[str | None], EventLogConnection],
+        cursor: str | None,
+        on_page: Callable[[], None],
+    ) -> Iterator[EventLogRecord]:
         more = True
         while more:
-            page = runless_page(self._instance, cursor, _TYPES, PAGE)
+            page = page_after(cursor)
             on_page()
-            yield from filter(None, map(runless_event, page.records))
+            yield from page.records
             cursor, more = page.cursor, page.has_more
 
     # To ask first whether a snapshot is there would read it twice.

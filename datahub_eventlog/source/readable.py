@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from dagster import DagsterEventType, DagsterInstance, EventLogRecord, RunRecord, RunsFilter
 from dagster._core.event_api import EventLogCursor
+from dagster._core.storage.event_log.base import EventLogConnection
 
 from datahub_eventlog.source.events import event_of
 from datahub_eventlog.source.reaching import is_unreadable
 from datahub_eventlog.values import Event
-
-if TYPE_CHECKING:
-    from dagster._core.storage.event_log.base import EventLogConnection
 
 FARTHEST = 2**53
 """No storage id is as large."""
