@@ -2,10 +2,10 @@
 
     python benchmarks/overhead.py [--pairs 30] [--job-pairs 5] [--only TEXT ...] [--quick]
 
-Prints one table. A ratio is the median over interleaved pairs (the same work with and without the
-wrapper: events fifty here and fifty there in turn, jobs one after the other), with its 95 %
-confidence interval: 1.02 is two per cent more. The receiver that stands for DataHub, the
-dispatcher and Postgres are processes of their own.
+Prints one table. A ratio is the median over pairs (the same work with and without the wrapper:
+events fifty here and fifty there in turn, jobs side by side), with its 95 % confidence interval:
+1.02 is two per cent more. The receiver that stands for DataHub, the dispatcher and Postgres are
+processes of their own.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+import dagster
+import dagster_postgres
+import dagster_shared
 import inside
 import rival
 import whole
@@ -125,22 +128,19 @@ class Bench:
                 yield _ratio(what, database, state, self._options.events, pairs, goal=GOAL)
 
     def _jobs(self, database: str) -> Iterator[Row]:
-        """Each state with a home, a receiver and a dispatcher of its own, all beside one plain."""
+        """Each state with a home, a receiver and a dispatcher of its own."""
         what = f"{JOB}, ours"
-        wanted = [each for each in JOB_STATES if self._options.wants(what, database, each)]
-        if not wanted:
-            return
-        with ExitStack() as stack:
-            plain = stack.enter_context(self._home(database, None))
-            others = {}
-            for state in wanted:
-                ours, receiver = stack.enter_context(self._delivering(database))
+        for state in JOB_STATES:
+            if not self._options.wants(what, database, state):
+                continue
+            with (
+                self._home(database, None) as plain,
+                self._delivering(database) as (ours, receiver),
+            ):
                 receiver.become(state)
                 _dispatcher(ours)
-                others[state] = ours
-            found = self._executed(Path(sys.executable), plain, others)
-        for state, pairs in found.items():
-            yield _ratio(what, database, state, self._options.steps, pairs, goal=GOAL)
+                pairs = self._executed(Path(sys.executable), plain, ours)
+                yield _ratio(what, database, state, self._options.steps, pairs, goal=GOAL)
 
     def _rivals(self, database: str) -> Iterator[Row]:
         states: tuple[rival.Backend, ...] = ("up", "refusing", "hanging")
@@ -158,7 +158,7 @@ class Bench:
         events = min(30, self._options.events) if is_slow else self._options.events
         with self._beside_rival(database, state) as (plain, other):
             if what.startswith(JOB):
-                found = self._executed(python, plain, {state: other})[state]
+                found = self._executed(python, plain, other)
                 return _ratio(what, database, state, self._options.steps, found)
             count = min(3, self._options.pairs) if is_slow else self._options.pairs
             found = self._stored(python, plain, other, events=events, pairs=count)
@@ -241,13 +241,10 @@ class Bench:
         lines = (json.loads(each) for each in told.stdout.splitlines())
         return [Pair(Cost(**each["plain"]), Cost(**each["other"])) for each in lines]
 
-    def _executed(
-        self, python: Path, plain: Deployment, others: Mapping[str, Deployment]
-    ) -> dict[str, list[Pair]]:
+    def _executed(self, python: Path, plain: Deployment, other: Deployment) -> list[Pair]:
         steps = {"STEPS": str(self._options.steps)}
-        environments = {name: {**each.variables, **steps} for name, each in others.items()}
-        count = self._options.job_pairs
-        return whole.pairs(python, {**plain.variables, **steps}, environments, count)
+        environments = ({**each.variables, **steps} for each in (plain, other))
+        return list(whole.pairs(python, *environments, self._options.job_pairs))
 
 
 class _Receiver:
@@ -376,11 +373,16 @@ def _options() -> Options:
     )
 
 
+def _compile() -> None:
+    """As packages are once installed: otherwise each process of a job might do it anew."""
+    for each in (datahub_eventlog, dagster, dagster_postgres, dagster_shared):
+        compileall.compile_dir(Path(str(each.__file__)).parent, quiet=1)
+
+
 def main() -> None:
     """Measure, tell each figure as it comes, and print the table."""
     options = _options()
-    # As it is installed: otherwise each process of a job might compile it anew.
-    compileall.compile_dir(Path(datahub_eventlog.__file__).parent, quiet=1)
+    _compile()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         for each in Bench(options, Path(folder), stack).rows():

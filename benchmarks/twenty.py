@@ -1,4 +1,4 @@
-"""A job of as many steps as `STEPS` says, each in a process of its own."""
+"""A job of as many steps as `STEPS` says, one after the other, each in a process of its own."""
 
 import os
 
@@ -11,7 +11,7 @@ def one(context: dg.OpExecutionContext) -> int:
     return 1
 
 
-@dg.job
+@dg.job(executor_def=dg.multiprocess_executor.configured({"max_concurrent": 1}))
 def twenty() -> None:
     for number in range(int(os.environ.get("STEPS", "20"))):
         one.alias(f"step_{number:02}")()
