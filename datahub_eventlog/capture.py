@@ -7,7 +7,6 @@ processes of a run, those of its steps, end without one.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -23,6 +22,7 @@ from dagster._core.storage.event_log.base import EventLogStorage
 from datahub_eventlog.config import Config
 from datahub_eventlog.errors import LedgerMissing
 from datahub_eventlog.forwarding import ForwardingEventLogStorage
+from datahub_eventlog.log import logger
 
 if TYPE_CHECKING:
     from datahub_eventlog.ledger import Facts, Ledger
@@ -61,8 +61,6 @@ SHARE = 0.05
 """Of a process's time that touches which fail may cost."""
 QUIET = 60.0
 """Seconds for which the same complaint is not logged again."""
-
-logger = logging.getLogger("dagster.datahub_eventlog")
 
 # Events carry the types' values, which are not the names for RUN_START and the like.
 _KINDS = {

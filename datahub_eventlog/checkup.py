@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dagster import DagsterInstance
 
 from datahub_eventlog import extras, public, sinks
-from datahub_eventlog.config import Config, inline_secrets, obstacle_in
+from datahub_eventlog.config import Config, Redaction, inline_secrets, obstacle_in
 from datahub_eventlog.errors import DataHubEventLogError, LedgerMissing
 from datahub_eventlog.ledger import Dispatcher
 from datahub_eventlog.lifecycle import PATIENCE
@@ -62,6 +62,7 @@ def _on_instance(instance: DagsterInstance) -> Iterator[Finding]:
     yield _storage(instance)
     yield _configuration(operations)
     yield from _secrets(operations)
+    yield _redaction(operations.reading.config.redact)
     yield from _ledger(operations, instance)
     yield _extra()
     if not operations.reading.faults:
@@ -85,6 +86,17 @@ def _secrets(operations: Operations) -> Iterator[Finding]:
         key = each.rpartition(": ")[2]
         text = f"{each} {INLINE} {key}: {{env: {name}}}"
         yield Finding(is_ok=False, what="secret", text=text)
+
+
+def _redaction(redact: Redaction) -> Finding:
+    if not redact.enabled:
+        text = "off: what looks like a secret in metadata, tags, SQL and errors is sent to DataHub"
+    else:
+        text = "on: passwords, tokens and keys in metadata, tags, SQL and errors are sent as ***"
+        own = [f"{len(redact.patterns)} patterns"] if redact.patterns else []
+        own += [f"the keys {', '.join(redact.keys)}"] if redact.keys else []
+        text += f"; so are {' and '.join(own)} of yours" if own else ""
+    return Finding(is_ok=True, what="redact", text=text)
 
 
 def _configuration(operations: Operations) -> Finding:

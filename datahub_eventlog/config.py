@@ -86,6 +86,18 @@ class Pattern:
 
 
 @dataclass(frozen=True)
+class Redaction:
+    """What is hidden of what is sent, beside the secrets that are known everywhere."""
+
+    enabled: bool = True
+    """Whether anything is. Logs and messages are redacted all the same."""
+    patterns: tuple[str, ...] = ()
+    """Regular expressions of what else is hidden; if one has groups, only those are."""
+    keys: tuple[str, ...] = ()
+    """Names of metadata and tags whose values are hidden, whatever they are."""
+
+
+@dataclass(frozen=True)
 class Config:
     """All options. Each field is named as its option; architecture and README have the table."""
 
@@ -120,6 +132,7 @@ class Config:
     max_attempts: int = 10
     retention: timedelta = timedelta(days=30)
     resend_after: timedelta = timedelta(days=1)
+    redact: Redaction = Redaction()
     debug_mode: bool = False
 
 
@@ -365,6 +378,19 @@ def _pattern(value: Mapping[str, list[str]]) -> Pattern:
     return Pattern(tuple(value.get("allow", [".*"])), tuple(value.get("deny", [])))
 
 
+def _redaction(value: Mapping[str, Any]) -> Redaction:
+    for pattern in value.get("patterns", ()):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise Wrong(f"patterns: {pattern!r} is not a regular expression: {error}") from None
+    if any(not re.search(r"\w", key) for key in value.get("keys", ())):
+        raise Wrong("keys: expected names with a letter or digit")
+    return Redaction(
+        value.get("enabled", True), tuple(value.get("patterns", ())), tuple(value.get("keys", ()))
+    )
+
+
 def _rest(value: Mapping[str, Any]) -> dict[str, Any]:
     given = {key: each for key, each in value.items() if each is not None}
     for name, check in (("server", _address), ("timeout_sec", _positive)):
@@ -450,6 +476,11 @@ _SECRET = ("extra_headers", "producer_config", "schema_registry_config")
 """Keys of the block below which nobody is shown a value, beside those named in `PRIVATE`."""
 
 _PATTERN = {"allow": Field([str], is_required=False), "deny": Field([str], is_required=False)}
+_REDACT = {
+    "enabled": Field(bool, is_required=False),
+    "patterns": Field([str], is_required=False),
+    "keys": Field([str], is_required=False),
+}
 _CLIENT_CONFIG = {
     "server": Field(Noneable(str), is_required=False),
     "token": Field(Noneable(str), is_required=False),
@@ -504,6 +535,7 @@ OPTIONS: Mapping[str, Option] = {
     "max_attempts": Option(int, _attempts),
     "retention": Option(float, _positive),
     "resend_after": Option(float, _seconds),
+    "redact": Option(_REDACT, _redaction),
     "debug_mode": Option(bool),
 }
 

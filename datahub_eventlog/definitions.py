@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import logging
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,6 +25,7 @@ from dagster._core.definitions.reconstruct import ReconstructableJob
 from dagster._core.execution.context.system import IPlanContext
 
 from datahub_eventlog.dbt_sources import TABLE_NAME, dbt_sources, table_of
+from datahub_eventlog.log import logger
 from datahub_eventlog.metadata import metadata_of
 from datahub_eventlog.values import (
     AssetFacts,
@@ -38,8 +38,6 @@ from datahub_eventlog.values import (
     Metadatum,
     PortFacts,
 )
-
-logger = logging.getLogger("dagster.datahub_eventlog")
 
 DEPTH = 40
 """Frames above an event's storage that are looked through; the context is some 13 up."""

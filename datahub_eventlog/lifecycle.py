@@ -7,7 +7,6 @@ imported where it is started and nowhere else, since all of DataHub's client com
 from __future__ import annotations
 
 import atexit
-import logging
 import multiprocessing
 import os
 import sys
@@ -29,6 +28,7 @@ from dagster._core.instance.ref import InstanceRef
 from datahub_eventlog import extras
 from datahub_eventlog.config import PREFIX, Block, Config
 from datahub_eventlog.forks import importing
+from datahub_eventlog.log import logger
 
 if TYPE_CHECKING:
     from datahub_eventlog.dispatcher import Opened
@@ -49,8 +49,6 @@ CONSTRUCTION = timedelta(seconds=60)
 """In which an instance that has registered its storages is complete."""
 
 Role = Literal["daemon", "server", "other"]
-
-logger = logging.getLogger("dagster.datahub_eventlog")
 
 
 def role(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> Role:

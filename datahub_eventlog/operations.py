@@ -23,6 +23,7 @@ from datahub_eventlog.extractor import Extractor
 from datahub_eventlog.ledger import Ledger, Status, ddl
 from datahub_eventlog.lifecycle import PATIENCE, opened, ref_of
 from datahub_eventlog.placement import ledger_of
+from datahub_eventlog.redact import DEFAULT
 from datahub_eventlog.sinks.memory import MemorySink
 from datahub_eventlog.source import Source
 from datahub_eventlog.storages import DataHubEventLogStorage
@@ -122,7 +123,8 @@ class Operations:
 
     def status(self) -> Status:
         """What has been captured, and what became of it."""
-        return self.ledger.status()
+        # What an older version wrote there may hold secrets.
+        return DEFAULT.value(self.ledger.status())
 
     def worker(self, *, metrics_port: int | None = None) -> Worker:
         """A worker for this instance, to be run by the caller."""
@@ -152,6 +154,7 @@ class Operations:
 
         Raises `DataHubEventLogError` for an asset that the event log does not know.
         """
+        from datahub_eventlog.dispatcher import redactor_of
         from datahub_eventlog.dispatcher.context import context_of
         from datahub_eventlog.translate.explain import explain
         from datahub_eventlog.translate.urns import InvalidUrn
@@ -167,8 +170,9 @@ class Operations:
         gone = RunLog(Run(run_id, "", ""), None, (), (event,))
         log = (self._log(parts.source, run_id) if run_id else None) or gone
         context, _ = context_of(log, config, parts)
+        redactor = redactor_of(config.redact) or DEFAULT
         try:
-            return explain(key, event, event.data, log, context)
+            return redactor.value(explain(key, event, event.data, log, context))
         except InvalidUrn as error:
             raise DataHubEventLogError(f"nothing of it is sent to DataHub: {error}") from error
 

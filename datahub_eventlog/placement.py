@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,10 @@ from sqlalchemy.engine import Engine
 
 from datahub_eventlog.errors import LedgerMissing, LedgerUnavailable
 from datahub_eventlog.ledger import Connect, Ledger
+from datahub_eventlog.log import logger
 
 FILE = "datahub_eventlog.db"
 """In the instance's directory, where the event log's database can't take the ledger."""
-
-
-logger = logging.getLogger("dagster.datahub_eventlog")
 
 
 def ledger_of(instance: DagsterInstance, *, patience: float) -> Ledger:

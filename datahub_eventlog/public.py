@@ -5,15 +5,8 @@ from __future__ import annotations
 import re
 import urllib.parse
 
-HIDDEN = "…"
-SECRETS = (
-    # User and password of an address; a password may well have an @ in it.
-    (re.compile(r"(?<=://)[^\s'\"]+(?=@)"), HIDDEN),
-    # A password among the parameters of an address, or in a database's connection string.
-    (re.compile(r"(?i)\b(password|token|secret|api_?key)=[^\s&'\"]+"), rf"\1={HIDDEN}"),
-    # Dagster repeats a value that is not of the type that it expects.
-    (re.compile(r"(?s)(?<=[Vv]alue \").*?(?=\" of type)"), HIDDEN),
-)
+# Dagster repeats a value that is not of the type that it expects.
+_REPEATED = re.compile(r"(?s)(?<=[Vv]alue \").*?(?=\" of type)")
 
 
 def address(url: str) -> str:
@@ -33,7 +26,7 @@ def words(error: BaseException) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """The text without what looks like a password in it."""
-    for pattern, replacement in SECRETS:
-        text = pattern.sub(replacement, text)
-    return text
+    """The text without what looks like a secret in it."""
+    from datahub_eventlog.redact import DEFAULT, HIDDEN
+
+    return DEFAULT.text(_REPEATED.sub(HIDDEN, text))

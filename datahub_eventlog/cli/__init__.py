@@ -17,7 +17,7 @@ from types import FrameType
 import click
 from rich.console import Console
 
-from datahub_eventlog import extras
+from datahub_eventlog import extras, public
 from datahub_eventlog._version import __version__
 from datahub_eventlog.checkup import checkup
 from datahub_eventlog.cli import pages, showing
@@ -52,7 +52,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except DataHubEventLogError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(public.without_secrets(str(error))) from error
         except ModuleNotFoundError as error:
             name = str(error.name).partition(".")[0]
             if name not in extras.DELIVERY:

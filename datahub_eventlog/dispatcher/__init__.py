@@ -1,6 +1,7 @@
 """Bringing what the ledger holds to DataHub; see `core` for the order of things."""
 
-from datahub_eventlog.dispatcher.core import Dispatcher, Parts, run_items
+from datahub_eventlog.dispatcher.core import Dispatcher, Parts
+from datahub_eventlog.dispatcher.outgoing import redactor_of, run_items
 from datahub_eventlog.dispatcher.starting import (
     DaemonThread,
     Open,
@@ -23,6 +24,7 @@ __all__ = [
     "assemble",
     "deliver_runs",
     "pool",
+    "redactor_of",
     "require_delivery",
     "run_items",
     "start_in_daemon",

@@ -14,20 +14,21 @@ from typing import TYPE_CHECKING
 
 from datahub_eventlog import definitions
 from datahub_eventlog.config import Config
-from datahub_eventlog.dispatcher.context import context_of
 from datahub_eventlog.dispatcher.delivery import Delivery, Mark, Report, Rules
 from datahub_eventlog.dispatcher.filters import has_wanted_steps, is_wanted
 from datahub_eventlog.dispatcher.keeping import Keeper
+from datahub_eventlog.dispatcher.outgoing import redactor_of, run_items, runless_items
 from datahub_eventlog.dispatcher.pause import Pause
 from datahub_eventlog.dispatcher.tables import Tables
 from datahub_eventlog.dispatcher.watch import Watch
 from datahub_eventlog.errors import LeaseLost, LedgerUnavailable, Unavailable
-from datahub_eventlog.extractor import Extraction, Extractor
+from datahub_eventlog.extractor import Extractor
 from datahub_eventlog.ledger import Lease, Ledger, Outcome
+from datahub_eventlog.log import logger
+from datahub_eventlog.redact import DEFAULT
 from datahub_eventlog.sinks import Sink
 from datahub_eventlog.source import Source, has_ended
-from datahub_eventlog.translate import translate, translate_runless
-from datahub_eventlog.values import Change, Definitions, Event, Problem, Proposal, Run, RunLog
+from datahub_eventlog.values import Definitions, Problem, Proposal, Run, RunLog
 
 TTL = timedelta(seconds=120)
 """How long a run belongs to a dispatcher that says nothing more."""
@@ -66,8 +67,6 @@ CUT_SHORT = (
 if TYPE_CHECKING:
     from datahub.ingestion.graph.client import DataHubGraph
 
-logger = logging.getLogger("dagster.datahub_eventlog")
-
 
 @dataclass(frozen=True)
 class Parts:
@@ -103,6 +102,7 @@ class Dispatcher:
         self._facts = lru_cache(maxsize=FACTS)(self._decoded)
         self._held: list[Lease] = []
         self._is_stopping = False
+        self._redacted = (redactor_of(config.redact) or DEFAULT).text
         self.pause = Pause()
         if config.debug_mode:  # its parent's level is Dagster's, and hides them
             logger.setLevel(logging.DEBUG)
@@ -175,7 +175,7 @@ class Dispatcher:
             self._put_off(lease, error)
 
     def _put_off(self, lease: Lease, error: Exception) -> None:
-        reason = f"{type(error).__name__}: {error}"
+        reason = self._redacted(f"{type(error).__name__}: {error}")
         if lease.attempts + 1 >= self._config.max_attempts:
             self._park(lease, reason, error)
             return
@@ -246,6 +246,9 @@ class Dispatcher:
         )
         sent = self._remembered(lease.run_id)
         report = Delivery(self._parts.ledger, self._parts.sink, lease, rules, sent).send(items)
+        report.rejected = [
+            (urn, aspect, self._redacted(reason)) for urn, aspect, reason in report.rejected
+        ]
         self._watch.sent(report.sent, len(report.rejected))
         if report.sent:
             self.pause.end()
@@ -287,35 +290,6 @@ class Dispatcher:
         if len(self._sent) > REMEMBERED:
             self._sent.popitem(last=False)
         return sent
-
-
-def run_items(log: RunLog, config: Config, parts: Parts) -> Iterator[Proposal | Problem]:
-    """Everything that a run becomes, the user's functions included."""
-    context, extraction = context_of(log, config, parts)
-    return _items(translate(log, context), extraction)
-
-
-def runless_items(
-    events: Sequence[Event], config: Config, parts: Parts
-) -> Iterator[Proposal | Problem]:
-    """Everything that events without a run become."""
-    log = RunLog(Run("", "", ""), None, (), events)
-    context, extraction = context_of(log, config, parts)
-    return _items(translate_runless(events, None, context), extraction)
-
-
-def _items(
-    translated: Iterator[Proposal | Problem], extraction: Extraction
-) -> Iterator[Proposal | Problem]:
-    """The run's own proposals, then the extractor's, which replace or add to ours."""
-    wholes = (each for each in extraction.proposals if each.change is Change.UPSERT)
-    replaced = {(each.urn, each.aspect) for each in wholes}
-    for item in translated:
-        is_whole = isinstance(item, Proposal) and item.change is Change.UPSERT
-        if not is_whole or (item.urn, item.aspect) not in replaced:
-            yield item
-    yield from extraction.proposals
-    yield from extraction.problems
 
 
 def _mark(log: RunLog) -> str:

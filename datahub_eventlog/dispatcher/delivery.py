@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,6 +12,7 @@ from typing import Any, TypeAlias
 from datahub_eventlog.dispatcher.keeping import Keeper
 from datahub_eventlog.errors import LeaseLost
 from datahub_eventlog.ledger import Claim, Lease, Ledger
+from datahub_eventlog.log import logger
 from datahub_eventlog.sinks import Sink
 from datahub_eventlog.values import Change, Problem, Proposal
 
@@ -26,8 +26,6 @@ ADDED_TO = frozenset({"dataJobInputOutput", "datasetProperties", "upstreamLineag
 
 Mark: TypeAlias = tuple[str, str]
 """Urn and digest of what is sent without a claim; the ledger remembers the rest."""
-
-logger = logging.getLogger("dagster.datahub_eventlog")
 
 
 def digest(proposal: Proposal) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -12,13 +11,12 @@ from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher.core import Dispatcher
 from datahub_eventlog.dispatcher.reconciler import Reconciler
 from datahub_eventlog.errors import LedgerUnavailable
+from datahub_eventlog.log import logger
 
 BEAT = 10.0
 """Seconds between two heartbeats."""
 LEDGER_PAUSE = 5.0
 """Seconds to wait for the ledger's database to come back."""
-
-logger = logging.getLogger("dagster.datahub_eventlog")
 
 
 class Heartbeat:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Callable
 
 from datahub_eventlog.errors import Unavailable
+from datahub_eventlog.log import logger
 
 FIRST = 1.0
 LONGEST = 60.0
 LONGEST_ASKED = 3600.0
 """Seconds; nobody waits for a day because a server once said so."""
-
-logger = logging.getLogger("dagster.datahub_eventlog")
 
 
 class Pause:

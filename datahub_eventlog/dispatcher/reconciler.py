@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from datetime import timedelta
 
 from datahub_eventlog.ledger import Ledger
+from datahub_eventlog.log import logger
 from datahub_eventlog.source import Source
 
 EVERY = timedelta(minutes=3)
@@ -19,8 +19,6 @@ FARTHEST = timedelta(hours=15)
 """The same while the watermark is no stored time yet, but the ledger's own: every time zone."""
 GRACE = timedelta(seconds=30)
 """A run is made before its first event is stored: that long, nobody misses it."""
-
-logger = logging.getLogger("dagster.datahub_eventlog")
 
 
 class Reconciler:

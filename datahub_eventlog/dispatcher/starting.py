@@ -27,6 +27,7 @@ from datahub_eventlog.config import (
 )
 from datahub_eventlog.dispatcher.core import Dispatcher, Parts
 from datahub_eventlog.dispatcher.loop import Heartbeat, Loop
+from datahub_eventlog.dispatcher.outgoing import redactor_of
 from datahub_eventlog.dispatcher.reconciler import Reconciler
 from datahub_eventlog.dispatcher.tables import Tables
 from datahub_eventlog.dispatcher.translation import ForExtractor
@@ -40,7 +41,9 @@ from datahub_eventlog.errors import (
 from datahub_eventlog.extractor import Extractor
 from datahub_eventlog.forks import importing
 from datahub_eventlog.ledger import Ledger
+from datahub_eventlog.log import logger, redact_with
 from datahub_eventlog.placement import take_over_local
+from datahub_eventlog.redact import DEFAULT
 from datahub_eventlog.source import Source
 
 if TYPE_CHECKING:
@@ -51,8 +54,6 @@ LOCAL_PATIENCE = 5.0
 """Seconds that a dispatcher waits for a lock of a local file."""
 RESTART = timedelta(seconds=10)
 """Until a dispatcher that broke is started again."""
-
-logger = logging.getLogger("dagster.datahub_eventlog")
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def assemble(
     assert config.target is not None  # noqa: S101 - require_delivery has seen to it
     # It logs the text of SQL that it doesn't understand, where there may be secrets.
     logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
+    redact_with(redactor_of(config.redact) or DEFAULT)
     calls = Extractor(config, ForExtractor(config), deadline)
     watch = watch or Watch()
     with importing():

@@ -6,7 +6,6 @@ a while, and SQL is read without them then.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,6 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from datahub_eventlog.config import RestTarget
+from datahub_eventlog.log import logger
 
 if TYPE_CHECKING:
     from datahub.ingestion.graph.client import DataHubGraph
@@ -30,8 +30,6 @@ FRESH = timedelta(hours=1)
 """How long an answer counts."""
 
 Key = tuple[str, str, str | None]
-
-logger = logging.getLogger("dagster.datahub_eventlog")
 
 
 class Tables:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,6 +24,7 @@ from datahub_eventlog.extractor.generator import (
     Translation,
     collecting_graph,
 )
+from datahub_eventlog.log import logger
 from datahub_eventlog.values import AssetKey, Change, Problem, Proposal, RunLog
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["DagsterGenerator", "DatasetLineage", "Extraction", "Extractor", "Translation"]
 
 DEADLINE = timedelta(seconds=60)
-
-logger = logging.getLogger("dagster.datahub_eventlog")
 Result = TypeVar("Result")
 
 

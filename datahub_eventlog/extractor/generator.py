@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from datahub_eventlog.config import Config
+from datahub_eventlog.log import logger
 from datahub_eventlog.values import RunLog
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 PLATFORM = "dagster"
 Collect: TypeAlias = "Callable[[MetadataChangeProposalClass], None]"
-logger = logging.getLogger("dagster.datahub_eventlog")
 
 
 class Translation(Protocol):

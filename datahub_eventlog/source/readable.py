@@ -5,21 +5,19 @@ A newer Dagster may have written them, or somebody else something that is no rec
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 
 from dagster import DagsterEventType, DagsterInstance, EventLogRecord, RunRecord, RunsFilter
 from dagster._core.event_api import EventLogCursor
 from dagster._core.storage.event_log.base import EventLogConnection
 
+from datahub_eventlog.log import logger
 from datahub_eventlog.source.events import event_of
 from datahub_eventlog.source.reaching import is_unreadable
 from datahub_eventlog.values import Event
 
 FARTHEST = 2**53
 """No storage id is as large."""
-
-logger = logging.getLogger("dagster.datahub_eventlog")
 
 
 def run_records(instance: DagsterInstance, filters: RunsFilter, limit: int) -> list[RunRecord]:

@@ -50,7 +50,7 @@ def prepared(aspect: Aspect) -> Prepared:
     """Serialise an aspect; raises what DataHub's classes raise if it cannot be."""
     if isinstance(aspect, Prepared):
         return aspect
-    return Prepared(aspect.get_aspect_name(), _text(plain(aspect)))
+    return Prepared(aspect.get_aspect_name(), json_of(plain(aspect)))
 
 
 def state(
@@ -164,7 +164,7 @@ def _patch(
     urn, name = str(change.entityUrn), str(change.aspectName)
     if problem := _unfit(urn, name):
         return problem
-    body = _text(json.loads(change.aspect.value)) if change.aspect else "[]"
+    body = json_of(json.loads(change.aspect.value)) if change.aspect else "[]"
     kind = change.entityType
     return Proposal(urn, kind, name, body, change=Change.PATCH, time=time, run_id=run_id)
 
@@ -176,5 +176,6 @@ def _unfit(urn: str, aspect: str) -> Problem | None:
     return Problem(urn, aspect, reason)
 
 
-def _text(value: Json) -> str:
+def json_of(value: Json) -> str:
+    """The one form in which aspects and patches are sent: equal content is equal text."""
     return _ENCODER.encode(value)

@@ -1,0 +1,80 @@
+"""What leaves: the proposals of a run, the user's functions included, without secrets.
+
+Everything that delivery, `show` and `preview` are given comes from here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from datahub_eventlog.config import Config, Redaction
+from datahub_eventlog.dispatcher.context import context_of
+from datahub_eventlog.extractor import Extraction
+from datahub_eventlog.redact import Redactor
+from datahub_eventlog.translate import translate, translate_runless
+from datahub_eventlog.translate.aspects import json_of
+from datahub_eventlog.values import Change, Event, Problem, Proposal, Run, RunLog
+
+if TYPE_CHECKING:
+    from datahub_eventlog.dispatcher.core import Parts
+
+
+def run_items(log: RunLog, config: Config, parts: Parts) -> Iterator[Proposal | Problem]:
+    """Everything that a run becomes."""
+    context, extraction = context_of(log, config, parts)
+    return _redacted(_merged(translate(log, context), extraction), config)
+
+
+def runless_items(
+    events: Sequence[Event], config: Config, parts: Parts
+) -> Iterator[Proposal | Problem]:
+    """Everything that events without a run become."""
+    log = RunLog(Run("", "", ""), None, (), events)
+    context, extraction = context_of(log, config, parts)
+    return _redacted(_merged(translate_runless(events, None, context), extraction), config)
+
+
+@lru_cache(maxsize=8)
+def redactor_of(redaction: Redaction) -> Redactor | None:
+    """What hides secrets under that configuration, or None where it is switched off."""
+    if not redaction.enabled:
+        return None
+    return Redactor(redaction.patterns, redaction.keys)
+
+
+def _merged(
+    translated: Iterator[Proposal | Problem], extraction: Extraction
+) -> Iterator[Proposal | Problem]:
+    """The run's own proposals, then the extractor's, which replace or add to ours."""
+    wholes = (each for each in extraction.proposals if each.change is Change.UPSERT)
+    replaced = {(each.urn, each.aspect) for each in wholes}
+    for item in translated:
+        is_whole = isinstance(item, Proposal) and item.change is Change.UPSERT
+        if not is_whole or (item.urn, item.aspect) not in replaced:
+            yield item
+    yield from extraction.proposals
+    yield from extraction.problems
+
+
+def _redacted(items: Iterable[Proposal | Problem], config: Config) -> Iterator[Proposal | Problem]:
+    redactor = redactor_of(config.redact)
+    for item in items:
+        if redactor is None:
+            yield item
+        elif isinstance(item, Problem):
+            yield redactor.value(item)
+        else:
+            yield _without_secrets(item, redactor)
+
+
+def _without_secrets(proposal: Proposal, redactor: Redactor) -> Proposal:
+    """The proposal itself where there is nothing to hide, which is nearly always."""
+    urn = redactor.text(proposal.urn)
+    if not redactor.may_hold_secret(proposal.body):
+        return proposal if urn == proposal.urn else replace(proposal, urn=urn)
+    body = json_of(redactor.aspect(json.loads(proposal.body)))
+    return replace(proposal, urn=urn, body=body)

@@ -1,0 +1,44 @@
+"""The package's logger: whatever is logged through it, also of others' errors, holds no secret."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datahub_eventlog.redact import Redactor
+
+LOGGER_NAME = "dagster.datahub_eventlog"
+"""Below Dagster's own, so that it is shown where Dagster's messages are."""
+
+
+class _Redacting(logging.Filter):
+    """Hides secrets in messages and tracebacks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.redactor: Redactor | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        from datahub_eventlog.redact import DEFAULT  # most processes never log anything
+
+        redactor = self.redactor or DEFAULT
+        message = record.getMessage()
+        redacted = redactor.text(message)
+        if redacted != message:
+            record.msg, record.args = redacted, None
+        if record.exc_info:
+            # As text alone: some handlers would format the exception on their own.
+            trace = logging.Formatter().formatException(record.exc_info)
+            record.exc_text, record.exc_info = redactor.text(trace), None
+        return True
+
+
+_redacting = _Redacting()
+logger = logging.getLogger(LOGGER_NAME)
+logger.addFilter(_redacting)
+
+
+def redact_with(redactor: Redactor) -> None:
+    """From now on hide in this process's log what a user adds, too."""
+    _redacting.redactor = redactor

@@ -1,0 +1,175 @@
+"""What counts as a secret in a text, and what of the text stays readable."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datahub_eventlog.redact import DEFAULT, Redactor
+
+AWS = "AKIAIOSFODNN7EXAMPLE"
+GITHUB = f"ghp_{'a1B2' * 10}"
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJib2IifQ.c2lnbmF0dXJl-x_y"
+AZURE = "Ab9/" * 21 + "Xy=="
+PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEabc\nxyz==\n-----END RSA PRIVATE KEY-----"
+
+HIDDEN = [
+    # user info of a URI
+    ("postgresql://bob:pw@db:5432/shop", "postgresql://bob:***@db:5432/shop"),
+    ("see postgresql+psycopg2://bob:p%40w@db/x, please", "see postgresql+psycopg2://bob:***@db/x, please"),
+    ("mysql://r:p@w/x#1@h/x?a=b@c", "mysql://r:***@h/x?a=b@c"),
+    ("redis://:pw@h:6379/0", "redis://:***@h:6379/0"),
+    ("mongodb://u:p@h1:1,h2:2/db", "mongodb://u:***@h1:1,h2:2/db"),
+    ("a://u:p@h,b://v:q@i", "a://u:***@h,b://v:***@i"),
+    ("'postgresql://bob:p'w@db/x'", "'postgresql://bob:***@db/x'"),
+    ("//bob:pw@host/share", "//bob:***@host/share"),
+    ("jdbc:oracle:thin:scott/tiger@//h:1521/s", "jdbc:oracle:thin:scott/***@//h:1521/s"),
+    ("bob:pw@tcp(h:3306)/shop", "bob:***@tcp(h:3306)/shop"),
+    ("curl -u bob:pw https://h", "curl -u bob:*** https://h"),
+    # queries
+    ("https://h/x?sig=a%2Fb&se=2020", "https://h/x?sig=***&se=2020"),
+    ("s3://b/k?X-Amz-Signature=ab&X-Amz-Date=1", "s3://b/k?X-Amz-Signature=***&X-Amz-Date=1"),
+    ("gs://b/k?X-Goog-Signature=ab#f", "gs://b/k?X-Goog-Signature=***"),
+    ("https://h/x?api_key=abc&b=1", "https://h/x?api_key=***&b=1"),
+    ("https://h/?to=https%3A%2F%2Fi%3Ftoken%3Dabc", "https://h/?to=https%3A%2F%2Fi%3Ftoken%3D***"),
+    ("https://h/f?code=abcdefghijklmnopqrst", "https://h/f?code=***"),
+    # connection strings
+    ("jdbc:sqlserver://h:1433;user=sa;password=p;encrypt=true", "jdbc:sqlserver://h:1433;user=sa;password=***;encrypt=true"),
+    ("Driver={X};Uid=sa;Pwd={a;b}}c};Encrypt=yes", "Driver={X};Uid=sa;Pwd=***;Encrypt=yes"),
+    ("AccountName=x;AccountKey=ab+/==;Suffix=y", "AccountName=x;AccountKey=***;Suffix=y"),
+    ("host=h user=bob password='it''s' dbname=x", "host=h user=bob password='***' dbname=x"),
+    ("host=h password=a,b&c dbname=x", "host=h password=*** dbname=x"),
+    ("SharedAccessSignature=abc", "SharedAccessSignature=***"),
+    # mappings in text
+    ('failed: {"password": "a\\"b", "n": 1}', 'failed: {"password": "***", "n": 1}'),
+    ("{'password': 'x', 'n': 1}", "{'password': '***', 'n': 1}"),
+    ('{\\"token\\": \\"x\\", \\"n\\": 1}', '{\\"token\\": \\"***\\", \\"n\\": 1}'),
+    ("db_password: hunter2", "db_password: ***"),
+    ("<password>hunter2</password>", "<password>***</password>"),
+    ("secrets=['a', 'b'], n=1", "secrets=***, n=1"),
+    # commands, SQL, HTTP
+    ("psql --password hunter2 --port 5", "psql --password *** --port 5"),
+    ("export PGPASSWORD=hunter2; psql", "export PGPASSWORD=***; psql"),
+    ("machine h login bob password pw", "machine h login bob password ***"),
+    ("CREATE USER x IDENTIFIED BY 'pw'", "CREATE USER x IDENTIFIED BY '***'"),
+    ("CREATE ROLE x PASSWORD 'pw' LOGIN", "CREATE ROLE x PASSWORD '***' LOGIN"),
+    ("COPY x CREDENTIALS (AWS_SECRET_KEY = 'pw')", "COPY x CREDENTIALS (AWS_SECRET_KEY = '***')"),
+    ("Authorization: Basic dXNlcjpw", "Authorization: Basic ***"),
+    ("sent with Bearer abc.def.123", "sent with Bearer ***"),
+    # shapes
+    (f"the key {AWS} is used", "the key *** is used"),
+    (f"https://{GITHUB}@github.com/x", "https://***@github.com/x"),
+    (f"jwt {JWT}.", "jwt ***"),
+    (f"key {AZURE}", "key ***"),
+    (f"xoxb-{'1' * 12}-abcdefgh", "***"),
+    ("https://hooks.slack.com/services/T0/B0/abc", "https://hooks.slack.com/services/***"),
+    (f"before {PEM} after", "before *** after"),
+    (f"before {PEM[:40]}", "before ***"),
+    (json.dumps({"note": PEM}), '{"note": "***"}'),
+    (repr(f"\n{AWS}"), "'\\n***'"),
+    # tags
+    ("urn:li:tag:password:hunter 2", "urn:li:tag:password:***"),
+]  # fmt: skip
+
+READABLE = [
+    "a description with design, signs, tokens and keys",
+    "https://example.com:8080/@scope/page?view=lineage",
+    "mail bob@example.com: it's at 10:30@noon",
+    "max_tokens: 5, tokens=3, token_count=7, tokenizer: x",
+    "password_file: /run/secrets/db, secret_name: shop, token_url=https://h/token",
+    "join on a.token = b.token where passwords is null",
+    "password: null, secret=true, token: ${TOKEN}, sig={{ env_var('SIG') }}",
+    "password={env: DB_PASSWORD}",
+    "SELECT password, token FROM users",
+    "urn:li:dataset:(urn:li:dataPlatform:s3,bucket/a/b,PROD)",
+    "urn:li:tag:secret:true",
+    "primary_key: id, foreign key=customer_id, partition_key: 2020-01-01",
+    "repo/image:tag@sha256:abcdef",
+    "PASSWORD is a column",
+]
+
+
+@pytest.mark.parametrize(("text", "shown"), HIDDEN)
+def test_a_secret_is_hidden_and_the_rest_stays(text: str, shown: str) -> None:
+    assert DEFAULT.text(text) == shown
+
+
+@pytest.mark.parametrize(("text", "shown"), HIDDEN)
+def test_a_secret_is_hidden_in_the_middle_of_a_text(text: str, shown: str) -> None:
+    assert f"see {shown}\n" in DEFAULT.text(f"see {text}\nthe next line") + "\n"
+
+
+@pytest.mark.parametrize("text", READABLE)
+def test_what_is_no_secret_is_not_touched(text: str) -> None:
+    assert DEFAULT.text(text) == text
+
+
+def test_the_value_of_a_secret_key_is_hidden_whatever_it_is() -> None:
+    value = {
+        "password": "x",
+        "clientSecret": ["x", {"y": 1}],
+        "API-Key": 5,
+        "db.password": "",
+        "token": None,
+        "n": 1,
+    }
+    assert DEFAULT.value(value) == {
+        "password": "***",
+        "clientSecret": ["***", {"y": "***"}],
+        "API-Key": "***",
+        "db.password": "",
+        "token": None,
+        "n": 1,
+    }
+
+
+def test_a_text_that_is_json_is_redacted_by_its_keys() -> None:
+    text = json.dumps({"a": {"password": ["x"]}, "b": "postgresql://u:p@h"})
+    assert json.loads(DEFAULT.text(text)) == {
+        "a": {"password": ["***"]},
+        "b": "postgresql://u:***@h",
+    }
+    assert DEFAULT.text('{"z": 1,\n "password_file": "x"}') == '{"z": 1,\n "password_file": "x"}'
+
+
+def test_only_the_mappings_of_an_aspect_have_the_users_keys() -> None:
+    redactor = Redactor(keys=("owner",))
+    aspect = {"owner": "bob", "customProperties": {"owner": "bob", "token": "x"}}
+    assert redactor.aspect(aspect) == {
+        "owner": "bob",
+        "customProperties": {"owner": "***", "token": "***"},
+    }
+    patch = [{"op": "add", "path": "/customProperties/token", "value": "x"}]
+    assert redactor.aspect(patch)[0]["value"] == "***"
+
+
+@pytest.mark.parametrize("name", ["ssn", "SSN", "customer-ssn", "customerSsn"])
+def test_a_users_key_is_one_however_it_is_written(name: str) -> None:
+    redactor = Redactor(keys=("ssn", "customer_ssn"))
+    assert redactor.is_secret_name(name)
+    assert redactor.text(f"{name}: 123-45, n=1") == f"{name}: ***, n=1"
+
+
+def test_of_a_users_pattern_the_groups_are_hidden_or_all_of_it() -> None:
+    redactor = Redactor(patterns=(r"\bC-\d+", r"iban (\w+) of (\w+)"))
+    assert redactor.text("C-12 has iban DE12 of bob") == "*** has iban *** of ***"
+    assert redactor.value({"x": ["C-12"]}) == {"x": ["***"]}
+
+
+PIECES = ["password", "=", ":", " ", "://", "u:", "@h", '"', "'", "{", "}", "&", ";", "\\", "x,y", "eyJ", "sig", "?", "***", "\n"]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
+def test_redacting_twice_changes_nothing_more(text: str) -> None:
+    once = DEFAULT.text(text)
+    assert DEFAULT.text(once) == once
+
+
+@given(st.recursive(st.text(max_size=20), lambda x: st.dictionaries(st.text(max_size=9), x)))
+def test_any_value_can_be_redacted(value: Any) -> None:
+    DEFAULT.value(value)
+    DEFAULT.aspect(value)
