@@ -20,7 +20,7 @@ PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEabc\nxyz==\n-----END RSA PRIVATE KEY
 HIDDEN = [
     # user info of a URI
     ("postgresql://bob:pw@db:5432/shop", "postgresql://bob:***@db:5432/shop"),
-    ("see postgresql+psycopg2://bob:p%40w@db/x, please", "see postgresql+psycopg2://bob:***@db/x, please"),
+    ("a postgresql+x://bob:p%40w@db, and", "a postgresql+x://bob:***@db, and"),
     ("mysql://r:p@w/x#1@h/x?a=b@c", "mysql://r:***@h/x?a=b@c"),
     ("redis://:pw@h:6379/0", "redis://:***@h:6379/0"),
     ("mongodb://u:p@h1:1,h2:2/db", "mongodb://u:***@h1:1,h2:2/db"),
@@ -160,7 +160,7 @@ def test_of_a_users_pattern_the_groups_are_hidden_or_all_of_it() -> None:
     assert redactor.value({"x": ["C-12"]}) == {"x": ["***"]}
 
 
-PIECES = ["password", "=", ":", " ", "://", "u:", "@h", '"', "'", "{", "}", "&", ";", "\\", "x,y", "eyJ", "sig", "?", "***", "\n"]  # fmt: skip
+PIECES = ["password", *"=: \n\"'{}&;?\\", "://", "u:", "@h", "x,y", "eyJ", "sig", "***"]
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
