@@ -6,7 +6,21 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from detect_secrets.plugins.aws import AWSKeyDetector
+from detect_secrets.plugins.azure_storage_key import AzureStorageKeyDetector
+from detect_secrets.plugins.base import RegexBasedDetector
+from detect_secrets.plugins.basic_auth import BasicAuthDetector
+from detect_secrets.plugins.github_token import GitHubTokenDetector
+from detect_secrets.plugins.gitlab_token import GitLabTokenDetector
+from detect_secrets.plugins.jwt import JwtTokenDetector
+from detect_secrets.plugins.mailchimp import MailchimpDetector
+from detect_secrets.plugins.openai import OpenAIDetector
+from detect_secrets.plugins.pypi_token import PypiTokenDetector
+from detect_secrets.plugins.sendgrid import SendGridDetector
+from detect_secrets.plugins.slack import SlackDetector
+from detect_secrets.plugins.square_oauth import SquareOAuthDetector
+from detect_secrets.plugins.stripe import StripeDetector
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datahub_eventlog.redact import DEFAULT, Redactor
@@ -158,6 +172,40 @@ def test_of_a_users_pattern_the_groups_are_hidden_or_all_of_it() -> None:
     redactor = Redactor(patterns=(r"\bC-\d+", r"iban (\w+) of (\w+)"))
     assert redactor.text("C-12 has iban DE12 of bob") == "*** has iban *** of ***"
     assert redactor.value({"x": ["C-12"]}) == {"x": ["***"]}
+
+
+DETECTORS = [
+    AWSKeyDetector,
+    AzureStorageKeyDetector,
+    BasicAuthDetector,
+    GitHubTokenDetector,
+    GitLabTokenDetector,
+    JwtTokenDetector,
+    MailchimpDetector,
+    OpenAIDetector,
+    PypiTokenDetector,
+    SendGridDetector,
+    SlackDetector,
+    SquareOAuthDetector,
+    StripeDetector,
+]
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+@given(data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_what_a_detector_of_secrets_finds_is_hidden(
+    detector: type[RegexBasedDetector], data: st.DataObject
+) -> None:
+    """Of whatever its pattern allows."""
+    pattern = data.draw(st.sampled_from(list(detector().denylist)))
+    secret = data.draw(
+        st.from_regex(pattern, fullmatch=True, alphabet=st.characters(codec="ascii"))
+    )
+    text = f"before {secret} after"
+    found = [each for each in detector().analyze_string(text) if len(each) > 7]
+    shown = DEFAULT.text(text)
+    assert not [each for each in found if shown.count(each) == text.count(each)]
 
 
 PIECES = ["password", *"=: \n\"'{}&;?\\", "://", "u:", "@h", "x,y", "eyJ", "sig", "***"]

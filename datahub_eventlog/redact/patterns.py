@@ -97,11 +97,13 @@ NAMED = (
 
 # A password may have any of `@ / # ' "` in it, although they should have been encoded. Digits alone
 # before the path are a port.
-_IN_AUTHORITY = r"(?:(?!://)[^\s\"'<>?]|[\"'](?![\s,:;)\]}]|$)){0,2000}"
-_PORT = r"\d*(?:[/?#\s,;)\]}\"'<>]|$)"
+_IN_AUTHORITY = r"(?:(?!://)[^\s\"'?]|[\"'](?![\s,:;)\]}<>]|$)){0,2000}"
+_PORT = r"\d*(?:[/?#\s,;)\]}]|[\"'<>](?![^\s\"'<>]{0,500}@)|$)"
 
 # A token stands alone, or behind an escaped character: it is not the middle of another word.
 _BEGIN = r"(?:(?<![A-Za-z0-9_-])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2}))"
+
+_GITLAB = ("pat", "dt", "ft", "soat", "rt", "cbt", "imt", "ptt", "agent", "oas")
 
 KNOWN: tuple[Known, ...] = (
     Known(
@@ -113,17 +115,20 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(("eyj",), re.compile(rf"{_BEGIN}eyJ[\w-]{{6,}}=*\.[\w-]{{4,}}=*(?:\.[\w+/=-]*)*")),
     Known(
-        ("akia", "asia", "abia", "acca"),
-        re.compile(rf"{_BEGIN}(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{{16}}(?![A-Za-z0-9])"),
+        ("akia", "asia", "abia", "acca", "a3t"),
+        re.compile(rf"{_BEGIN}(?:AKIA|ASIA|ABIA|ACCA|A3T[A-Z0-9])[A-Z0-9]{{16}}(?![A-Za-z0-9])"),
     ),
     Known(
         ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
         re.compile(r"(?:gh[pousr]_|github_pat_)\w{20,}"),
     ),
-    Known(("glpat-", "gldt-", "glrt-"), re.compile(r"gl(?:pat|dt|rt)-[\w-]{20,}")),
+    Known(
+        tuple(f"gl{kind}-" for kind in _GITLAB),
+        re.compile(rf"gl(?:{'|'.join(_GITLAB)})-[\w-]{{20,}}"),
+    ),
     Known(
         ("xox", "xapp-"),
-        re.compile(r"(?i)xox[a-z](?:\.xox[bp])?-[\w-]{8,}|xapp-\d-[\w-]{8,}"),
+        re.compile(r"(?i)xox[a-z](?:\.xox[bp])?-[\w-]{3,}|xapp-\d-[\w-]{8,}"),
     ),
     Known(
         ("hooks.slack", "/webhooks/", "webhook.office"),
@@ -142,12 +147,22 @@ KNOWN: tuple[Known, ...] = (
         re.compile(r"[srp]k_(?:live|test)_\w{10,}|whsec_\w{16,}"),
     ),
     Known(
-        ("sg.", "npm_", "pypi-", "dapi", "hvs.", "dop_v1_", "dbtc_", "dbtu_", "shpat_", "sk-"),
+        (
+            *("sg.", "npm_", "pypi-", "dapi", "hvs.", "dop_v1_", "dbtc_", "dbtu_", "shpat_"),
+            *("sk-", "sq0csp-", "-us", "gr1348941"),
+        ),
         re.compile(
             rf"{_BEGIN}(?:SG\.[\w-]{{16,}}\.[\w-]{{16,}}|npm_\w{{30,}}|pypi-[\w-]{{40,}}"
             r"|dapi[0-9a-f]{32}(?:-\d)?|hvs\.[\w-]{20,}|dop_v1_[0-9a-f]{32,}|dbt[cu]_[\w-]{20,}"
-            r"|shpat_[0-9a-f]{32}|sk-[\w-]{20,})"
+            r"|shpat_[0-9a-f]{32}|sk-[\w-]{20,}|sq0csp-[\w\\-]{40,}|[0-9a-z]{32}-us\d\d?|GR1348941[\w-]{20,})"
         ),
+    ),
+    Known(
+        ("aws",),
+        re.compile(
+            r"(?i)(aws.{0,20}?(?:key|pwd|pw|password|pass|token).{0,20}?['\"])[\w/+]{40}(?=['\"])"
+        ),
+        rf"\g<1>{HIDDEN}",
     ),
     # An account key of Azure Storage.
     Known(("==",), re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{86}==")),
@@ -167,6 +182,7 @@ KNOWN: tuple[Known, ...] = (
         re.compile(r"(?<![\w.-])([\w.-]{1,100}:)[^\s@]{1,500}(?=@(?:tcp|unix)\()"),
         rf"\g<1>{HIDDEN}",
     ),
+    Known(("/bot",), re.compile(r"(/bot\d{8,10}:)[\w-]{35}"), rf"\g<1>{HIDDEN}"),
     # The user of curl.
     Known(
         ("-u ", "--user "),
