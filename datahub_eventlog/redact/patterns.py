@@ -40,9 +40,9 @@ KEY_HINT = re.compile(
     r"(?:api|access|account|secret|private|signing|encryption|subscription|storage|master|auth"
     r"|client|shared)[ _.-]?key"
 )
-_VARIABLE = r"\$\{[^{}]*\}|\{\{[^{}]*\}\}"
+_STAND_IN = r"\*\*\*|\$\{[^{}]*\}|\{\{[^{}]*\}\}"
 HARMLESS = re.compile(
-    rf"(?i)true|false|yes|no|on|off|null|none|nil|undefined|\*+|%s|\?|\$\d+|{_VARIABLE}"
+    rf"(?i)true|false|yes|no|on|off|null|none|nil|undefined|\*+|%s|\?|\$\d+|{_STAND_IN}"
     r"|\{[\"']?env[\"']?: *[\"']?\w+[\"']?\}"
 )
 """Values that say that there is no secret, or where it is to be found."""
@@ -67,7 +67,7 @@ def assignment_to(names: str) -> re.Pattern[str]:
     return re.compile(
         rf"(?is)(?P<name>{names})(?P<between>(?:\\*[\"'`]|%22)?\]?[ \t]*"
         rf"(?:=>|:=|={{1,3}}|:|%3D)[ \t]*{_AUTH_SCHEME})"
-        rf"(?P<value>{_VARIABLE}|{_QUOTED}|{_BRACKETED}|\\*[\"']?{_BARE})"
+        rf"(?P<value>{_STAND_IN}|{_QUOTED}|{_BRACKETED}|\\*[\"']?{_BARE})"
     )
 
 
@@ -88,7 +88,9 @@ NAMED = (
         rf"(?is)(?P<name>\bidentified\s+(?:with\s+\S+\s+)?by(?:\s+password)?|\bpassword)"
         rf"(?P<between>\s+)(?P<value>{_QUOTED})"
     ),
-    re.compile(rf"(?is)(?P<name>--?(?:\w+-){{0,5}}{NAMES})(?P<between>[ \t]+)(?P<value>{_BARE})"),
+    re.compile(
+        rf"(?is)(?P<name>--?(?:\w+-){{0,5}}{NAMES})(?P<between>[ \t]+)(?P<value>{_STAND_IN}|{_BARE})"
+    ),
     re.compile(rf"(?i)(?P<name><(?:[\w.-]{{1,40}}[_:.-])?{NAMES}>)(?P<between>)(?P<value>[^<\s]+)"),
     re.compile(r"(?i)(?P<name>\blogin\s+\S+\s+password)(?P<between>\s+)(?P<value>\S+)"),
     assignment_to(NAMES),
@@ -98,7 +100,7 @@ NAMED = (
 # A password may have any of `@ / # ' "` in it, although they should have been encoded. Digits alone
 # before the path are a port.
 _IN_AUTHORITY = r"(?:(?!://)[^\s\"'?]|[\"'](?![\s,:;)\]}<>]|$)){0,2000}"
-_PORT = r"\d*(?:[/?#\s,;)\]}]|[\"'<>](?![^\s\"'<>]{0,500}@)|$)"
+_PORT = r"\d*(?:[/?#\s]|[,;)\]}\"'<>](?![^\s\"'<>]{0,500}@)|$)"
 
 # A token stands alone, or behind an escaped character: it is not the middle of another word.
 _BEGIN = r"(?:(?<![A-Za-z0-9_-])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2}))"
@@ -157,13 +159,6 @@ KNOWN: tuple[Known, ...] = (
             r"|shpat_[0-9a-f]{32}|sk-[\w-]{20,}|sq0csp-[\w\\-]{40,}|[0-9a-z]{32}-us\d\d?|GR1348941[\w-]{20,})"
         ),
     ),
-    Known(
-        ("aws",),
-        re.compile(
-            r"(?i)(aws.{0,20}?(?:key|pwd|pw|password|pass|token).{0,20}?['\"])[\w/+]{40}(?=['\"])"
-        ),
-        rf"\g<1>{HIDDEN}",
-    ),
     # An account key of Azure Storage.
     Known(("==",), re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{86}==")),
     Known(
@@ -198,7 +193,7 @@ KNOWN: tuple[Known, ...] = (
     Known(
         ("@",),
         re.compile(
-            rf"(//[^\s:@/?#\"'<>]{{0,500}}:)(?!{_PORT})"
+            rf"(//[^\s:@/?#\"']{{0,500}}:)(?!{_PORT})"
             rf"(?:{_IN_AUTHORITY}(?=@)|{_IN_AUTHORITY}\?{_IN_AUTHORITY}(?=@))"
         ),
         rf"\g<1>{HIDDEN}",
