@@ -18,6 +18,7 @@ from datahub_eventlog.config import (
     FileTarget,
     KafkaTarget,
     Pattern,
+    Redaction,
     RestTarget,
     discreet,
     inline_secrets,
@@ -56,6 +57,10 @@ EXAMPLES: dict[str, tuple[Any, Any]] = {
     "max_attempts": (3, 3),
     "retention": (86400, timedelta(days=1)),
     "resend_after": (0, timedelta(0)),
+    "redact": (
+        {"patterns": [r"C-\d+"], "keys": ["ssn"]},
+        Redaction(patterns=(r"C-\d+",), keys=("ssn",)),
+    ),
     "debug_mode": (True, True),
 }
 

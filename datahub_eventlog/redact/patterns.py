@@ -89,7 +89,8 @@ NAMED = (
         rf"(?P<between>\s+)(?P<value>{_QUOTED})"
     ),
     re.compile(
-        rf"(?is)(?P<name>--?(?:\w+-){{0,5}}{NAMES})(?P<between>[ \t]+)(?P<value>{_STAND_IN}|{_BARE})"
+        rf"(?is)(?P<name>--?(?:\w+-){{0,5}}{NAMES})(?P<between>[ \t]+)"
+        rf"(?P<value>{_STAND_IN}|{_BARE})"
     ),
     re.compile(rf"(?i)(?P<name><(?:[\w.-]{{1,40}}[_:.-])?{NAMES}>)(?P<between>)(?P<value>[^<\s]+)"),
     re.compile(r"(?i)(?P<name>\blogin\s+\S+\s+password)(?P<between>\s+)(?P<value>\S+)"),
