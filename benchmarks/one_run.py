@@ -28,6 +28,7 @@ from pairs import Cost, Pair, cpu, wall
 from place import Place
 from rows import Row
 
+from datahub_eventlog.dispatcher import redactor_of
 from datahub_eventlog.ledger import Facts
 from datahub_eventlog.operations import Operations
 from datahub_eventlog.source import Source
@@ -39,6 +40,7 @@ SHARE_OF_PLUGIN = 1 / 8
 SHARE_OF_OWN = 1.5
 SHARE_OF_FIRST = 0.5
 SHARE_OF_CLIENT = 0.6
+SHARE_OF_REDACTION = 1.03
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class OneRun:
         facts = facts_of(self.place.ledger, self.run_ids[0])
         yield from self._counts(facts)
         yield from self._times(facts)
+        yield self._redacting(facts)
         yield from self._beside_client(facts)
 
     def _counts(self, facts: Facts | None) -> Iterator[Row]:
@@ -132,6 +135,28 @@ class OneRun:
             return None
         self.place.endpoint.reset(latency)
         return _cost(self._by_plugin)
+
+    def _redacting(self, facts: Facts | None) -> Row:
+        """Pairs of the whole delivery without redaction and with it, in turn."""
+        self.place.endpoint.reset()
+        pairs = []
+        for _ in range(self.repeats):
+            plain, redacted = (self._delivery(facts, is_redacting=is_on) for is_on in (False, True))
+            pairs.append(Pair(plain=plain, other=redacted))
+        on_clock, of_processor = wall(pairs), cpu(pairs)
+        return Row(
+            f"{self.name}: hiding secrets, the delivery without it being 1",
+            ours=f"{on_clock.text()}, of the processor {of_processor.text()}",
+            goal=f"at most {SHARE_OF_REDACTION}",
+            is_met=of_processor.value <= SHARE_OF_REDACTION,
+        )
+
+    def _delivery(self, facts: Facts | None, *, is_redacting: bool) -> Cost:
+        self.place.forget()
+        redactor_of.cache_clear()  # another run has other texts
+        self.place.touch(self.run_ids[0], facts)
+        with self.place.dispatcher(is_redacting=is_redacting) as dispatcher:
+            return _cost(lambda: dispatcher.deliver([self.run_ids[0]]))
 
     def _beside_client(self, facts: Facts | None) -> Iterator[Row]:
         """Pairs of the whole delivery and of the client's batches, in turn."""

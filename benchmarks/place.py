@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from postgres import PostgresServer
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Engine
 
-from datahub_eventlog.config import Config, read
+from datahub_eventlog.config import Config, Redaction, read
 from datahub_eventlog.dispatcher import Dispatcher, Opened, assemble, pool
 from datahub_eventlog.ledger import Facts, Ledger
 from datahub_eventlog.ledger.tables import metadata
@@ -40,10 +40,11 @@ class Place:
         return read({"datahub_client_config": {"server": self.endpoint.url}}, {}).strict()
 
     @contextmanager
-    def dispatcher(self) -> Iterator[Dispatcher]:
+    def dispatcher(self, *, is_redacting: bool = True) -> Iterator[Dispatcher]:
         """One in this process."""
-        with assemble(Opened(self.instance, self.ledger), self.config) as parts:
-            yield Dispatcher(self.config, parts)
+        config = replace(self.config, redact=Redaction(enabled=is_redacting))
+        with assemble(Opened(self.instance, self.ledger), config) as parts:
+            yield Dispatcher(config, parts)
 
     def forget(self) -> None:
         """Empty the ledger, but for what it knows of itself."""

@@ -63,13 +63,26 @@ def test_where_all_is_well_every_part_is_named(home: Path, receiver: Receiver) -
     found = checked()
     assert {what for what, (is_ok, _) in found.items() if is_ok} == {
         *("DAGSTER_HOME", "storage", "datahub", "ledger", "clock"),
-        *("dispatcher", "extra", "DataHub", "token"),
+        *("dispatcher", "extra", "DataHub", "token", "redact"),
     }
     assert found["storage"][1] == (
         "DataHubEventLogStorage; events are stored by SqliteEventLogStorage"
     )
     assert f"GMS v1.7.0 answers at {receiver.url}" in found["DataHub"][1]
     assert found["token"][1] == "DataHub accepts the token"
+    assert found["redact"][1].startswith("on: passwords, tokens and keys")
+
+
+@pytest.mark.parametrize(
+    ("redact", "text"),
+    [
+        ({"enabled": False}, "off: what looks like a secret in metadata"),
+        ({"keys": ["ssn"], "patterns": ["a", "b"]}, "so are 2 patterns and the keys ssn of yours"),
+    ],
+)
+def test_what_is_redacted_is_named(home: Path, redact: dict[str, Any], text: str) -> None:
+    write_yaml(home, **sqlite_yaml({"redact": redact}))
+    assert text in checked()["redact"][1]
 
 
 def test_a_home_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,15 @@ from sqlalchemy import make_url
 
 import datahub_eventlog
 from datahub_eventlog.cli import main
-from datahub_eventlog.config import OPTIONS, TARGETS, Config, KafkaTarget, RestTarget, read
+from datahub_eventlog.config import (
+    OPTIONS,
+    TARGETS,
+    Config,
+    KafkaTarget,
+    Redaction,
+    RestTarget,
+    read,
+)
 from datahub_eventlog.dispatcher.metrics import Counted, OfLedger
 from datahub_eventlog.ledger import Status
 from datahub_eventlog.operations import Operations
@@ -264,6 +272,8 @@ def _is_default(said: str, value: Any) -> bool:
         days = re.fullmatch(r"(\d+) days?", said)
         seconds = int(days[1]) * 86400 if days else float(said)
         return value.total_seconds() == seconds
+    if isinstance(value, Redaction):
+        return said == "on" and value == Redaction()
     if isinstance(value, bool | int):
         return said == str(value).lower()
     return said == value if isinstance(value, str) else said in NOTHING

@@ -201,10 +201,10 @@ def test_a_worker_shows_no_secret_while_it_can_not_deliver(
 @pytest.mark.parametrize(
     ("said", "shown"),
     [
-        (f"no way to http://me:{CANARY}@gms:8080/x", "no way to http://…@gms:8080/x"),
-        (f"postgresql://me:{CANARY}@with@gms/x 'y'", "postgresql://…@gms/x 'y'"),
-        (f"host=h password={CANARY} dbname=x", "host=h password=… dbname=x"),
-        (f'Value "{CANARY}" of type "str" is none', 'Value "…" of type "str" is none'),
+        (f"no way to http://me:{CANARY}@gms:8080/x", "no way to http://me:***@gms:8080/x"),
+        (f"postgresql://me:{CANARY}@with@gms/x 'y'", "postgresql://me:***@gms/x 'y'"),
+        (f"host=h password={CANARY} dbname=x", "host=h password=*** dbname=x"),
+        (f'Value "{CANARY}" of type "str" is none', 'Value "***" of type "str" is none'),
         ("nothing to hide", "nothing to hide"),
     ],
 )
