@@ -11,14 +11,15 @@ from typing import Literal, TypeAlias
 
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.declared import INPUTS, OUTPUTS
-from datahub_eventlog.translate.queries import QUERY, query_text
+from datahub_eventlog.translate.queries import QUERY
 from datahub_eventlog.translate.tables import (
     CONVERTER,
     DATAHUB_URN,
-    IO_PATH,
     KEY,
     LONG_KEY,
+    PATH,
     TABLE_NAME,
+    TABLE_URI,
     URI,
     Evidence,
     Subject,
@@ -159,7 +160,8 @@ _ABSENT = {
     DATAHUB_URN: "no such text in its metadata",
     TABLE_NAME: "no such text in its metadata",
     URI: "no such text in its metadata",
-    IO_PATH: "no `path` in the metadata of the materialisation",
+    TABLE_URI: "no such text in its metadata",
+    PATH: "no such path or URL in its metadata",
 }
 
 
@@ -209,10 +211,7 @@ def _remarks(
         yield "emit_assets is false: its step is connected to the tables, the asset is not sent"
     if assets.facts(key) is None:
         yield "its definition is not known: the run was not captured when it started"
-    if query_text(asset.metadata) and lineage.query is None:
-        yield f"{QUERY}: {_UNREAD if config.enable_asset_query_metadata_parsing else _UNWANTED}"
+    if lineage.unread is not None:
+        yield f"{QUERY}: {lineage.unread}"
     yield from (each.reason for each in lineage.problems)
 
-
-_UNREAD = "it names no table, or nothing says on which platform it runs"
-_UNWANTED = "not read, enable_asset_query_metadata_parsing is false"
