@@ -156,8 +156,7 @@ class Operations:
         from datahub_eventlog.translate.explain import explain
         from datahub_eventlog.translate.urns import InvalidUrn
 
-        # The extractor speaks of steps; nothing that it says links an asset to its table.
-        config = replace(self.config, asset_lineage_extractor=None)
+        config = self.config
         parts = self._parts(config)
         newest = parts.source.newest(key)
         if newest is None:
@@ -166,9 +165,11 @@ class Operations:
         assert isinstance(event.data, Materialization)  # noqa: S101 - for the type checker
         gone = RunLog(Run(run_id, "", ""), None, (), (event,))
         log = (self._log(parts.source, run_id) if run_id else None) or gone
-        context, _ = context_of(log, config, parts)
+        context, extracted = context_of(log, config, parts)
         try:
-            return explain(key, event, event.data, log, context)
+            found = explain(key, event, event.data, log, context)
+            said = tuple(each.reason for each in extracted.problems)
+            return replace(found, remarks=(*found.remarks, *said))
         except InvalidUrn as error:
             raise DataHubEventLogError(f"nothing of it is sent to DataHub: {error}") from error
 

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from datahub_eventlog.translate import run_lineage
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.declared import INPUTS, OUTPUTS
+from datahub_eventlog.translate.lineage import Datasets
 from datahub_eventlog.translate.queries import QUERY
 from datahub_eventlog.translate.tables import (
     CONVERTER,
@@ -90,6 +92,10 @@ class Explanation:
     upstreams: tuple[Related, ...] = ()
     downstreams: tuple[Related, ...] = ()
     columns: Mapping[str, tuple[Column, ...]] = field(default_factory=dict)
+    op: Datasets = field(default_factory=Datasets)
+    """What the asset's op is linked to beside the datasets above, the asset and what it is made of.
+
+    All that it reads and writes in this run: its other assets, paths, what it declares."""
     remarks: tuple[str, ...] = ()
     """What keeps some of it from DataHub."""
 
@@ -116,8 +122,17 @@ def explain(
         upstreams=_related(lineage.upstreams, dict(_upstream_sources(key, lineage, asset, assets))),
         downstreams=_related(lineage.downstreams, dict(_downstream_sources(lineage))),
         columns={name: tuple(sorted(each)) for name, each in sorted(lineage.columns.items())},
+        op=_op(event.step_key, lineage, log, context),
         remarks=tuple(_remarks(key, lineage, asset, assets)),
     )
+
+
+def _op(step: str | None, lineage: AssetLineage, log: RunLog, context: Context) -> Datasets:
+    if step is None or not log.run.run_id:
+        return Datasets()
+    shown = {lineage.urn, *lineage.upstreams, *lineage.downstreams}
+    found = run_lineage(log, context).steps.get(step, Datasets())
+    return Datasets(found.inputs - shown, found.outputs - shown)
 
 
 def _verdicts(subject: Subject, context: Context) -> Iterator[Verdict]:

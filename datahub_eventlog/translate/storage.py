@@ -52,12 +52,16 @@ class Storage:
         return deps.pop() if len(deps) == 1 else None
 
     def _is_table(self, key: AssetKey | None) -> bool:
-        if key is None or not self._assets.allows(key):
+        if key is None or not self._is_sent(key):
             return False
         if key in self._tables:
             return self._tables[key]
         self._tables[key] = self._assets.has_table(key)
         return self._tables[key]
+
+    def _is_sent(self, key: AssetKey) -> bool:
+        config = self._assets.context.config
+        return config.capture_asset_materialization and self._assets.allows(key)
 
     @cached_property
     def _tables(self) -> dict[AssetKey, bool]:
