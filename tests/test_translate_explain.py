@@ -218,7 +218,9 @@ def test_of_sql_that_links_the_asset_to_nothing_the_one_cause_is_told(case: str)
 
 
 def test_sql_that_cannot_be_read_has_no_other_cause() -> None:
-    of = run_of("orders", facts(asset_facts("orders")), metadata={**PLAIN, "Query": text("selec (")})
+    of = run_of(
+        "orders", facts(asset_facts("orders")), metadata={**PLAIN, "Query": text("selec (")}
+    )
     (remark,) = explained(of).remarks
     assert "can't be parsed" in remark
 
@@ -270,8 +272,22 @@ def test_it_never_disagrees_with_what_is_sent(
         assert whole["siblings"] == [found.urn] if emit_assets else whole is None
 
 
+@pytest.mark.parametrize(
+    ("definitions", "cause"),
+    [
+        (None, "the run was not captured when it started"),
+        (facts(asset_facts("other")), "the code of the run does not define it"),
+        (facts(is_cut=True), "the definitions were too large to be noted whole"),
+    ],
+)
+def test_why_a_definition_is_not_known_is_told(definitions: Definitions | None, cause: str) -> None:
+    (remark,) = explained(run_of("orders", definitions)).remarks
+    assert remark == f"its definition is not known: {cause}"
+
+
 def test_an_event_that_belongs_to_no_run_is_explained_too() -> None:
     of = run_of("orders", metadata=PLAIN)
     alone = replace(of, run=replace(of.run, run_id=""), steps=(), job=None)
     found = explained(alone)
+    assert found.remarks == ("its definition is not known: the event belongs to no run",)
     assert (found.run_id, found.dataset) == ("", SNOWFLAKE)

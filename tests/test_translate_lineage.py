@@ -247,7 +247,7 @@ def test_the_path_that_holds_a_known_table_is_no_dataset(case: str, *, emit_asse
 
 
 def test_the_path_of_a_table_that_another_run_made_is_no_dataset() -> None:
-    metadata, table = TABLES["by its name"]
+    metadata, _ = TABLES["by its name"]
     whole = log(
         *succeeded(*ran("sales", loaded("s3://b/a", "orders"), loaded("s3://b/c", "rest"))),
         steps=[step("sales", asset="sales")],

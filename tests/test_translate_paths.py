@@ -83,7 +83,9 @@ def test_what_only_looks_like_it_is_a_dataset(path: str) -> None:
     assert not is_scratch(path, run(), Context(scratch=SCRATCH))
 
 
-@pytest.mark.parametrize("path", ["data/orders.csv", "./a", "../a", "~/a", "a", "file:a", "C:a", ""])
+@pytest.mark.parametrize(
+    "path", ["data/orders.csv", "./a", "../a", "~/a", "a", "file:a", "C:a", ""]
+)
 def test_a_relative_path_is_no_dataset(path: str) -> None:
     assert dataset_of_path(path, run(), Context()) is None
 

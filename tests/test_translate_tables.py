@@ -364,7 +364,8 @@ ONE_FILE = {
 @pytest.mark.parametrize("name", ["path", "dagster__uri"])
 def test_the_file_of_one_partition_is_not_the_table(case: str, name: str) -> None:
     path, partition = ONE_FILE[case]
-    (evidence,) = evidence_of(subject(partition=partition, **{name: path_of(path)}), Context())
+    metadata: dict[str, Any] = {name: path_of(path)}
+    (evidence,) = evidence_of(subject(partition=partition, **metadata), Context())
     assert (evidence.urn, evidence.is_wrong) == (None, False)
     assert "one partition's" in str(evidence.reason)
 
@@ -393,19 +394,18 @@ def test_a_partition_that_a_bucket_is_called_after_is_no_part_of_the_path() -> N
     assert dataset(of) == urn("s3", "shop-us/orders")
 
 
-def test_a_relative_path_names_nothing() -> None:
-    for name in ("path", "dagster__uri"):
-        (evidence,) = evidence_of(subject(**{name: path_of("data/silver/orders")}), Context())
-        assert evidence.urn is None
-        assert "relative" in str(evidence.reason)
+@pytest.mark.parametrize("name", ["path", "dagster__uri"])
+def test_a_relative_path_names_nothing(name: str) -> None:
+    metadata: dict[str, Any] = {name: path_of("data/silver/orders")}
+    (evidence,) = evidence_of(subject(**metadata), Context())
+    assert evidence.urn is None
+    assert "relative" in str(evidence.reason)
 
 
 def delta(uri: str, *kinds: str, name: str = "deltalake.public.orders", **more: Any) -> Subject:
     """What the I/O managers of dagster-deltalake write of an asset."""
     query = "SELECT * FROM public.orders"
-    return subject(
-        "orders", *kinds, table_uri=uri, dagster__table_name=name, Query=query, **more
-    )
+    return subject("orders", *kinds, table_uri=uri, dagster__table_name=name, Query=query, **more)
 
 
 @pytest.mark.parametrize(
@@ -450,7 +450,8 @@ def test_a_table_uri_of_another_platform_gives_way_to_the_tables_name() -> None:
 
 @pytest.mark.parametrize("name", ["path", "dagster__uri"])
 def test_the_path_of_an_asset_in_delta_lake_is_that_of_its_table(name: str) -> None:
-    of = subject("orders", "deltalake", **{name: path_of("s3://lake/orders")})
+    metadata: dict[str, Any] = {name: path_of("s3://lake/orders")}
+    of = subject("orders", "deltalake", **metadata)
     assert dataset(of) == urn("delta-lake", "lake/orders")
     assert dataset(of, platform_instance_map={"delta-lake": "eu"}) == urn(
         "delta-lake", "eu.lake/orders"

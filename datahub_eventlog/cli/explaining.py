@@ -112,7 +112,7 @@ def _occasion(found: Explanation) -> str:
     moment = datetime.fromtimestamp(found.time, tz=timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
     run = f"in run {found.run_id}" if found.run_id else "outside of any run"
     partition = f", partition {found.partition}" if found.partition else ""
-    dbt = ", by dbt: its table's name is in lower case" if found.is_of_dbt else ""
+    dbt = ", by dbt" if found.is_of_dbt else ""
     return f"materialised {moment} UTC {run}{partition}{dbt}"
 
 

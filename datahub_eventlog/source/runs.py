@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
+from pathlib import PurePath
 from typing import Any
 
 from dagster import DagsterRun
@@ -64,7 +64,7 @@ def _code(run: DagsterRun) -> tuple[str | None, str | None]:
         return None, None
     pointer = origin.repository_origin.code_pointer
     file = getattr(pointer, "python_file", None)
-    return getattr(pointer, "module", None), os.path.basename(file) if file else None
+    return getattr(pointer, "module", None), PurePath(file).name if file else None
 
 
 def _sorted(names: Any) -> tuple[str, ...] | None:

@@ -123,7 +123,7 @@ def explain(
         downstreams=_related(lineage.downstreams, dict(_downstream_sources(lineage))),
         columns={name: tuple(sorted(each)) for name, each in sorted(lineage.columns.items())},
         op=_op(event.step_key, lineage, log, context),
-        remarks=tuple(_remarks(key, lineage, asset, assets)),
+        remarks=tuple(_remarks(key, lineage, assets, log)),
     )
 
 
@@ -214,9 +214,7 @@ def _related(
     )
 
 
-def _remarks(
-    key: AssetKey, lineage: AssetLineage, asset: Materialization, assets: Assets
-) -> Iterator[str]:
+def _remarks(key: AssetKey, lineage: AssetLineage, assets: Assets, log: RunLog) -> Iterator[str]:
     config = assets.context.config
     if not config.capture_asset_materialization:
         yield "nothing of it is sent: capture_asset_materialization is false"
@@ -225,8 +223,18 @@ def _remarks(
     if not config.emit_assets:
         yield "emit_assets is false: its step is connected to the tables, the asset is not sent"
     if assets.facts(key) is None:
-        yield "its definition is not known: the run was not captured when it started"
+        yield f"its definition is not known: {_unknown(log)}"
     if lineage.unread is not None:
         yield f"{QUERY}: {lineage.unread}"
     yield from (each.reason for each in lineage.problems)
 
+
+def _unknown(log: RunLog) -> str:
+    """Why the run does not know the definition of its asset."""
+    if not log.run.run_id:
+        return "the event belongs to no run"
+    if log.definitions is None:
+        return "the run was not captured when it started"
+    if log.definitions.is_cut:
+        return "the definitions were too large to be noted whole"
+    return "the code of the run does not define it"

@@ -54,9 +54,7 @@ def dataset_of_path(
         return None
 
 
-def dataset_at(
-    path: str, run: Run | None, context: Context, partition: str | None = None
-) -> str:
+def dataset_at(path: str, run: Run | None, context: Context, partition: str | None = None) -> str:
     """As `dataset_of_path`; raises `NoDataset` where there is none."""
     platform, name = place_of(path, run, context, partition)
     instance = context.config.platform_instance_map.get(platform)
