@@ -65,13 +65,19 @@ class Storage:
 
     @cached_property
     def _tables(self) -> dict[AssetKey, bool]:
-        """Of the assets that were materialised, whether their tables are known."""
+        """Of the assets that the run speaks of, whether their tables are known.
+
+        By the newest event of a type: what loads an asset may observe it, and names no table then.
+        """
         newest = {
-            event.data.asset_key: event.data
+            (event.data.asset_key, event.type): event.data
             for event in self._log.events
             if isinstance(event.data, Materialization)
         }
-        return {key: self._assets.has_table(key, asset) for key, asset in newest.items()}
+        known: dict[AssetKey, bool] = {}
+        for (key, _), asset in newest.items():
+            known[key] = known.get(key, False) or self._assets.has_table(key, asset)
+        return known
 
     @cached_property
     def _holding(self) -> frozenset[str]:
