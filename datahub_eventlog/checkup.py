@@ -26,8 +26,8 @@ INLINE = (
 )
 FLOWS = (
     "each is <module>/<job> in DataHub, or <code location>/<job> if its code is a file. What"
-    " `dagster job execute -f x.py` executes is x.py/<job> whatever the location is called, and what"
-    " a program executes in its own process is prod/<job>: if they are to be one, set urn_prefix"
+    " `dagster job execute -f x.py` executes is x.py/<job>, whatever its location is called; what"
+    " a program executes in its own process prod/<job>: if they are to be one, set urn_prefix"
 )
 NOBODY = {
     "auto": "none is alive now; runs deliver themselves at their end until dagster-daemon is"

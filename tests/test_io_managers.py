@@ -38,7 +38,8 @@ class Client(DbClient[str]):
     @staticmethod
     @contextmanager
     def connect(
-        context: dg.OutputContext | dg.InputContext, table_slice: TableSlice
+        context: dg.OutputContext | dg.InputContext,  # noqa: ARG004 - called by keyword or position
+        table_slice: TableSlice,
     ) -> Iterator[str]:
         yield f"{table_slice.schema}/{table_slice.table}"
 
