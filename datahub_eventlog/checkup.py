@@ -24,6 +24,11 @@ INLINE = (
     "stands in dagster.yaml itself. Dagster hands its configuration on in the arguments of"
     " processes, where everybody on the machine can read it: write"
 )
+FLOWS = (
+    "each is <module>/<job> in DataHub, or <code location>/<job> if its code is a file. What"
+    " `dagster job execute -f x.py` executes is x.py/<job>, whatever its location is called; what"
+    " a program executes in its own process prod/<job>: if they are to be one, set urn_prefix"
+)
 NOBODY = {
     "auto": "none is alive now; runs deliver themselves at their end until dagster-daemon is"
     " started. If it is running, its environment lacks the extra: its log says so",
@@ -66,6 +71,7 @@ def _on_instance(instance: DagsterInstance) -> Iterator[Finding]:
     yield from _ledger(operations, instance)
     yield _extra()
     if not operations.reading.faults:
+        yield jobs(operations.config)
         yield from _delivery(operations.config)
 
 
@@ -106,6 +112,14 @@ def _configuration(operations: Operations) -> Finding:
     if wrong:
         return Finding(is_ok=False, what="datahub", text=wrong)
     return Finding(is_ok=True, what="datahub", text=f"delivers to {where(reading.config.target)}")
+
+
+def jobs(config: Config) -> Finding:
+    """What the flows are called, since a job can be executed in ways that name it otherwise."""
+    text = FLOWS
+    if config.urn_prefix is not None:
+        text = f"each is {config.urn_prefix}/<job> in DataHub, as urn_prefix says"
+    return Finding(is_ok=True, what="jobs", text=text)
 
 
 def _ledger(operations: Operations, instance: DagsterInstance) -> Iterator[Finding]:

@@ -159,8 +159,7 @@ class Operations:
         from datahub_eventlog.translate.explain import explain
         from datahub_eventlog.translate.urns import InvalidUrn
 
-        # The extractor speaks of steps; nothing that it says links an asset to its table.
-        config = replace(self.config, asset_lineage_extractor=None)
+        config = self.config
         parts = self._parts(config)
         newest = parts.source.newest(key)
         if newest is None:
@@ -169,10 +168,14 @@ class Operations:
         assert isinstance(event.data, Materialization)  # noqa: S101 - for the type checker
         gone = RunLog(Run(run_id, "", ""), None, (), (event,))
         log = (self._log(parts.source, run_id) if run_id else None) or gone
-        context, _ = context_of(log, config, parts)
+        context, extracted = context_of(log, config, parts)
         redactor = redactor_of(config.redact) or DEFAULT
         try:
-            return redactor.value(explain(key, event, event.data, log, context))
+            explanation = explain(key, event, event.data, log, context)
+            reasons = tuple(problem.reason for problem in extracted.problems)
+            return redactor.value(
+                replace(explanation, remarks=(*explanation.remarks, *reasons))
+            )
         except InvalidUrn as error:
             raise DataHubEventLogError(f"nothing of it is sent to DataHub: {error}") from error
 

@@ -74,6 +74,9 @@ class Run:
     repository: str | None = None
     module: str | None = None
     """The code pointer's module, if it is a module that was loaded and not a file."""
+    file: str | None = None
+    """The name of the code pointer's file without its folder: so Dagster calls the code location
+    of a file, unless it is given another name."""
     op_selection: tuple[str, ...] | None = None
     created: float | None = None
     ended: float | None = None

@@ -20,6 +20,7 @@ from sqlalchemy import create_engine, text
 
 from datahub_eventlog import __version__, checkup
 from datahub_eventlog.cli import main
+from datahub_eventlog.config import Config
 from datahub_eventlog.ledger.tables import metadata
 from datahub_eventlog.placement import ledger_of
 
@@ -63,7 +64,7 @@ def test_where_all_is_well_every_part_is_named(home: Path, receiver: Receiver) -
     found = checked()
     assert {what for what, (is_ok, _) in found.items() if is_ok} == {
         *("DAGSTER_HOME", "storage", "datahub", "ledger", "clock"),
-        *("dispatcher", "extra", "DataHub", "token", "redact"),
+        *("dispatcher", "extra", "jobs", "DataHub", "token", "redact"),
     }
     assert found["storage"][1] == (
         "DataHubEventLogStorage; events are stored by SqliteEventLogStorage"
@@ -246,6 +247,13 @@ def test_kafka_and_its_schema_registry_are_asked(home: Path) -> None:
     assert "correct datahub_kafka_config: connection: schema_registry_url" in said
     assert other[0] == "Kafka"
     assert "has no topic another" in other[1]
+
+
+def test_what_jobs_are_called_in_datahub_is_told() -> None:
+    by_code, by_option = checkup.jobs(Config()), checkup.jobs(Config(urn_prefix="shop"))
+    assert by_code.is_ok
+    assert "`dagster job execute -f x.py` executes is x.py/<job>" in by_code.text
+    assert by_option.text == "each is shop/<job> in DataHub, as urn_prefix says"
 
 
 def test_clocks_that_differ_are_found() -> None:

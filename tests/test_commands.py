@@ -195,7 +195,7 @@ def test_explain_tells_which_evidence_links_an_asset_to_its_table(home: Path, ru
             "sources": ["definition", "dagster/input_data_version"],
         }
     ]
-    assert [each["state"] for each in said["evidence"]] == ["not found"] * 6
+    assert [each["state"] for each in said["evidence"]] == ["not found"] * 7
 
 
 def test_explain_knows_an_asset_that_was_only_reported(home: Path) -> None:

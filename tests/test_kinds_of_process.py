@@ -16,6 +16,9 @@ from sqlalchemy import make_url
 from styles import named, style_a, style_b
 
 from datahub_eventlog.placement import ledger_of
+from datahub_eventlog.source.runs import run_of
+from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.urns import flow_urn
 
 PIPELINES = Path(pipelines.__file__)
 FORKSERVER: Any = {"execution": {"config": {"multiprocess": {"start_method": {"forkserver": {}}}}}}
@@ -144,3 +147,77 @@ def test_a_run_can_be_exported_and_imported_for_debugging(used: Deployment, tmp_
 
 def _types(instance: Any, run_id: str) -> list[Mapping[str, Any]]:
     return [each.dagster_event_type for each in instance.all_logs(run_id)]
+
+
+SHOP = """
+import dagster as dg
+
+
+@dg.op
+def work():
+    pass
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def nightly():
+    work()
+
+
+defs = dg.Definitions(jobs=[nightly])
+"""
+IN_PROCESS = """
+from dagster import DagsterInstance
+from shop import nightly
+
+with DagsterInstance.get() as instance:
+    nightly.execute_in_process(instance=instance)
+"""
+WAYS = {
+    "a file": (("-f", "shop.py"), "shop.py", "shop.py"),
+    "a file in a folder": (("-f", "inner/shop.py", "-d", "inner"), "shop.py", "shop.py"),
+    "a module": (("-m", "shop"), "shop", "shop"),
+    "a package": (("--package-name", "inner"), "inner", "inner"),
+    "a file and its attribute": (("-f", "shop.py", "-a", "defs"), "shop.py", "shop.py:defs"),
+}
+"""What is loaded, and the flow's prefix if a command executes it, and if a code location does."""
+
+
+def flows(home: Deployment) -> list[str]:
+    """The flows of the home's runs, the first run first."""
+    with home.instance() as instance:
+        runs = [run_of(record) for record in instance.get_run_records(ascending=True)]
+    return [flow_urn(run, Context()) for run in runs]
+
+
+def flow(prefix: str) -> str:
+    return f"urn:li:dataFlow:(dagster,{prefix}/nightly,PROD)"
+
+
+@pytest.fixture
+def shop(tmp_path: Path, block: dict[str, Any]) -> Deployment:
+    """A home in which the same job lies in a file, a module and a package."""
+    home = Deployment(tmp_path / "home", sqlite_yaml({**block, "dispatch": "off"}))
+    (home.home / "inner").mkdir()
+    for name in ("shop.py", "inner/shop.py", "inner/__init__.py"):
+        (home.home / name).write_text(SHOP)
+    return home
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_job_has_one_flow_whether_a_command_or_a_code_location_executes_it(
+    shop: Deployment, way: str
+) -> None:
+    target, executed, launched = WAYS[way]
+    for verb in ("execute", "launch"):
+        shop.run("dagster", "job", verb, *target, "-j", "nightly")
+    assert flows(shop) == [flow(executed), flow(launched)]
+
+
+def test_a_job_has_the_flow_of_its_code_location_and_of_none_that_of_prod(shop: Deployment) -> None:
+    named = {"relative_path": "shop.py", "location_name": "sales"}
+    for file in ("shop.py", named):
+        workspace = {"load_from": [{"python_file": file}]}
+        (shop.home / "workspace.yaml").write_text(yaml.safe_dump(workspace))
+        shop.run("dagster", "job", "launch", "-w", "workspace.yaml", "-j", "nightly")
+    shop.program(IN_PROCESS)
+    assert flows(shop) == [flow("shop.py"), flow("sales"), flow("prod")]

@@ -14,6 +14,7 @@ from logs import (
     asset_key,
     declares,
     facts,
+    loaded,
     log,
     materialized,
     path_of,
@@ -21,13 +22,14 @@ from logs import (
     step,
     succeeded,
     text,
+    wrote,
 )
 
 from datahub_eventlog.config import Config, Pattern
 from datahub_eventlog.translate import translate
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.explain import Explanation, explain
-from datahub_eventlog.values import Definitions, Materialization, Metadatum, RunLog
+from datahub_eventlog.values import Definitions, Materialization, Metadatum, PortFacts, RunLog
 
 SAID = "urn:li:dataset:(urn:li:dataPlatform:hive,said.so,DEV)"
 CONVERTED = "urn:li:dataset:(urn:li:dataPlatform:kafka,orders,PROD)"
@@ -74,9 +76,10 @@ def test_all_evidence_is_told_the_strongest_first_with_what_won_and_what_lost() 
         ("datahub_urn", "found", SAID),
         ("asset_keys_to_dataset_urn_converter", "lost", CONVERTED),
         ("asset key", "lost", SNOWFLAKE),
+        ("table_uri", "not found", None),
         ("dagster/table_name", "lost", DUCKDB),
         ("dagster/uri", "lost", S3),
-        ("path of the I/O manager", "no dataset", None),
+        ("path", "no dataset", None),
     ]
     assert found.dataset == SAID
     assert {each.reason for each in found.verdicts if each.state == "lost"} == {
@@ -95,7 +98,8 @@ def test_what_is_absent_says_what_there_would_have_to_be() -> None:
         "asset key": "1 of at least 3 parts: environment/platform/name",
         "dagster/table_name": "no such text in its metadata",
         "dagster/uri": "no such text in its metadata",
-        "path of the I/O manager": "no `path` in the metadata of the materialisation",
+        "table_uri": "no such text in its metadata",
+        "path": "no such path or URL in its metadata",
     }
     assert found.dataset is None
     options = Config(
@@ -176,6 +180,68 @@ def test_what_keeps_it_from_datahub_is_remarked(options: Mapping[str, Any], rema
     assert any(remark in each for each in found.remarks)
 
 
+OWN = "it reads only the asset's own table"
+DELTA = {
+    "dagster/table_name": text("deltalake.public.orders"),
+    "table_uri": text("s3://lake/public/orders"),
+}
+UNREAD: dict[str, tuple[Mapping[str, Metadatum], str, str]] = {
+    "its own table": (PLAIN, "SELECT * FROM db.s.t", OWN),
+    "its own table, not named whole": (PLAIN, "select a from T where a > 1", OWN),
+    "as the I/O manager of Delta Lake": (DELTA, "SELECT * FROM public.orders", OWN),
+    "as the I/O manager of DuckDB": (
+        {
+            "dagster/table_name": text("/data/shop.duckdb.public.orders"),
+            "dagster/storage_kind": text("duckdb"),
+        },
+        "SELECT * FROM public.orders WHERE\nday = 'mon'",
+        OWN,
+    ),
+    "no table": (PLAIN, "select 1", "it names no table"),
+    "no platform": (
+        {},
+        "select 1 from a.b",
+        "not read, no dagster/storage_kind or kind tag says on which platform the table is",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNREAD)
+def test_of_sql_that_links_the_asset_to_nothing_the_one_cause_is_told(case: str) -> None:
+    metadata, query, expected = UNREAD[case]
+    of = run_of("orders", facts(asset_facts("orders")), metadata={**metadata, "Query": text(query)})
+    found = explained(of)
+    assert found.remarks == (f"Query: {expected}",)
+    assert found.upstreams == ()
+    told = [each.urn for each in found.downstreams]
+    assert told == ([found.dataset] if found.dataset else [])
+
+
+def test_sql_that_cannot_be_read_has_no_other_cause() -> None:
+    of = run_of(
+        "orders", facts(asset_facts("orders")), metadata={**PLAIN, "Query": text("selec (")}
+    )
+    (remark,) = explained(of).remarks
+    assert "can't be parsed" in remark
+
+
+def test_all_datasets_of_its_op_are_told() -> None:
+    stored = (wrote("/data/rest", "other"), loaded("/data/in"), wrote("/data/orders"))
+    of = log(
+        *succeeded(*ran("make", *stored, materialized("orders", metadata=PLAIN))),
+        steps=[step("make", outputs={"result": "orders", "other": None})],
+        definitions=Definitions(
+            assets={("orders",): asset_facts("orders")},
+            ports={"make": PortFacts(inputs={"x": declares(SAID)})},
+        ),
+    )
+    found = explained(of)
+    file = "urn:li:dataset:(urn:li:dataPlatform:file,/data/{},PROD)"
+    assert found.op.outputs == {file.format("rest")}
+    assert found.op.inputs == {file.format("in")}
+    assert {each.urn for each in found.upstreams} == {SAID}
+
+
 KEYS = ("orders", "prod/mysql/shop/orders", "raw/mysql/orders")
 METADATA: tuple[Mapping[str, Metadatum], ...] = (
     {},
@@ -206,8 +272,22 @@ def test_it_never_disagrees_with_what_is_sent(
         assert whole["siblings"] == [found.urn] if emit_assets else whole is None
 
 
+@pytest.mark.parametrize(
+    ("definitions", "cause"),
+    [
+        (None, "the run was not captured when it started"),
+        (facts(asset_facts("other")), "the code of the run does not define it"),
+        (facts(is_cut=True), "the definitions were too large to be noted whole"),
+    ],
+)
+def test_why_a_definition_is_not_known_is_told(definitions: Definitions | None, cause: str) -> None:
+    (remark,) = explained(run_of("orders", definitions)).remarks
+    assert remark == f"its definition is not known: {cause}"
+
+
 def test_an_event_that_belongs_to_no_run_is_explained_too() -> None:
     of = run_of("orders", metadata=PLAIN)
     alone = replace(of, run=replace(of.run, run_id=""), steps=(), job=None)
     found = explained(alone)
+    assert found.remarks == ("its definition is not known: the event belongs to no run",)
     assert (found.run_id, found.dataset) == ("", SNOWFLAKE)

@@ -209,6 +209,65 @@ def test_a_declaration_that_is_no_urn_costs_only_itself() -> None:
     )
 
 
+TABLES = {
+    "by its name": (
+        {"dagster/table_name": text("db.s.t"), "dagster/storage_kind": text("snowflake")},
+        "urn:li:dataset:(urn:li:dataPlatform:snowflake,db.s.t,PROD)",
+    ),
+    "by its place": (
+        {
+            "dagster/table_name": text("deltalake.public.t"),
+            "table_uri": text("s3://b/a"),
+            "dagster/storage_kind": text("deltalake"),
+        },
+        "urn:li:dataset:(urn:li:dataPlatform:delta-lake,b/a,PROD)",
+    ),
+    "by its urn": ({"datahub_urn": text(C)}, C),
+}
+
+
+@pytest.mark.parametrize("emit_assets", [True, False])
+@pytest.mark.parametrize("case", TABLES)
+def test_the_path_that_holds_a_known_table_is_no_dataset(case: str, *, emit_assets: bool) -> None:
+    metadata, table = TABLES[case]
+    made = (wrote("s3://b/a"), materialized("orders", metadata=metadata))
+    whole = log(
+        *succeeded(*ran("orders", *made), *ran("sales", loaded("s3://b/a"), wrote("s3://b/b"))),
+        steps=[step("orders", asset="orders"), step("sales", "orders", asset="sales")],
+        definitions=facts(asset_facts("orders"), asset_facts("sales", "orders")),
+    )
+    catalog = delivered(whole, emit_assets=emit_assets)
+    made_here = ORDERS if emit_assets else table
+    assert of_job(catalog, "orders") == ([], [made_here])
+    read, written = of_job(catalog, "sales")
+    assert B in written
+    assert A not in read
+    expected = {table, B, *((ORDERS,) if emit_assets else ())}
+    assert set(catalog.urns("dataset")) == expected
+
+
+def test_the_path_of_a_table_that_another_run_made_is_no_dataset() -> None:
+    metadata, _ = TABLES["by its name"]
+    whole = log(
+        *succeeded(*ran("sales", loaded("s3://b/a", "orders"), loaded("s3://b/c", "rest"))),
+        steps=[step("sales", asset="sales")],
+        definitions=facts(
+            asset_facts("orders", metadata=metadata), asset_facts("sales", "orders", "rest")
+        ),
+    )
+    read, _ = of_job(delivered(whole), "sales")
+    assert A not in read
+    assert C in read
+
+
+def test_a_path_stays_a_dataset_where_no_table_is_known_or_assets_are_not_sent() -> None:
+    metadata, _ = TABLES["by its name"]
+    for known, options in (({}, {}), (metadata, {"capture_asset_materialization": False})):
+        made = (wrote("s3://b/a"), materialized("orders", metadata=known))
+        whole = log(*succeeded(*ran("orders", *made)), steps=[step("orders", asset="orders")])
+        assert A in of_job(delivered(whole, **options), "orders")[1]
+
+
 # What stays
 
 

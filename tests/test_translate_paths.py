@@ -24,7 +24,6 @@ def dataset(platform: str, name: str, env: str = "PROD") -> str:
     ("path", "platform", "name"),
     [
         ("/data/orders.csv", "file", "/data/orders.csv"),
-        ("data/orders.csv", "file", "data/orders.csv"),
         ("/data/orders/", "file", "/data/orders"),
         ("/", "file", "/"),
         ("file:///data/orders.csv", "file", "/data/orders.csv"),
@@ -82,6 +81,13 @@ def test_what_dagster_keeps_for_itself_is_no_dataset(path: str) -> None:
 )
 def test_what_only_looks_like_it_is_a_dataset(path: str) -> None:
     assert not is_scratch(path, run(), Context(scratch=SCRATCH))
+
+
+@pytest.mark.parametrize(
+    "path", ["data/orders.csv", "./a", "../a", "~/a", "a", "file:a", "C:a", ""]
+)
+def test_a_relative_path_is_no_dataset(path: str) -> None:
+    assert dataset_of_path(path, run(), Context()) is None
 
 
 def test_an_empty_scratch_directory_hides_nothing() -> None:

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from datahub.ingestion.source.sql import sql_types
 from hypothesis import given
 from hypothesis import strategies as st
+from native_types import NATIVE_TYPES
 
+from datahub_eventlog.translate.column_types import data_type
 from datahub_eventlog.translate.schemas import (
     column_schema,
-    data_type,
     merged_schema,
     schema_metadata,
 )
@@ -22,7 +25,7 @@ TYPES = {
     "numeric DOUBLE double Nullable(Int32) money UBIGINT Optional[int] DECFLOAT oid int(11)",
     "StringTypeClass": "VARCHAR(16777216) STRING text StringType() string[pyarrow] large_string "
     'Utf8 uuid FixedString(16) LowCardinality(Nullable(String)) object daterange str "char" '
-    "tsquery pandera.String",
+    "tsquery pandera.String RANGE<DATE>",
     "BytesTypeClass": "BINARY(16) BYTES bytea BLOB varbinary binary GEOGRAPHY bit(3)",
     "FixedTypeClass": "fixed_size_binary[16]",
     "DateTypeClass": "DATE date date32[day] DateType",
@@ -35,7 +38,7 @@ TYPES = {
     "MapTypeClass": "MAP(VARCHAR,INTEGER) map<string,int>",
     "RecordTypeClass": "VARIANT OBJECT JSON jsonb STRUCT<a> struct<a:int> Struct({'a':Int64}) row",
     "UnionTypeClass": "UNION(num)",
-    "NullTypeClass": "? null Null whatever RANGE<DATE>",
+    "NullTypeClass": "? null Null whatever",
 }
 LONG_TYPES = {
     "character varying(255)": "StringTypeClass",
@@ -62,6 +65,60 @@ LONG_TYPES = {
     "Struct({'a': List(Int64)})": "RecordTypeClass",
     "tinyint unsigned": "NumberTypeClass",
 }
+
+
+NESTED: dict[str, dict[str, Any]] = {
+    "list<item: int64>": {"nestedType": ["int64"]},
+    "list<item: struct<a: int64> not null>": {"nestedType": ["struct<a: int64>"]},
+    "ListType(list<item: int64>)": {"nestedType": ["int64"]},
+    "fixed_size_list<item: float>[3]": {"nestedType": ["float"]},
+    "arro3.core.DataType<List(Int64)>\n": {"nestedType": ["Int64"]},
+    "arro3.core.DataType<FixedSizeList(3 x Float32)>\n": {"nestedType": ["Float32"]},
+    'List(Field { name: "item", data_type: Int64, nullable: true })': {"nestedType": ["Int64"]},
+    "List(List(String))": {"nestedType": ["List(String)"]},
+    "Array(Float64, shape=(3,))": {"nestedType": ["Float64"]},
+    "ArrayType(StringType(), True)": {"nestedType": ["StringType()"]},
+    "STRUCT(a INTEGER, b VARCHAR[])[]": {"nestedType": ["STRUCT(a INTEGER, b VARCHAR[])"]},
+    "varchar(20)[][]": {"nestedType": ["varchar(20)[]"]},
+    "_int4": {"nestedType": ["int4"]},
+    "ARRAY<STRUCT<a INT64, b STRING>>": {"nestedType": ["STRUCT<a INT64, b STRING>"]},
+    "ARRAY": {},
+    "map<string, list<item: int32>>": {"keyType": "string", "valueType": "list<item: int32>"},
+    "MAP(VARCHAR, STRUCT(a INT, b INT))": {
+        "keyType": "VARCHAR",
+        "valueType": "STRUCT(a INT, b INT)",
+    },
+    'arro3.core.DataType<Map("entries": non-null Struct("key": non-null Utf8, "value": Int32),'
+    " unsorted)>": {"keyType": "Utf8", "valueType": "Int32"},
+    "map": {},
+    "struct<a: int64>": {},
+}
+
+ENGINES = (
+    "ATHENA_SQL",
+    "BIGQUERY",
+    "POSTGRES",
+    "SNOWFLAKE",
+    "SPARK_SQL",
+    "TRINO_SQL",
+    "VERTICA_SQL",
+)
+ELSEWHERE = {
+    "DATETIME": "a date for BigQuery and Snowflake, a time for Vertica",
+    "jsonb": "bytes, where json is a record",
+    "map": "a record for Spark, a map for Trino and Athena",
+    "super": "a NullType, where Snowflake's VARIANT is a record",
+    '"any"': "of functions, no column's",
+}
+"""What DataHub's maps have otherwise, of which the one here is the type that another has."""
+
+
+def datahubs_own() -> Iterator[tuple[str, str]]:
+    """The types that the installed version of DataHub has maps for."""
+    for engine in ENGINES:
+        for native, kind in getattr(sql_types, f"{engine}_TYPES_MAP").items():
+            if kind is not None and native not in ELSEWHERE:
+                yield native, f"{kind.__name__.removesuffix('Class')}Class"
 
 
 def column(name: str, native: str = "string", **more: Any) -> dict[str, Any]:
@@ -101,6 +158,40 @@ def test_a_native_type_of_any_engine_has_datahubs_type(native: str, expected: st
 @given(st.text())
 def test_whatever_is_written_as_a_type_is_taken(native: str) -> None:
     assert data_type(native).validate()
+
+
+@pytest.mark.parametrize("library", NATIVE_TYPES)
+def test_a_type_as_libraries_write_it_has_datahubs_type(library: str) -> None:
+    expected = {
+        native: f"{kind}TypeClass"
+        for kind, natives in NATIVE_TYPES[library].items()
+        for native in natives
+    }
+    assert {each: type(data_type(each).type).__name__ for each in expected} == expected
+
+
+def test_a_type_is_the_one_that_datahubs_own_maps_have() -> None:
+    expected = dict(datahubs_own())
+    assert len(expected) > 100
+    assert {each: type(data_type(each).type).__name__ for each in expected} == expected
+
+
+@pytest.mark.parametrize("native", NESTED)
+def test_a_nested_type_says_what_it_is_made_of(native: str) -> None:
+    assert data_type(native).validate()
+    assert dict(data_type(native).type.to_obj()) == NESTED[native]
+
+
+@pytest.mark.parametrize("text", ["(" * 9999, "a(" * 9999, "list<" * 9999, "x" * 9999 + "[3]"])
+def test_a_type_that_never_ends_is_read_no_further_than_its_beginning(text: str) -> None:
+    assert data_type(text).validate()
+
+
+def test_a_native_type_is_kept_in_one_line() -> None:
+    schema = table(column("a", " arro3.core.DataType<Utf8>\n"), column("b", "struct<\n  a: int>"))
+    found = fields(schema)
+    assert found["a"].nativeDataType == "arro3.core.DataType<Utf8>"
+    assert found["b"].nativeDataType == "struct< a: int>"
 
 
 def test_a_column_keeps_its_native_type_description_and_tags() -> None:

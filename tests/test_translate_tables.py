@@ -62,7 +62,7 @@ STRONGEST_FIRST = [
     ("asset key", urn("snowflake", "db.s.t")),
     ("dagster/table_name", urn("duckdb", "main.orders")),
     ("dagster/uri", urn("s3", "bucket/orders")),
-    ("path of the I/O manager", urn("gcs", "other/orders")),
+    ("path", urn("gcs", "other/orders")),
 ]
 
 
@@ -345,6 +345,125 @@ def test_the_partitions_of_an_asset_lie_in_one_dataset(
     path: str, partition: str | None, expected: str
 ) -> None:
     assert dataset(subject(partition=partition, path=path_of(path))) == urn("s3", expected)
+
+
+ONE_FILE = {
+    "the date is in the file's name": ("/data/orders_2026-11-26.csv", "2026-11-26"),
+    "without its separators": ("s3://b/orders/orders-20261126.parquet", "2026-11-26"),
+    "the other files of the folder are of other assets": (
+        "/data/2026-11-26/orders.csv",
+        "2026-11-26",
+    ),
+    "of a name": ("/data/orders-eu.csv", "eu"),
+    "of two dimensions": ("/data/eu/orders_2026-11-26.csv", "eu|2026-11-26"),
+    "at the top": ("/2026-11-26.csv", "2026-11-26"),
+}
+
+
+@pytest.mark.parametrize("case", ONE_FILE)
+@pytest.mark.parametrize("name", ["path", "dagster__uri"])
+def test_the_file_of_one_partition_is_not_the_table(case: str, name: str) -> None:
+    path, partition = ONE_FILE[case]
+    metadata: dict[str, Any] = {name: path_of(path)}
+    (evidence,) = evidence_of(subject(partition=partition, **metadata), Context())
+    assert (evidence.urn, evidence.is_wrong) == (None, False)
+    assert "one partition's" in str(evidence.reason)
+
+
+@pytest.mark.parametrize(
+    ("path", "partition", "expected"),
+    [
+        ("/data/orders/date=2026-11-26/part-0.parquet", "2026-11-26", "/data/orders"),
+        ("/data/orders/date=2026-11-26/region=eu/0.parquet", "2026-11-26|eu", "/data/orders"),
+        ("/data/orders/year=2026/month=11/day=26/0.parquet", "2026-11-26", "/data/orders"),
+        ("/data/orders/2026/11/26", "2026-11-26", "/data/orders"),
+        ("/data/orders/2026-11-26/eu.csv", "eu|2026-11-26", "/data/orders"),
+        ("C:\\data\\orders\\2026-11-26.csv", "2026-11-26", "C:\\data\\orders"),
+        ("/data/business.csv", "us", "/data/business.csv"),
+        ("/data/v2/orders", "2", "/data/v2/orders"),
+    ],
+)
+def test_the_folder_of_the_partitions_is_the_table(
+    path: str, partition: str, expected: str
+) -> None:
+    assert dataset(subject(partition=partition, path=path_of(path))) == urn("file", expected)
+
+
+def test_a_partition_that_a_bucket_is_called_after_is_no_part_of_the_path() -> None:
+    of = subject(partition="us", path=path_of("s3://shop-us/orders"))
+    assert dataset(of) == urn("s3", "shop-us/orders")
+
+
+@pytest.mark.parametrize("name", ["path", "dagster__uri"])
+def test_a_relative_path_names_nothing(name: str) -> None:
+    metadata: dict[str, Any] = {name: path_of("data/silver/orders")}
+    (evidence,) = evidence_of(subject(**metadata), Context())
+    assert evidence.urn is None
+    assert "relative" in str(evidence.reason)
+
+
+def delta(uri: str, *kinds: str, name: str = "deltalake.public.orders", **more: Any) -> Subject:
+    """What the I/O managers of dagster-deltalake write of an asset."""
+    query = "SELECT * FROM public.orders"
+    return subject("orders", *kinds, table_uri=uri, dagster__table_name=name, Query=query, **more)
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("s3://lake/silver/public/orders", "lake/silver/public/orders"),
+        ("s3a://lake/silver/public/orders/", "lake/silver/public/orders"),
+        ("gs://lake/silver/public/orders", "lake/silver/public/orders"),
+        ("abfss://lake@shop.dfs.core.windows.net/public/orders", "lake/public/orders"),
+        ("/data/silver/public/orders", "data/silver/public/orders"),
+        ("file:///data/silver/public/orders", "data/silver/public/orders"),
+    ],
+)
+@pytest.mark.parametrize("kinds", [(), ("polars",), ("deltalake",), ("delta", "python")])
+def test_a_table_of_delta_lake_is_named_by_where_it_is_as_datahubs_source_does(
+    uri: str, expected: str, kinds: tuple[str, ...]
+) -> None:
+    assert dataset(delta(uri, *kinds)) == urn("delta-lake", expected)
+
+
+def test_the_name_that_the_i_o_manager_of_delta_lake_makes_up_names_no_table() -> None:
+    relative = delta("data/silver/public/orders", "deltalake")
+    uri, name = evidence_of(relative, Context())
+    assert (uri.source, uri.urn, name.source, name.urn) == (
+        *("table_uri", None),
+        *("dagster/table_name", None),
+    )
+    assert "relative" in str(uri.reason)
+    assert "stands for no database" in str(name.reason)
+    partition = delta("s3://lake/public/orders", partition="2026-11-26")
+    assert dataset(partition) == urn("delta-lake", "lake/public/orders")
+
+
+def test_a_table_uri_of_another_platform_gives_way_to_the_tables_name() -> None:
+    of = delta("s3://lake/orders", "databricks", name="main.public.orders")
+    assert dataset(of) == urn("databricks", "main.public.orders")
+    (uri, _) = evidence_of(of, Context())
+    assert uri.reason == "it names tables of delta-lake, and this is one of databricks"
+    (uri,) = evidence_of(subject(table_uri="s3://lake/orders"), Context())
+    assert "on which platform" in str(uri.reason)
+
+
+@pytest.mark.parametrize("name", ["path", "dagster__uri"])
+def test_the_path_of_an_asset_in_delta_lake_is_that_of_its_table(name: str) -> None:
+    metadata: dict[str, Any] = {name: path_of("s3://lake/orders")}
+    of = subject("orders", "deltalake", **metadata)
+    assert dataset(of) == urn("delta-lake", "lake/orders")
+    assert dataset(of, platform_instance_map={"delta-lake": "eu"}) == urn(
+        "delta-lake", "eu.lake/orders"
+    )
+
+
+@pytest.mark.parametrize("where", ["", " WHERE\nday >= '2026-11-26 00:00:00'"])
+def test_the_catalog_of_an_i_o_manager_of_iceberg_is_no_part_of_the_name(where: str) -> None:
+    named: dict[str, Any] = {"dagster__table_name": "lake.shop.orders"}
+    shown = subject("orders", "iceberg", Query=f"SELECT a, b FROM shop.orders{where}", **named)
+    assert dataset(shown) == urn("iceberg", "shop.orders")
+    assert dataset(subject("orders", "iceberg", **named)) == urn("iceberg", "lake.shop.orders")
 
 
 def test_what_the_materialisation_says_counts_more_than_the_definition() -> None:

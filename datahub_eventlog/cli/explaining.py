@@ -72,6 +72,7 @@ def explanation_json(found: Explanation) -> dict[str, Any]:
             name: [{"dataset": dataset, "column": column} for dataset, column in columns]
             for name, columns in found.columns.items()
         },
+        "op": {"inputs": sorted(found.op.inputs), "outputs": sorted(found.op.outputs)},
         "remarks": list(found.remarks),
     }
 
@@ -99,6 +100,7 @@ def show(lines: Lines, found: Explanation) -> None:
         lines.paragraph(said, indent=4, style="dim")
     _show_related(lines, "Made of", found.upstreams)
     _show_related(lines, "Makes", found.downstreams)
+    _show_op(lines, found)
     _show_columns(lines, found)
     if found.remarks:
         lines.title("Remarks")
@@ -110,7 +112,7 @@ def _occasion(found: Explanation) -> str:
     moment = datetime.fromtimestamp(found.time, tz=timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
     run = f"in run {found.run_id}" if found.run_id else "outside of any run"
     partition = f", partition {found.partition}" if found.partition else ""
-    dbt = ", by dbt: its table's name is in lower case" if found.is_of_dbt else ""
+    dbt = ", by dbt" if found.is_of_dbt else ""
     return f"materialised {moment} UTC {run}{partition}{dbt}"
 
 
@@ -135,6 +137,18 @@ def _show_related(lines: Lines, title: str, found: Iterable[Related]) -> None:
     for each in related:
         lines.whole(each.urn)
         lines.paragraph(", ".join(each.sources), indent=4, style="dim")
+
+
+def _show_op(lines: Lines, found: Explanation) -> None:
+    """What only the op is linked to: without it, the asset alone is explained."""
+    for title, urns in (
+        ("Its op also reads", found.op.inputs),
+        ("Its op also writes", found.op.outputs),
+    ):
+        if urns:
+            lines.title(title)
+        for urn in sorted(urns):
+            lines.whole(urn)
 
 
 def _show_columns(lines: Lines, found: Explanation) -> None:

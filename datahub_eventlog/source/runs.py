@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
+from pathlib import PurePath
 from typing import Any
 
 from dagster import DagsterRun
@@ -19,6 +20,7 @@ def run_of(record: RunRecord) -> Run:
     """The run of a record, its origins flattened."""
     run = record.dagster_run
     location, repository = _origin(run)
+    module, file = _code(run)
     return Run(
         run_id=run.run_id,
         job_name=run.job_name,
@@ -29,7 +31,8 @@ def run_of(record: RunRecord) -> Run:
         parent_run_id=run.parent_run_id,
         location=location,
         repository=repository,
-        module=_module(run),
+        module=module,
+        file=file,
         op_selection=_sorted(run.resolved_op_selection),
         created=seconds(record.create_timestamp),
         ended=record.end_time,
@@ -54,11 +57,14 @@ def _origin(run: DagsterRun) -> tuple[str | None, str | None]:
     return repository.code_location_origin.location_name, repository.repository_name
 
 
-def _module(run: DagsterRun) -> str | None:
+def _code(run: DagsterRun) -> tuple[str | None, str | None]:
+    """The module, and the name of the file, that the run's job was loaded from."""
     origin = run.job_code_origin
     if origin is None:
-        return None
-    return getattr(origin.repository_origin.code_pointer, "module", None)
+        return None, None
+    pointer = origin.repository_origin.code_pointer
+    file = getattr(pointer, "python_file", None)
+    return getattr(pointer, "module", None), PurePath(file).name if file else None
 
 
 def _sorted(names: Any) -> tuple[str, ...] | None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
-from datahub_eventlog.translate.assets import asset_view, runless_proposals
+from datahub_eventlog.translate.assets import AssetView, asset_view, runless_proposals
 from datahub_eventlog.translate.checks import check_proposals
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.jobs import flow_proposals, job_proposals
-from datahub_eventlog.translate.lineage import Datasets, lineage_of, lineage_proposals
+from datahub_eventlog.translate.lineage import Datasets, Lineage, lineage_of, lineage_proposals
 from datahub_eventlog.translate.plan import plan_of
 from datahub_eventlog.translate.progress import progress_of
 from datahub_eventlog.translate.runs import run_proposals
@@ -29,12 +29,23 @@ def translate(log: RunLog, context: Context) -> Iterator[Proposal | Problem]:
     A run that is still going on says what is known so far: nothing that its whole takes back.
     """
     view = asset_view(log, context)
-    seen = {
+    run = run_part(log, _seen(view), context)
+    parts = (run, view.proposals(), check_proposals(log, context))
+    yield from once(chain.from_iterable(parts))
+
+
+def run_lineage(log: RunLog, context: Context) -> Lineage:
+    """What the run's steps and ops read and wrote, as `translate` tells it."""
+    seen = _seen(asset_view(log, context))
+    return lineage_of(log, plan_of(log), progress_of(log), seen, context)
+
+
+def _seen(view: AssetView) -> Mapping[str, Datasets]:
+    """What asset events say of the steps, by their keys."""
+    return {
         key: Datasets(view.inputs.get(key, frozenset()), view.outputs.get(key, frozenset()))
         for key in view.inputs.keys() | view.outputs.keys()
     }
-    parts = (run_part(log, seen, context), view.proposals(), check_proposals(log, context))
-    yield from once(chain.from_iterable(parts))
 
 
 def translate_runless(

@@ -9,16 +9,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from datahub_eventlog.translate import run_lineage
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.declared import INPUTS, OUTPUTS
-from datahub_eventlog.translate.queries import QUERY, query_text
+from datahub_eventlog.translate.lineage import Datasets
+from datahub_eventlog.translate.queries import QUERY
 from datahub_eventlog.translate.tables import (
     CONVERTER,
     DATAHUB_URN,
-    IO_PATH,
     KEY,
     LONG_KEY,
+    PATH,
     TABLE_NAME,
+    TABLE_URI,
     URI,
     Evidence,
     Subject,
@@ -89,6 +92,10 @@ class Explanation:
     upstreams: tuple[Related, ...] = ()
     downstreams: tuple[Related, ...] = ()
     columns: Mapping[str, tuple[Column, ...]] = field(default_factory=dict)
+    op: Datasets = field(default_factory=Datasets)
+    """What the asset's op is linked to beside the datasets above, the asset and what it is made of.
+
+    All that it reads and writes in this run: its other assets, paths, what it declares."""
     remarks: tuple[str, ...] = ()
     """What keeps some of it from DataHub."""
 
@@ -115,8 +122,17 @@ def explain(
         upstreams=_related(lineage.upstreams, dict(_upstream_sources(key, lineage, asset, assets))),
         downstreams=_related(lineage.downstreams, dict(_downstream_sources(lineage))),
         columns={name: tuple(sorted(each)) for name, each in sorted(lineage.columns.items())},
-        remarks=tuple(_remarks(key, lineage, asset, assets)),
+        op=_op(event.step_key, lineage, log, context),
+        remarks=tuple(_remarks(key, lineage, assets, log)),
     )
+
+
+def _op(step: str | None, lineage: AssetLineage, log: RunLog, context: Context) -> Datasets:
+    if step is None or not log.run.run_id:
+        return Datasets()
+    shown = {lineage.urn, *lineage.upstreams, *lineage.downstreams}
+    found = run_lineage(log, context).steps.get(step, Datasets())
+    return Datasets(found.inputs - shown, found.outputs - shown)
 
 
 def _verdicts(subject: Subject, context: Context) -> Iterator[Verdict]:
@@ -159,7 +175,8 @@ _ABSENT = {
     DATAHUB_URN: "no such text in its metadata",
     TABLE_NAME: "no such text in its metadata",
     URI: "no such text in its metadata",
-    IO_PATH: "no `path` in the metadata of the materialisation",
+    TABLE_URI: "no such text in its metadata",
+    PATH: "no such path or URL in its metadata",
 }
 
 
@@ -197,9 +214,7 @@ def _related(
     )
 
 
-def _remarks(
-    key: AssetKey, lineage: AssetLineage, asset: Materialization, assets: Assets
-) -> Iterator[str]:
+def _remarks(key: AssetKey, lineage: AssetLineage, assets: Assets, log: RunLog) -> Iterator[str]:
     config = assets.context.config
     if not config.capture_asset_materialization:
         yield "nothing of it is sent: capture_asset_materialization is false"
@@ -208,11 +223,18 @@ def _remarks(
     if not config.emit_assets:
         yield "emit_assets is false: its step is connected to the tables, the asset is not sent"
     if assets.facts(key) is None:
-        yield "its definition is not known: the run was not captured when it started"
-    if query_text(asset.metadata) and lineage.query is None:
-        yield f"{QUERY}: {_UNREAD if config.enable_asset_query_metadata_parsing else _UNWANTED}"
+        yield f"its definition is not known: {_unknown(log)}"
+    if lineage.unread is not None:
+        yield f"{QUERY}: {lineage.unread}"
     yield from (each.reason for each in lineage.problems)
 
 
-_UNREAD = "it names no table, or nothing says on which platform it runs"
-_UNWANTED = "not read, enable_asset_query_metadata_parsing is false"
+def _unknown(log: RunLog) -> str:
+    """Why the run does not know the definition of its asset."""
+    if not log.run.run_id:
+        return "the event belongs to no run"
+    if log.definitions is None:
+        return "the run was not captured when it started"
+    if log.definitions.is_cut:
+        return "the definitions were too large to be noted whole"
+    return "the code of the run does not define it"

@@ -71,7 +71,8 @@ def flow_name(run: Run) -> str:
     if run.job_name == links.EPHEMERAL_JOB:
         return "Ephemeral asset job"
     if run.job_name.startswith(links.ASSET_JOB):
-        return f"Assets of {run.location}" if run.location else "Assets"
+        code = run.location or run.file
+        return f"Assets of {code}" if code else "Assets"
     return run.job_name
 
 
@@ -86,7 +87,7 @@ def _flow_aspects(log: RunLog, context: Context) -> Iterator[Aspect]:
 
 
 def _flow_info(job: Job, run: Run, context: Context) -> DataFlowInfoClass:
-    facts = {"code_location": run.location, "repository": run.repository}
+    facts = {"code_location": run.location or run.file, "repository": run.repository}
     properties = {**property_texts(job.metadata), **tag_properties(job.tags), **facts}
     return DataFlowInfoClass(
         name=flow_name(run),

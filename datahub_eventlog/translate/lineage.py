@@ -31,7 +31,7 @@ from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.aspects import patches, state
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.declared import declared
-from datahub_eventlog.translate.paths import dataset_of_path, without_partition
+from datahub_eventlog.translate.paths import dataset_of_path
 from datahub_eventlog.translate.plan import (
     Node,
     Plan,
@@ -41,6 +41,7 @@ from datahub_eventlog.translate.plan import (
     unresolved,
 )
 from datahub_eventlog.translate.progress import Progress, StepProgress
+from datahub_eventlog.translate.storage import Storage
 from datahub_eventlog.values import AssetKey, Problem, Proposal, RunLog
 
 ASPECT = "dataJobInputOutput"
@@ -158,6 +159,7 @@ class _Weaving:
         self._context = context
         self._ran = by_plan_key(progress.steps)
         self._ops = {each.handle: each for each in log.job.ops} if log.job else {}
+        self._storage = Storage(log, plan, progress, context)
         self._faults: set[tuple[str, str]] = set()
         self._named: set[str] = set()
         self._own = {key: self._own_datasets(each) for key, each in progress.steps.items()}
@@ -306,17 +308,21 @@ class _Weaving:
         handle = self._plan.handle(step.key)
         found = self._seen.get(step.key, Datasets())
         if self._context.config.capture_input_output:
-            found |= Datasets(self._at(step.read, handle), self._at(step.wrote, handle))
+            read, wrote = self._storage.read(step), self._storage.wrote(step)
+            found |= Datasets(self._at(read, handle), self._at(wrote, handle))
         for name in {step.key, unresolved(step.key), handle} & self._context.lineages.keys():
             inputs, outputs = self._context.lineages[name]
             found |= Datasets(self._checked(inputs, handle), self._checked(outputs, handle))
         return found
 
     def _at(self, paths: Iterable[str], handle: str) -> frozenset[str]:
-        located = partial(dataset_of_path, run=self._log.run, context=self._context)
-        partition = self._partition(handle)
-        folders = (without_partition(each, partition) for each in paths)
-        return self._urns(located, folders, f"path of {handle}", handle)
+        located = partial(
+            dataset_of_path,
+            run=self._log.run,
+            context=self._context,
+            partition=self._partition(handle),
+        )
+        return self._urns(located, paths, f"path of {handle}", handle)
 
     def _partition(self, handle: str) -> str | None:
         """The run's, where an asset is made or checked: that is one dataset with its partitions."""

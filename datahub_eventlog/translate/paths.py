@@ -24,7 +24,14 @@ _NAMES = frozenset({"path", "uri"})
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?://([^/]*))?(/.*)?$", re.DOTALL)
 _BLOB = re.compile(r"[a-z0-9]+\.(?:blob|dfs)\.core\.windows\.net$")
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|[/\\]|[A-Za-z]:[/\\]|file:$")
+_HOST = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]+://[^/]*")
+_DATE = re.compile(r"\d{4}-?\d\d")
 _RUN_STORAGE = re.compile(r"(?:^|/)storage/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:/|$)")
+
+
+class NoDataset(ValueError):
+    """At a path there is no dataset; the message says why."""
 
 
 def paths(metadata: Metadata) -> Iterator[str]:
@@ -34,32 +41,62 @@ def paths(metadata: Metadata) -> Iterator[str]:
             yield metadatum.value
 
 
-def dataset_of_path(path: str, run: Run | None, context: Context) -> str | None:
-    """The dataset at that path, or None where it is none or only Dagster's scratch space.
+def dataset_of_path(
+    path: str, run: Run | None, context: Context, partition: str | None = None
+) -> str | None:
+    """The dataset at that path, or None where there is none; see `place_of`.
 
     Raises `urns.InvalidUrn` if no urn can be made of it.
     """
-    if is_scratch(path, run, context):
+    try:
+        return dataset_at(path, run, context, partition)
+    except NoDataset:
         return None
-    platform, name = _located(path)
-    if not name:
-        return None
+
+
+def dataset_at(path: str, run: Run | None, context: Context, partition: str | None = None) -> str:
+    """As `dataset_of_path`; raises `NoDataset` where there is none."""
+    platform, name = place_of(path, run, context, partition)
     instance = context.config.platform_instance_map.get(platform)
     return urns.dataset_urn(
         platform, f"{instance}.{name}" if instance else name, context.config.env
     )
 
 
+def place_of(
+    path: str, run: Run | None, context: Context, partition: str | None = None
+) -> tuple[str, str]:
+    """The platform and the name of the dataset at that path, of which this may be one partition.
+
+    Raises `NoDataset` if there is none.
+    """
+    if is_scratch(path, run, context):
+        raise NoDataset("it is where Dagster keeps what it passes between steps")
+    if not _ABSOLUTE.match(path.strip()):
+        raise NoDataset("a path relative to where the process ran names nothing elsewhere")
+    platform, name = _located(without_partition(path, partition))
+    if not name:
+        raise NoDataset("it names no file, folder or object")
+    return platform, name
+
+
 def without_partition(path: str, partition: str | None) -> str:
     """The folder of a partitioned asset: I/O managers put each partition into a file in it.
 
     What an asset is made of may be of another partition: another day goes by a name of the same
-    shape.
+    shape. Raises `NoDataset` if the path is that of one partition and no folder is the asset's own.
     """
     if partition is None:
         return path
-    shape = re.sub(r"\d", r"\\d", re.escape(partition.replace("|", "/")))
-    return re.sub(rf"(?<=.)/{shape}(?:\.\w+)*/?$", "", path)
+    keys = partition.split("|")
+    same = "|".join(_mention(key) for key in keys)
+    alike = "|".join(_digits(re.escape(key)) for key in keys)
+    hive = re.search(rf"(?<=.)[/\\]\w+=(?:{same})(?:[/\\].*)?$", path)
+    last = rf"(?<=.)(?:[/\\](?:{same}|{alike}))+(?:\.\w+)*[/\\]?$"
+    folder = path[: hive.start()] if hive else re.sub(last, "", path)
+    if re.search(rf"(?<![^\W_])(?:{same})(?![^\W_])", _HOST.sub("", folder)):
+        raise NoDataset("it is one partition's, and no folder of it is known to be the asset's own")
+    return folder
 
 
 def is_scratch(path: str, run: Run | None, context: Context) -> bool:
@@ -74,6 +111,23 @@ def is_scratch(path: str, run: Run | None, context: Context) -> bool:
     local = _slashed(_located(path)[1])
     roots = [_slashed(each).rstrip("/") for each in context.scratch]
     return any(local == root or local.startswith(f"{root}/") for root in roots if root)
+
+
+def _mention(key: str) -> str:
+    """A pattern of how paths write a partition's key, or one part of it.
+
+    A date has any separators or none, and any date will do: an input can be of another day.
+    """
+    if not _DATE.match(key):
+        return re.escape(key)
+    return _BETWEEN.join(_digits(part) for part in re.findall(r"\d+|[^\W\d_]+", key))
+
+
+def _digits(pattern: str) -> str:
+    return re.sub(r"\d", r"\\d", pattern)
+
+
+_BETWEEN = r"(?:[-_:.+ ]*|[/\\](?:\w+=)?)"
 
 
 def _is_path(name: str, metadatum: Metadatum) -> bool:

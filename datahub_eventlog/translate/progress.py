@@ -59,9 +59,10 @@ class StepProgress:
     """The outputs that an I/O manager stored."""
     assets: frozenset[AssetKey] = frozenset()
     """The assets that it materialised."""
-    read: frozenset[str] = frozenset()
-    """Paths, as I/O managers report them."""
-    wrote: frozenset[str] = frozenset()
+    read: frozenset[tuple[str, str]] = frozenset()
+    """Inputs and the paths that they were loaded from, as I/O managers report them."""
+    wrote: frozenset[tuple[str, str]] = frozenset()
+    """Outputs and the paths that they were stored at."""
 
     @property
     def is_over(self) -> bool:
@@ -151,8 +152,8 @@ class _Course:
 class _StepCourse(_Course):
     yielded: set[str] = field(default_factory=set)
     assets: set[AssetKey] = field(default_factory=set)
-    read: set[str] = field(default_factory=set)
-    wrote: set[str] = field(default_factory=set)
+    read: set[tuple[str, str]] = field(default_factory=set)
+    wrote: set[tuple[str, str]] = field(default_factory=set)
 
 
 class _Fold:
@@ -223,12 +224,12 @@ def _end(result: Result) -> Callable[[_StepCourse, Event], None]:
 def _handled(course: _StepCourse, event: Event) -> None:
     if isinstance(event.data, Handled):
         course.yielded.add(event.data.output)
-        course.wrote.update(paths(event.data.metadata))
+        course.wrote.update((event.data.output, path) for path in paths(event.data.metadata))
 
 
 def _loaded(course: _StepCourse, event: Event) -> None:
     if isinstance(event.data, Loaded):
-        course.read.update(paths(event.data.metadata))
+        course.read.update((event.data.input, path) for path in paths(event.data.metadata))
 
 
 def _materialized(course: _StepCourse, event: Event) -> None:

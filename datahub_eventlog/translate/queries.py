@@ -49,6 +49,8 @@ class Query:
     """The urn of the asset's dataset on the platform."""
     known: Mapping[str, str] = field(default_factory=dict)
     """Datasets that others name, by their urns in lower case: SQL is careless of case."""
+    own: str | None = None
+    """What the query calls the asset's own table, where its dataset is named otherwise."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class QueryLineage:
     columns: Mapping[str, frozenset[tuple[str, str]]] = field(default_factory=dict)
     """Of the asset's columns, the datasets' columns that they come from."""
     faults: tuple[str, ...] = ()
+    reason: str | None = None
+    """Why it names no other dataset, where it doesn't and nothing went wrong."""
 
 
 def query_text(metadata: Metadata) -> str | None:
@@ -143,15 +147,32 @@ class _Naming:
             self._known[query.dataset.lower()] = query.dataset
 
     def lineage(self, script: Script) -> QueryLineage:
-        own = {self._query.dataset}
         downstreams = self._named(script.downstreams)
+        upstreams = self._named(script.upstreams) - downstreams - {self._query.dataset}
         columns = self._columns(script)
         return QueryLineage(
-            upstreams=self._named(script.upstreams) - downstreams - own,
+            upstreams=upstreams,
             downstreams=downstreams,
             columns={name: each for name, each in columns.items() if each},
             faults=script.faults,
+            reason=None if upstreams or downstreams else self._reason(script),
         )
+
+    def _reason(self, script: Script) -> str | None:
+        if script.faults:
+            return None
+        if not script.upstreams:
+            return "it names no table"
+        if any(self._is_own(table) or self._is_shown(table) for table in script.upstreams):
+            return "it reads only the asset's own table"
+        return "what it reads is no dataset"
+
+    def _is_shown(self, table: str) -> bool:
+        """Whether it is the asset itself, in a query by which an I/O manager shows it."""
+        if self._query.own is None or urns.platform_of(table) != self._query.platform:
+            return False
+        name = DatasetUrn.from_string(table).name
+        return name.lower().endswith(self._query.own.lower())
 
     def _columns(self, script: Script) -> Mapping[str, frozenset[tuple[str, str]]]:
         """Those of the asset: of its own dataset, else of the only one that is written or read."""
@@ -168,7 +189,8 @@ class _Naming:
         }
 
     def _is_own(self, table: str | None) -> bool:
-        return table is not None and self._name(table) == self._query.dataset
+        dataset = self._query.dataset
+        return table is not None and dataset is not None and self._name(table) == dataset
 
     def _named(self, tables: Iterable[str]) -> frozenset[str]:
         found = (self._name(each) for each in tables)
@@ -176,6 +198,8 @@ class _Naming:
 
     def _name(self, table: str) -> str | None:
         """The dataset's urn as everybody writes it; None for what is no dataset."""
+        if self._is_shown(table):
+            return self._query.dataset
         if urns.platform_of(table) != self._query.platform:
             return self._file(table)
         if table.lower() in self._known:

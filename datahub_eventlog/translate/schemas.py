@@ -5,52 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping
-from typing import TypeAlias
 
 from datahub.metadata.schema_classes import (
-    ArrayTypeClass,
-    BooleanTypeClass,
-    BytesTypeClass,
-    DateTypeClass,
-    EnumTypeClass,
-    FixedTypeClass,
     GlobalTagsClass,
-    MapTypeClass,
-    NullTypeClass,
-    NumberTypeClass,
     OtherSchemaClass,
-    RecordTypeClass,
     SchemaFieldClass,
-    SchemaFieldDataTypeClass,
     SchemaMetadataClass,
-    StringTypeClass,
     TagAssociationClass,
-    TimeTypeClass,
-    UnionTypeClass,
 )
 from datahub.metadata.urns import DataPlatformUrn, TagUrn
 
+from datahub_eventlog.translate.column_types import data_type, plain
 from datahub_eventlog.values import Json, Metadata
 
 COLUMN_SCHEMA = "dagster/column_schema"
 UNKNOWN_TYPES = ("", "?")
 """What dbt and Fivetran write where they don't know a column's type."""
-
-DataType: TypeAlias = (
-    type[ArrayTypeClass]
-    | type[BooleanTypeClass]
-    | type[BytesTypeClass]
-    | type[DateTypeClass]
-    | type[EnumTypeClass]
-    | type[FixedTypeClass]
-    | type[MapTypeClass]
-    | type[NullTypeClass]
-    | type[NumberTypeClass]
-    | type[RecordTypeClass]
-    | type[StringTypeClass]
-    | type[TimeTypeClass]
-    | type[UnionTypeClass]
-)
 
 
 def column_schema(metadata: Metadata) -> Json | None:
@@ -95,11 +65,6 @@ def schema_metadata(
     )
 
 
-def data_type(native: str) -> SchemaFieldDataTypeClass:
-    """DataHub's type for a native one of any engine; the unknown is a NullType."""
-    return SchemaFieldDataTypeClass(type=_type_of(native)())
-
-
 def _merged_column(found: Json, declared: Json | None) -> Json:
     if declared is None:
         return found
@@ -121,7 +86,7 @@ def _field(
     return SchemaFieldClass(
         fieldPath=column["name"],
         type=data_type(column["type"]),
-        nativeDataType=column["type"],
+        nativeDataType=plain(column["type"]),
         nullable=column["nullable"] and not is_key,
         description=column["description"] or None,
         globalTags=_tags(column["tags"]),
@@ -163,94 +128,3 @@ def _primary_keys(columns: list[Json], constraints: list[str]) -> frozenset[str]
         parts = (match[1] or "").split(",") if match else []
         named.update(part.strip(" \"'`[]").lower() for part in parts)
     return frozenset(named - {""})
-
-
-_HEAD = re.compile(r"_?[a-z][a-z0-9_]*(?: [a-z]+)*")
-_WRAPPER = re.compile(
-    r"(?:nullable|lowcardinality|optional)[(\[](.*)[)\]]|sparse\[(\w+).*\]|extension<(.*)>|\"(.*)\""
-)
-_MODULE = re.compile(r"(?:[a-z_]\w*\.)+(?=[a-z])")
-_PYTHON = re.compile(r"<class '(?:.*\.)?(\w+)'>")
-_ARRAY = re.compile(r".*\[\d*\]|_(?:int|float|text|varchar|bool|numeric|date|timestamp|uuid).*")
-_PANDAS_OBJECT = "object"
-"""In lower case it is pandas' type of strings and of anything else; Snowflake's is OBJECT."""
-
-
-def _type_of(native: str) -> DataType:
-    text = native.strip()
-    if text == _PANDAS_OBJECT:
-        return StringTypeClass
-    text = _bare(text.lower())
-    match = _HEAD.match(text)
-    head = match[0] if match else ""
-    if _ARRAY.fullmatch(text) and head not in ("fixed_size_binary", "binary", "varbinary"):
-        return ArrayTypeClass
-    return next((_TYPES[each] for each in _spellings(head) if each in _TYPES), NullTypeClass)
-
-
-def _bare(text: str) -> str:
-    """The type without what says only that it can be null, or where its class is defined."""
-    while match := _WRAPPER.fullmatch(text) or _PYTHON.fullmatch(text):
-        text = next(each for each in match.groups() if each is not None)
-    return _MODULE.sub("", text, count=1) if _MODULE.match(text) else text
-
-
-def _spellings(head: str) -> list[str]:
-    """The names a type may be listed under: whole, its first word, without `Type`, without bits."""
-    first = head.split(" ", maxsplit=1)[0]
-    plain = first.removesuffix("type")
-    return [head, first, plain, re.sub(r"\d+$", "", plain)]
-
-
-def _named(kind: DataType, names: str) -> dict[str, DataType]:
-    return {each.strip(): kind for each in names.split(",")}
-
-
-# The part of a name that is left by `_spellings`: `int` stands for int8 to int256.
-_TYPES: Mapping[str, DataType] = {
-    **_named(BooleanTypeClass, "bool, boolean, logical"),
-    **_named(
-        NumberTypeClass,
-        "int, integer, tinyint, smallint, mediumint, bigint, hugeint, byteint, long, short, byte,"
-        "uint, uinteger, utinyint, usmallint, ubigint, uhugeint, bignum, varint, signed, unsigned,"
-        "decimal, dec, numeric, bignumeric, bigdecimal, number, fixed, money, smallmoney,"
-        "float, double, real, halffloat, half, serial, smallserial, bigserial, year, decfloat,"
-        "complex, oid",
-    ),
-    **_named(
-        StringTypeClass,
-        "str, string, large_string, string_view, utf, large_utf, text, tinytext, mediumtext,"
-        "longtext, ntext, citext, char, character, nchar, bpchar, varchar, nvarchar, varchar2,"
-        "nvarchar2, character varying, clob, nclob, unicode, fixedstring, uuid, guid,"
-        "uniqueidentifier, xml, name, inet, cidr, macaddr, ipv, ltree, tsvector, hstore, int4range,"
-        "int8range, numrange, tsrange, tstzrange, daterange, int4multirange, int8multirange,"
-        "nummultirange, tsmultirange, tstzmultirange, datemultirange, tsquery, jsonpath, ipaddress",
-    ),
-    **_named(
-        BytesTypeClass,
-        "bytes, bytea, binary, large_binary, binary_view, varbinary, longvarbinary, blob,"
-        "tinyblob, mediumblob, longblob, image, raw, bit, bit varying, varbit, bitstring,"
-        "varbyte, rowversion, geography, geometry, point, linestring, polygon, raster, box, path,"
-        "circle",
-    ),
-    **_named(FixedTypeClass, "fixed_size_binary"),
-    **_named(DateTypeClass, "date"),
-    **_named(
-        TimeTypeClass,
-        "time, timetz, timestamp, timestamptz, timestamp_tz, timestamp_ntz, timestamp_ltz,"
-        "timestamp_s, timestamp_ms, timestamp_us, timestamp_ns, timestampntz, timestampltz,"
-        "datetime, datetimetz, smalldatetime, datetimeoffset, interval, duration, timedelta,"
-        "yearmonthinterval, daytimeinterval, calendarinterval, month_day_nano_interval, period",
-    ),
-    **_named(EnumTypeClass, "enum, category, categorical, dictionary, set"),
-    **_named(
-        ArrayTypeClass,
-        "array, list, large_list, list_view, fixed_size_list, repeated, vector, halfvec,sparsevec",
-    ),
-    **_named(MapTypeClass, "map"),
-    **_named(
-        RecordTypeClass,
-        "record, row, struct, object, variant, super, json, jsonb, tuple, nested, dict",
-    ),
-    **_named(UnionTypeClass, "union, sparse_union, dense_union"),
-}

@@ -14,20 +14,21 @@ from functools import partial
 from datahub_eventlog.config import FABRICS
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.paths import dataset_of_path, paths, without_partition
+from datahub_eventlog.translate.paths import NoDataset, dataset_at, paths, place_of
+from datahub_eventlog.translate.queries import query_text
 from datahub_eventlog.values import AssetFacts, AssetKey, Materialization, Metadata, Run
 
 DATAHUB_URN = "datahub_urn"
 TABLE_NAME = "dagster/table_name"
 OLD_TABLE_NAME = "dagster/relation_identifier"
 STORAGE_KIND = "dagster/storage_kind"
+TABLE_URI = "table_uri"
 URI = "dagster/uri"
 PATH = "path"
 CONVERTER = "asset_keys_to_dataset_urn_converter"
 KEY = "asset key"
-IO_PATH = "path of the I/O manager"
 KIND_TAG = "dagster/kind/"
-NAMES = (DATAHUB_URN, TABLE_NAME, OLD_TABLE_NAME, STORAGE_KIND, URI, PATH)
+NAMES = (DATAHUB_URN, TABLE_NAME, OLD_TABLE_NAME, STORAGE_KIND, TABLE_URI, URI, PATH)
 """The metadata that can name an asset's dataset."""
 
 
@@ -111,10 +112,35 @@ def dataset_of_key(key: AssetKey, context: Context) -> str | None:
     return found.urn if found else None
 
 
+def is_file(dataset: str) -> bool:
+    """Whether it is a file, folder or object, and no table of a database."""
+    return urns.platform_of(dataset) in _FILES
+
+
+def selected_table(query: str | None) -> str | None:
+    """The table of a query as I/O managers show what they wrote: all of one table."""
+    found = _SELECT.fullmatch(query.strip()) if query else None
+    return re.sub(r'["`\[\]]', "", found[1]) if found else None
+
+
+def own_name(subject: Subject) -> str | None:
+    """The table's name as the I/O manager has it that shows a query of its own table."""
+    name, selected = _name(subject), selected_table(query_text(subject.metadata))
+    if name is None or selected is None:
+        return None
+    name = re.sub(r'["`\[\]]', "", name)
+    return selected if f".{name}".endswith(f".{selected}") else None
+
+
+def why_no_platform(subject: Subject) -> str | None:
+    """Why it is not known on which platform the asset is, if it isn't."""
+    return _platform(subject).reason
+
+
 def sql_platform(subject: Subject, platform_dataset: str | None) -> str | None:
     """The platform whose SQL the asset's queries are written in, or None if nothing says it."""
     platform = urns.platform_of(platform_dataset) if platform_dataset else None
-    if platform is not None and platform not in _FILES:
+    if platform_dataset is not None and not is_file(platform_dataset):
         return platform
     return _platform(subject).name
 
@@ -142,8 +168,20 @@ def _of_key(subject: Subject, context: Context) -> Iterator[Evidence]:
     yield _named(KEY, found, make)
 
 
+def _of_table_uri(subject: Subject, context: Context) -> Iterator[Evidence]:
+    uri = subject.text(TABLE_URI)
+    if uri is None:
+        return
+    platform = _platform(subject)
+    if platform.name == DELTA_LAKE:
+        yield _named(TABLE_URI, uri, partial(_at, uri, subject, context))
+    else:
+        other = f"it names tables of {DELTA_LAKE}, and this is one of {platform.name}"
+        yield Evidence(TABLE_URI, uri, reason=other if platform.name else platform.reason)
+
+
 def _of_table_name(subject: Subject, context: Context) -> Iterator[Evidence]:
-    name = subject.text(TABLE_NAME) or subject.text(OLD_TABLE_NAME)
+    name = _name(subject)
     if name is None:
         return
     platform = _platform(subject)
@@ -151,6 +189,8 @@ def _of_table_name(subject: Subject, context: Context) -> Iterator[Evidence]:
         yield Evidence(TABLE_NAME, name, reason="an ephemeral dbt model is no table")
     elif platform.name is None:
         yield Evidence(TABLE_NAME, name, reason=platform.reason)
+    elif platform.name == DELTA_LAKE and _is_of_delta_io_manager(name):
+        yield Evidence(TABLE_NAME, name, reason=_CONSTANT)
     else:
         table = _table(name, platform.name, subject)
         make = partial(urns.platform_dataset_urn, platform.name, table, context)
@@ -161,36 +201,44 @@ def _of_uri(subject: Subject, context: Context) -> Iterator[Evidence]:
     uri = subject.text(URI)
     if uri is None:
         return
-    named = _named(URI, uri, partial(dataset_of_path, uri, subject.run, context))
-    if named.urn is not None and urns.platform_of(named.urn) not in _FILES:
+    named = _named(URI, uri, partial(_at, uri, subject, context))
+    if named.urn is not None and urns.platform_of(named.urn) not in {*_FILES, DELTA_LAKE}:
         named = Evidence(URI, uri, reason="it is no file, folder or object")
     yield named
 
 
 def _of_path(subject: Subject, context: Context) -> Iterator[Evidence]:
     for path in paths({name: each for name, each in subject.metadata.items() if name == PATH}):
-        folder = without_partition(path, subject.partition)
-        yield _named(IO_PATH, path, partial(dataset_of_path, folder, subject.run, context))
+        yield _named(PATH, path, partial(_at, path, subject, context))
+
+
+def _at(path: str, subject: Subject, context: Context) -> str:
+    """The dataset at a path; of a table of Delta Lake, as DataHub's source for it has it."""
+    if _platform(subject).name != DELTA_LAKE:
+        return dataset_at(path, subject.run, context, subject.partition)
+    _, name = place_of(path, subject.run, context, subject.partition)
+    return urns.platform_dataset_urn(DELTA_LAKE, name.strip("/"), context)
 
 
 _SOURCES: Mapping[str, Callable[[Subject, Context], Iterator[Evidence]]] = {
     DATAHUB_URN: _explicit,
     CONVERTER: _converted,
     KEY: _of_key,
+    TABLE_URI: _of_table_uri,
     TABLE_NAME: _of_table_name,
     URI: _of_uri,
-    IO_PATH: _of_path,
+    PATH: _of_path,
 }
 """Where the evidence stands, the strongest first."""
 
 
-def _named(source: str, found: str, make: Callable[[], str | None]) -> Evidence:
+def _named(source: str, found: str, make: Callable[[], str]) -> Evidence:
     try:
-        urn = make()
+        return Evidence(source, found, make())
+    except NoDataset as error:
+        return Evidence(source, found, reason=str(error))
     except urns.InvalidUrn as error:
         return Evidence(source, found, reason=str(error), is_wrong=True)
-    scratch = None if urn else "it is where Dagster keeps what it passes between steps"
-    return Evidence(source, found, urn, scratch)
 
 
 @dataclass(frozen=True)
@@ -208,11 +256,21 @@ def _platform(subject: Subject) -> _Platform:
     kinds = {_PLATFORMS[_plain(each)] for each in subject.kinds if _plain(each) in _PLATFORMS}
     if len(kinds) == 1:
         return _Platform(kinds.pop())
+    if not kinds and subject.text(TABLE_URI) and _is_of_delta_io_manager(_name(subject) or ""):
+        return _Platform(DELTA_LAKE)
     if stated and not _is_connection(stated, subject):
         return _Platform(stated.lower())
     if kinds:
         return _Platform(None, f"its kinds name more than one platform: {', '.join(sorted(kinds))}")
     return _Platform(None, f"no {STORAGE_KIND} or kind tag says on which platform the table is")
+
+
+def _name(subject: Subject) -> str | None:
+    return subject.text(TABLE_NAME) or subject.text(OLD_TABLE_NAME)
+
+
+def _is_of_delta_io_manager(name: str) -> bool:
+    return name.lower().startswith("deltalake.")
 
 
 def _destination(subject: Subject) -> str | None:
@@ -234,6 +292,8 @@ def _table(name: str, platform: str, subject: Subject) -> str:
         plain = _without_connection(plain, subject)
     if platform == "duckdb":
         plain = _without_file(plain)
+    if platform == "iceberg":
+        plain = _without_catalog(plain, subject)
     # DataHub's dbt source does so on whatever platform; of DuckDB it is the only source.
     return plain.lower() if subject.is_of_dbt or platform == "duckdb" else plain
 
@@ -256,10 +316,26 @@ def _without_file(name: str) -> str:
     return f"{first}.{table}" if extension in _EXTENSIONS and table.count(".") else plain
 
 
+def _without_catalog(name: str, subject: Subject) -> str:
+    """The I/O manager begins with its catalog, which its SELECT leaves out, as DataHub does."""
+    selected = selected_table(query_text(subject.metadata))
+    return selected if selected and name.endswith(f".{selected}") else name
+
+
+_SELECT = re.compile(
+    r"select\s[^()]*?\sfrom\s+([^\s()]+)(?:\s+where\s.*)?", re.IGNORECASE | re.DOTALL
+)
+
+
 def _plain(kind: str) -> str:
     return re.sub(r"[\s_-]", "", kind.lower())
 
 
+DELTA_LAKE = "delta-lake"
+_CONSTANT = (
+    "it is the I/O manager's, whose `deltalake` stands for no database: a table of Delta Lake is"
+    f" named by where it is, as {TABLE_URI} says"
+)
 LONG_KEY = 3
 """So many parts a key has that names a dataset: environment, platform, name."""
 _EXTENSIONS = ("duckdb", "ddb", "db")
@@ -283,7 +359,7 @@ _PLATFORMS: Mapping[str, str] = {
     **dict.fromkeys(("mysqlwarehouse", "mysqlrdswarehouse", "auroramysqlwarehouse"), "mysql"),
     **dict.fromkeys(("sqlserver", "azuresql", "azuresqldatabase", "sqlserverwarehouse"), "mssql"),
     **dict.fromkeys(("synapse", "azuresqldatawarehouse"), "mssql"),
-    **dict.fromkeys(("delta", "deltalake"), "delta-lake"),
+    **dict.fromkeys(("delta", "deltalake"), DELTA_LAKE),
     "googlebigquery": "bigquery",
     "motherduck": "duckdb",
     "sqlite3": "sqlite",

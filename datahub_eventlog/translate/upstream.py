@@ -38,9 +38,13 @@ from datahub_eventlog.translate.queries import (
 )
 from datahub_eventlog.translate.tables import (
     NAMES,
+    PATH,
+    Evidence,
     evidence_of,
+    own_name,
     sql_platform,
     subject_of,
+    why_no_platform,
     winner,
 )
 from datahub_eventlog.values import (
@@ -82,6 +86,8 @@ class AssetLineage:
     """Of its columns, those that their values come from."""
     query: Query | None = None
     """Its SQL, if that says anything of tables."""
+    unread: str | None = None
+    """Why its SQL says nothing of tables, if it has any and nothing went wrong."""
     queried: frozenset[str] = frozenset()
     """The tables that its SQL reads."""
     written: frozenset[str] = frozenset()
@@ -138,9 +144,17 @@ class Assets:
 
     def dataset(self, key: AssetKey, asset: Materialization | None = None) -> str | None:
         """The dataset on a data platform that the asset is, if anything says so."""
-        subject = subject_of(key, self.facts(key), asset, self.run)
-        found = winner(evidence_of(subject, self.context))
+        found = self._evidence(key, asset)
         return found.urn if found else None
+
+    def has_table(self, key: AssetKey, asset: Materialization | None = None) -> bool:
+        """Whether its dataset is known by more than the path that it is at."""
+        found = self._evidence(key, asset)
+        return found is not None and found.source != PATH
+
+    def _evidence(self, key: AssetKey, asset: Materialization | None) -> Evidence | None:
+        subject = subject_of(key, self.facts(key), asset, self.run)
+        return winner(evidence_of(subject, self.context))
 
     def urn(self, key: AssetKey) -> str | None:
         """The dataset that stands for the asset, if its key makes a urn."""
@@ -284,6 +298,7 @@ class _Finding:
             downstreams=made - {self._urn},
             columns=_union(read.columns, self._columns()),
             query=query if read.upstreams or read.downstreams else None,
+            unread=self._unread(query, read),
             queried=read.upstreams,
             written=read.downstreams,
             inputs=inputs,
@@ -309,7 +324,14 @@ class _Finding:
         platform = sql_platform(self._subject, dataset) if text else None
         if text is None or platform is None:
             return None
-        return Query(text, platform, dataset, self._assets.known)
+        return Query(text, platform, dataset, self._assets.known, own_name(self._subject))
+
+    def _unread(self, query: Query | None, read: QueryLineage) -> str | None:
+        if query is not None or query_text(self._asset.metadata if self._asset else {}) is None:
+            return read.reason
+        if not self._context.config.enable_asset_query_metadata_parsing:
+            return "not read, enable_asset_query_metadata_parsing is false"
+        return f"not read, {why_no_platform(self._subject)}"
 
     def _read(self, query: Query | None) -> QueryLineage:
         if query is None:

@@ -43,10 +43,14 @@ class InvalidUrn(ValueError):
 
 
 def module_prefix(run: Run, context: Context) -> str:
-    """The part M of the urns of flows and jobs."""
+    """The part M of the urns of flows and jobs.
+
+    A run that no code location launched, as with `dagster job execute -f x.py`, has the name that
+    its location would have.
+    """
     if context.config.urn_prefix is not None:
         return context.config.urn_prefix
-    code = run.module or run.location
+    code = run.module or run.location or run.file
     if context.on_cloud:
         return f"{context.branch}/{code}" if code else context.branch
     return code or context.branch

@@ -1,0 +1,90 @@
+"""The paths that inputs and outputs are stored at, without those that hold a known table.
+
+An asset whose table is known is that table: the path where an I/O manager keeps it is no dataset
+beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+
+from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.plan import Plan, unresolved
+from datahub_eventlog.translate.progress import Progress, StepProgress
+from datahub_eventlog.translate.upstream import Assets
+from datahub_eventlog.values import AssetKey, Materialization, RunLog
+
+
+class Storage:
+    """What the steps of a run loaded and stored by path."""
+
+    def __init__(self, log: RunLog, plan: Plan, progress: Progress, context: Context) -> None:
+        """Take the run."""
+        self._log = log
+        self._plan = plan
+        self._progress = progress
+        self._assets = Assets(log, context)
+
+    def wrote(self, step: StepProgress) -> Iterable[str]:
+        """Where it stored what is no asset with a table."""
+        return {path for output, path in step.wrote if not self._is_table(self._made(step, output))}
+
+    def read(self, step: StepProgress) -> Iterable[str]:
+        """Where it loaded what is no asset with a table."""
+        return {
+            path
+            for name, path in step.read
+            if path not in self._holding and not self._is_table(self._taken(step, name))
+        }
+
+    def _made(self, step: StepProgress, output: str) -> AssetKey | None:
+        planned = self._plan.steps.get(unresolved(step.key))
+        keys = {each.name: each.asset_key for each in planned.outputs} if planned else {}
+        return keys.get(output)
+
+    def _taken(self, step: StepProgress, name: str) -> AssetKey | None:
+        """The asset that is loaded as the input of that name, which Dagster gives it by default."""
+        planned = self._plan.steps.get(unresolved(step.key))
+        made = {each.asset_key for each in planned.outputs} if planned else set()
+        facts = (self._assets.facts(key) for key in made if key is not None)
+        deps = {dep for each in facts if each for dep in each.deps if dep[-1] == name}
+        return deps.pop() if len(deps) == 1 else None
+
+    def _is_table(self, key: AssetKey | None) -> bool:
+        if key is None or not self._is_sent(key):
+            return False
+        if key in self._tables:
+            return self._tables[key]
+        self._tables[key] = self._assets.has_table(key)
+        return self._tables[key]
+
+    def _is_sent(self, key: AssetKey) -> bool:
+        config = self._assets.context.config
+        return config.capture_asset_materialization and self._assets.allows(key)
+
+    @cached_property
+    def _tables(self) -> dict[AssetKey, bool]:
+        """Of the assets that the run speaks of, whether their tables are known.
+
+        By the newest event of a type: what loads an asset may observe it, and names no table then.
+        """
+        newest = {
+            (event.data.asset_key, event.type): event.data
+            for event in self._log.events
+            if isinstance(event.data, Materialization)
+        }
+        known: dict[AssetKey, bool] = {}
+        for (key, _), asset in newest.items():
+            known[key] = known.get(key, False) or self._assets.has_table(key, asset)
+        return known
+
+    @cached_property
+    def _holding(self) -> frozenset[str]:
+        """Where the run itself stored assets that are tables."""
+        return frozenset(
+            path
+            for step in self._progress.steps.values()
+            for output, path in step.wrote
+            if self._is_table(self._made(step, output))
+        )
