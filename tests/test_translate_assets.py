@@ -35,6 +35,7 @@ from logs import (
 from datahub_eventlog.config import Config, Pattern
 from datahub_eventlog.translate.assets import AssetView, asset_view, runless_proposals
 from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.ports import Ports
 from datahub_eventlog.translate.queries import Query, query_urn
 from datahub_eventlog.values import (
     AssetFacts,
@@ -318,13 +319,13 @@ def test_assets_that_the_pattern_denies_are_left_out_everywhere() -> None:
     catalog = delivered(whole, asset_pattern=pattern)
     assert catalog.urns("dataset") == [urn("b")]
     assert upstreams(catalog, urn("b")) == [urn("raw")]
-    assert view(whole, asset_pattern=pattern).outputs == {"orders": {urn("b")}}
+    assert view(whole, asset_pattern=pattern).ports.outputs == {"orders": {urn("b")}}
 
 
 def test_assets_can_be_left_out_altogether() -> None:
     whole = made(materialized("a"), observed("b"))
     empty = view(whole, capture_asset_materialization=False)
-    assert (list(empty.proposals()), empty.inputs, empty.outputs) == ([], {}, {})
+    assert (list(empty.proposals()), empty.ports) == ([], Ports())
 
 
 def test_a_key_that_makes_no_urn_is_a_problem_and_costs_only_itself() -> None:
@@ -524,15 +525,15 @@ def test_a_step_writes_its_assets_and_reads_what_they_are_made_of() -> None:
         )
     )
     found = view(whole)
-    assert found.outputs == {"one": {urn("a"), urn("b")}}
-    assert found.inputs == {"one": {urn("raw")}, "two": {urn("seen")}}
+    assert found.ports.outputs == {"one": {urn("a"), urn("b")}}
+    assert found.ports.inputs == {"one": {urn("raw")}, "two": {urn("seen")}}
 
 
 def test_a_failed_step_was_to_write_its_assets_and_they_exist() -> None:
     steps = [step("orders", asset="orders"), step("later", "orders", asset="later")]
     whole = log(planned("orders"), planned("later"), *broke(*failed("orders")), steps=steps)
     found = view(whole)
-    assert found.outputs == {"orders": {urn("orders")}}
+    assert found.ports.outputs == {"orders": {urn("orders")}}
     catalog = Catalog().deliver(found.proposals())
     assert {this for this, _ in catalog.state} == {urn("orders")}
     assert {aspect for _, aspect in catalog.state} == {"status", "subTypes"}
@@ -541,7 +542,7 @@ def test_a_failed_step_was_to_write_its_assets_and_they_exist() -> None:
 def test_an_asset_that_dagster_reports_as_failed_exists() -> None:
     lost = replace(materialized("orders"), type="ASSET_FAILED_TO_MATERIALIZE")
     found = view(log(*broke(*failed("orders", lost))))
-    assert found.outputs == {"orders": {urn("orders")}}
+    assert found.ports.outputs == {"orders": {urn("orders")}}
     catalog = Catalog().deliver(found.proposals())
     assert catalog.of(urn("orders"), "status") == {"removed": False}
     assert catalog.series == {}
@@ -556,9 +557,9 @@ def test_without_assets_steps_read_and_write_their_tables() -> None:
         observed("prod/snowflake/db/s/seen"),
     )
     found = view(whole, emit_assets=False)
-    assert found.outputs == {"orders": {TABLE}}
+    assert found.ports.outputs == {"orders": {TABLE}}
     tables = {snowflake(f"db.s.{each}") for each in ("raw", "customers", "seen")}
-    assert found.inputs == {"orders": tables}
+    assert found.ports.inputs == {"orders": tables}
     catalog = Catalog().deliver(found.proposals())
     assert {aspect for _, aspect in catalog.state} == {"datasetKey"}
     assert catalog.series == {}
@@ -815,7 +816,7 @@ def test_a_run_translated_twice_is_equal_and_changes_nothing(
     options = {"emit_assets": emits, "emit_queries": True, "materialize_dependencies": True}
     once, again = view(whole, **options), view(whole, **options)
     assert list(once.proposals()) == list(again.proposals())
-    assert (once.inputs, once.outputs) == (again.inputs, again.outputs)
+    assert once.ports == again.ports
     assert outcome([whole, whole], **options) == outcome([whole], **options)
 
 

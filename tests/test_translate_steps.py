@@ -23,6 +23,7 @@ from logs import (
 from datahub_eventlog.config import Config
 from datahub_eventlog.translate import run_part
 from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.lineage import AssetDatasets
 from datahub_eventlog.translate.urns import job_urn, run_urn, step_urn
 from datahub_eventlog.values import Failure, RunLog
 
@@ -35,7 +36,7 @@ DYNAMIC = [
 
 
 def delivered(whole: RunLog, **options: Any) -> Catalog:
-    return Catalog().deliver(run_part(whole, {}, Context(Config(**options))))
+    return Catalog().deliver(run_part(whole, AssetDatasets(), Context(Config(**options))))
 
 
 def urn(name: str) -> str:
