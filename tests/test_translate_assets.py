@@ -24,6 +24,7 @@ from logs import (
     log,
     materialized,
     path_of,
+    planned,
     prefixes,
     ran,
     run,
@@ -46,7 +47,6 @@ from datahub_eventlog.values import (
     Event,
     Materialization,
     Metadatum,
-    Planned,
     PortFacts,
     RunLog,
     Wiped,
@@ -71,10 +71,6 @@ def field(dataset: str, column: str) -> str:
 
 def observed(key: str, **more: Any) -> Event:
     return event("ASSET_OBSERVATION", None, Materialization(asset_key(key), **more))
-
-
-def planned(key: str, partition: str | None = None) -> Event:
-    return event("ASSET_MATERIALIZATION_PLANNED", None, Planned(asset_key(key), None, partition))
 
 
 def made(*events: Event, **more: Any) -> RunLog:

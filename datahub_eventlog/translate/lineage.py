@@ -187,11 +187,11 @@ class _Weaving:
             ran = [self._progress.steps[key] for key in keys.get(handle, ())]
             for step in ran:
                 inputs = said.inputs | defined.inputs if step.has_started else frozenset()
-                outputs = said.outputs_of(self._yielded(step))
+                outputs = said.outputs_of(self._yielded(step, said))
                 steps[step.key] = self._found[step.key] | Datasets(inputs, outputs)
             if self._is_settled(ran):
-                declared_too = defined | Datasets(said.inputs, said.outputs)
-                nodes[handle] = self._node(handle, ran, declared_too)
+                always = defined | Datasets(said.inputs, said.outputs)
+                nodes[handle] = self._node(handle, ran, always)
         return Lineage(steps, nodes, frozenset(self._named), self._problems())
 
     def _keys_by_handle(self) -> Mapping[str, list[str]]:
@@ -212,9 +212,9 @@ class _Weaving:
             return True
         return bool(ran) and all(each.is_over and not is_mapped(each.key) for each in ran)
 
-    def _node(self, handle: str, ran: Sequence[StepProgress], said: Datasets) -> NodeLineage:
+    def _node(self, handle: str, ran: Sequence[StepProgress], always: Datasets) -> NodeLineage:
         good = [each for each in ran if each.succeeded is not None]
-        datasets = _union([said, *(self._found[each.key] for each in good)])
+        datasets = _union([always, *(self._found[each.key] for each in good)])
         node = self._plan.nodes.get(handle, Node(handle))
         is_complete = self._is_all(ran, good) and self._is_complete(node, ran)
         ends = [each.moments[-1].time for each in good or ran if each.moments]
@@ -259,7 +259,7 @@ class _Weaving:
         outputs = [each for one in node.steps for each in one.outputs]
         return step.yielded | {each.name for each in outputs if each.asset_key in step.assets}
 
-    def _yielded(self, step: StepProgress) -> frozenset[str | None]:
+    def _yielded(self, step: StepProgress, said: Declared) -> frozenset[str | None]:
         """The outputs that the step yielded; under None all that belongs to none of them.
 
         One that succeeded yielded all that are required, and did what its inputs declare.
@@ -269,9 +269,8 @@ class _Weaving:
         if not step.has_succeeded:
             return stored
         op = self._ops.get(handle)
-        return (
-            stored | {None} | {each.name for each in (op.outputs if op else ()) if each.is_required}
-        )
+        optional = {each.name for each in (op.outputs if op else ()) if not each.is_required}
+        return stored | (said.written.keys() - optional)
 
     def _knows_upstream(self, node: Node) -> bool:
         """Whether every step that the op takes from succeeded in this run."""
