@@ -376,7 +376,7 @@ def grow(instance: dg.DagsterInstance, version: str, *, fails: bool = False) -> 
         if fails:
             raise dg.Failure("on purpose")
         there = dg.TableSchema([*columns, dg.TableColumn("day", "date")])
-        metadata = {
+        metadata: dict[str, Any] = {
             "source": f"real, {version}",
             "rows": 3,
             "dagster/column_schema": there,

@@ -344,8 +344,7 @@ def test_a_step_wrote_what_it_made_before_it_failed_and_what_that_declares(event
 
 
 def test_a_step_that_succeeded_wrote_what_it_had_to_whatever_its_events_say() -> None:
-    nothing = [SEED, READ], [ONCE]
-    assert build(*succeeded(*ran("build"))) == nothing
+    assert build(*succeeded(*ran("build"))) == ([SEED, READ], [ONCE])
     made = ran("build", materialized("other"))
     assert build(*succeeded(*made), optional=True) == ([SEED, READ], [OTHER])
 
