@@ -173,9 +173,7 @@ class Operations:
         try:
             explanation = explain(key, event, event.data, log, context)
             reasons = tuple(problem.reason for problem in extracted.problems)
-            return redactor.value(
-                replace(explanation, remarks=(*explanation.remarks, *reasons))
-            )
+            return redactor.value(replace(explanation, remarks=(*explanation.remarks, *reasons)))
         except InvalidUrn as error:
             raise DataHubEventLogError(f"nothing of it is sent to DataHub: {error}") from error
 

@@ -349,6 +349,9 @@ class Proposal:
     is_vacant: bool = False
     """It says that there is nothing. It is sent only to take back what was sent before: what
     people entered in DataHub where we never said anything is theirs."""
+    topic: str = ""
+    """Of a patch: what it says all of. A newer one on the same topic takes its place, whatever
+    parts of the aspect the two set."""
 
 
 @dataclass(frozen=True)

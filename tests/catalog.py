@@ -15,6 +15,7 @@ from datahub.emitter.aspect import ASPECT_MAP
 from datahub.emitter.serialization_helper import post_json_transform, pre_json_transform
 from receiver_patches import patched
 
+from datahub_eventlog.dispatcher.delivery import slot
 from datahub_eventlog.values import Change, Problem, Proposal
 
 
@@ -28,15 +29,17 @@ class Catalog:
         """The same for timeseries, by timestamp and message id."""
         self.problems: set[Problem] = set()
         self._times: dict[tuple[str, str], float] = {}
+        self._added: dict[tuple[str, str], dict[str, Proposal]] = {}
+        """The patches with a time, by what they take the place of."""
 
     def deliver(self, items: Iterable[Proposal | Problem]) -> Catalog:
         """Take one translation of a run; nothing in it may stand there twice."""
-        said: set[tuple[str, str, Change]] = set()
+        said: set[tuple[str, str]] = set()
         for each in items:
             if isinstance(each, Problem):
                 self.problems.add(each)
                 continue
-            place = (each.urn, each.aspect, each.change)
+            place = (each.urn, slot(each))
             is_series = schemas.aspects()[each.aspect].is_timeseries
             assert is_series or place not in said, f"twice: {place}"
             said.add(place)
@@ -67,10 +70,28 @@ class Catalog:
         if schemas.aspects()[proposal.aspect].is_timeseries:
             key = (value["timestampMillis"], value.get("messageId"))
             self.series.setdefault(place, {})[key] = value
-        elif proposal.time is None or proposal.time >= self._times.get(place, proposal.time):
+        elif self._is_newest(proposal):
             self.state[place] = value
             if proposal.time is not None and proposal.change is Change.UPSERT:
                 self._times[place] = proposal.time
+                self._add_again(place, proposal.time)
+            elif proposal.time is not None:
+                self._added.setdefault(place, {})[slot(proposal)] = proposal
+
+    def _is_newest(self, proposal: Proposal) -> bool:
+        place, time = (proposal.urn, proposal.aspect), proposal.time
+        if time is None:
+            return True
+        known = self._added.get(place, {}).get(slot(proposal))
+        is_older = proposal.change is Change.PATCH and known and time < (known.time or 0.0)
+        return not is_older and time >= self._times.get(place, time)
+
+    def _add_again(self, place: tuple[str, str], time: float) -> None:
+        """Whoever added what is newer than a whole does so again."""
+        added = self._added.get(place, {}).values()
+        for each in sorted(added, key=lambda one: one.time or 0.0):
+            if each.time is not None and each.time > time:
+                self.state[place] = _checked(each, self.state[place])
 
 
 def unordered(value: Any) -> Any:

@@ -21,6 +21,7 @@ from datahub_eventlog.values import (
     Metadata,
     Metadatum,
     Op,
+    Planned,
     Port,
     Run,
     RunLog,
@@ -116,6 +117,11 @@ def loaded(path: str, name: str = "x") -> Event:
 def materialized(key: str, **facts: Any) -> Event:
     """An asset, named as `a/b`, was materialised."""
     return event("ASSET_MATERIALIZATION", None, Materialization(asset_key(key), **facts))
+
+
+def planned(key: str, partition: str | None = None) -> Event:
+    """An asset, named as `a/b`, that the run is to make."""
+    return event("ASSET_MATERIALIZATION_PLANNED", None, Planned(asset_key(key), None, partition))
 
 
 def text(value: str) -> Metadatum:

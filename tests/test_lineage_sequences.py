@@ -248,7 +248,56 @@ ASSETS = (
     ),
 )
 
-SEQUENCES = {"ops": OPS, "assets": ASSETS}
+
+def _models(*, fails: str = "", deps: str = "up", said: str = "") -> Callable[..., str]:
+    """A run of a chain of assets, one of which declares a table that it writes, and may fail."""
+
+    def work(name: str) -> None:
+        if name == fails:
+            raise dg.Failure("on purpose")
+
+    @dg.asset
+    def up() -> None:
+        work("up")
+
+    @dg.asset
+    def aside() -> None: ...
+
+    @dg.asset(deps=[deps], description=said or None, metadata={"datahub.outputs": [_table("t")]})
+    def model() -> dg.MaterializeResult[None]:
+        work("model")
+        return dg.MaterializeResult(metadata={"rows": len(said)})
+
+    @dg.asset(deps=[model])
+    def last() -> None: ...
+
+    def execute(instance: dg.DagsterInstance) -> str:
+        result = dg.materialize([up, aside, model, last], instance=instance, raise_on_error=False)
+        return result.run_id
+
+    return execute
+
+
+def _line(dep: str) -> Lineage:
+    return {
+        "up": {"writes": ["up"]},
+        "aside": {"writes": ["aside"]},
+        "model": {"reads": [dep], "writes": ["model", "t"], "from": [dep]},
+        "t": {"from": ["model"]},
+        "last": {"reads": ["model"], "writes": ["last"], "from": ["model"]},
+    }
+
+
+MODELS = (
+    Step("the first fails and nothing follows", _models(fails="up"), _line("up")),
+    Step("the second fails", _models(fails="model"), _line("up")),
+    Step("a complete run", _models(), _line("up")),
+    Step("the second fails again", _models(fails="model"), _line("up")),
+    Step("it depends on something else", _models(deps="aside", said="all"), _line("aside")),
+    Step("and fails after that", _models(deps="aside", said="all", fails="up"), _line("aside")),
+)
+
+SEQUENCES = {"ops": OPS, "assets": ASSETS, "models": MODELS}
 
 
 # -------------------------------------------------------------------------------------------- tests

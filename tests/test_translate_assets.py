@@ -24,6 +24,7 @@ from logs import (
     log,
     materialized,
     path_of,
+    planned,
     prefixes,
     ran,
     run,
@@ -35,6 +36,8 @@ from logs import (
 from datahub_eventlog.config import Config, Pattern
 from datahub_eventlog.translate.assets import AssetView, asset_view, runless_proposals
 from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.partitions import partitions_text
+from datahub_eventlog.translate.ports import Ports
 from datahub_eventlog.translate.queries import Query, query_urn
 from datahub_eventlog.values import (
     AssetFacts,
@@ -44,7 +47,6 @@ from datahub_eventlog.values import (
     Event,
     Materialization,
     Metadatum,
-    Planned,
     PortFacts,
     RunLog,
     Wiped,
@@ -69,10 +71,6 @@ def field(dataset: str, column: str) -> str:
 
 def observed(key: str, **more: Any) -> Event:
     return event("ASSET_OBSERVATION", None, Materialization(asset_key(key), **more))
-
-
-def planned(key: str, partition: str | None = None) -> Event:
-    return event("ASSET_MATERIALIZATION_PLANNED", None, Planned(asset_key(key), None, partition))
 
 
 def made(*events: Event, **more: Any) -> RunLog:
@@ -318,13 +316,13 @@ def test_assets_that_the_pattern_denies_are_left_out_everywhere() -> None:
     catalog = delivered(whole, asset_pattern=pattern)
     assert catalog.urns("dataset") == [urn("b")]
     assert upstreams(catalog, urn("b")) == [urn("raw")]
-    assert view(whole, asset_pattern=pattern).outputs == {"orders": {urn("b")}}
+    assert view(whole, asset_pattern=pattern).ports.outputs == {"orders": {urn("b")}}
 
 
 def test_assets_can_be_left_out_altogether() -> None:
     whole = made(materialized("a"), observed("b"))
     empty = view(whole, capture_asset_materialization=False)
-    assert (list(empty.proposals()), empty.inputs, empty.outputs) == ([], {}, {})
+    assert (list(empty.proposals()), empty.ports) == ([], Ports())
 
 
 def test_a_key_that_makes_no_urn_is_a_problem_and_costs_only_itself() -> None:
@@ -524,27 +522,42 @@ def test_a_step_writes_its_assets_and_reads_what_they_are_made_of() -> None:
         )
     )
     found = view(whole)
-    assert found.outputs == {"one": {urn("a"), urn("b")}}
-    assert found.inputs == {"one": {urn("raw")}, "two": {urn("seen")}}
+    assert found.ports.outputs == {"one": {urn("a"), urn("b")}}
+    assert found.ports.inputs == {"one": {urn("raw")}, "two": {urn("seen")}}
 
 
-def test_a_failed_step_was_to_write_its_assets_and_they_exist() -> None:
+def test_assets_of_a_failed_run_are_there_though_no_step_wrote_them() -> None:
     steps = [step("orders", asset="orders"), step("later", "orders", asset="later")]
     whole = log(planned("orders"), planned("later"), *broke(*failed("orders")), steps=steps)
     found = view(whole)
-    assert found.outputs == {"orders": {urn("orders")}}
+    assert (found.ports.inputs, found.ports.outputs) == ({}, {})
+    assert found.ports.makes == {"orders": {urn("orders")}, "later": {urn("later")}}
     catalog = Catalog().deliver(found.proposals())
-    assert {this for this, _ in catalog.state} == {urn("orders")}
+    assert {this for this, _ in catalog.state} == {urn("orders"), urn("later")}
     assert {aspect for _, aspect in catalog.state} == {"status", "subTypes"}
 
 
 def test_an_asset_that_dagster_reports_as_failed_exists() -> None:
     lost = replace(materialized("orders"), type="ASSET_FAILED_TO_MATERIALIZE")
     found = view(log(*broke(*failed("orders", lost))))
-    assert found.outputs == {"orders": {urn("orders")}}
+    assert found.ports.outputs == {}
     catalog = Catalog().deliver(found.proposals())
     assert catalog.of(urn("orders"), "status") == {"removed": False}
     assert catalog.series == {}
+
+
+def test_without_assets_a_failed_op_takes_and_makes_the_tables_of_their_definitions() -> None:
+    upstream = "prod/snowflake/db/s/customers"
+    whole = log(
+        planned(KEY),
+        *broke(*failed("orders")),
+        steps=[step("orders", asset=KEY)],
+        definitions=facts(asset_facts(KEY, upstream)),
+    )
+    found = view(whole, emit_assets=False).ports
+    assert (found.inputs, found.outputs) == ({}, {})
+    assert found.takes == {"orders": {snowflake("db.s.customers")}}
+    assert found.makes == {"orders": {TABLE}}
 
 
 def test_without_assets_steps_read_and_write_their_tables() -> None:
@@ -556,9 +569,9 @@ def test_without_assets_steps_read_and_write_their_tables() -> None:
         observed("prod/snowflake/db/s/seen"),
     )
     found = view(whole, emit_assets=False)
-    assert found.outputs == {"orders": {TABLE}}
+    assert found.ports.outputs == {"orders": {TABLE}}
     tables = {snowflake(f"db.s.{each}") for each in ("raw", "customers", "seen")}
-    assert found.inputs == {"orders": tables}
+    assert found.ports.inputs == {"orders": tables}
     catalog = Catalog().deliver(found.proposals())
     assert {aspect for _, aspect in catalog.state} == {"datasetKey"}
     assert catalog.series == {}
@@ -607,14 +620,31 @@ def test_all_partitions_of_a_run_are_one_operation_and_one_state() -> None:
     assert len(items) == 5
 
 
-def test_a_partition_says_its_name_at_once_and_a_range_what_was_planned() -> None:
-    live = log(planned("a", "x"), event("RUN_START"), materialized("a", partition="x"))
-    (found,) = series(delivered(live), urn("a"))
-    assert found["partitionSpec"]["partition"] == "x"
-    ends = {"dagster/asset_partition_range_start": "x", "dagster/asset_partition_range_end": "z"}
+def partition(catalog: Catalog) -> str:
+    (found,) = series(catalog, urn("a"))
+    name: str = found["partitionSpec"]["partition"]
+    return name
+
+
+def test_a_partition_says_its_name_at_once_and_a_range_of_time_what_was_planned() -> None:
+    day = "2024-01-01"
+    live = log(planned("a", day), event("RUN_START"), materialized("a", partition=day))
+    assert partition(delivered(live)) == day
+    ends = {
+        "dagster/asset_partition_range_start": day,
+        "dagster/asset_partition_range_end": "2024-01-03",
+    }
     of_range = replace(live, run=run(tags=ends))
-    (found,) = series(delivered(of_range), urn("a"))
-    assert found["partitionSpec"]["partition"] == "x...z"
+    assert partition(delivered(of_range)) == "2024-01-01...2024-01-03"
+
+
+def test_a_range_of_what_is_no_time_is_told_when_its_step_is_over() -> None:
+    ends = {"dagster/asset_partition_range_start": "x", "dagster/asset_partition_range_end": "z"}
+    parts = [materialized("a", partition=each) for each in "xqz"]
+    live = log(event("STEP_START", "s"), replace(parts[0], step_key="s"), run=run(tags=ends))
+    assert series(delivered(live), urn("a")) == []
+    over = log(*ran("s", *parts), run=run(tags=ends))
+    assert partition(delivered(over)) == "3 partitions: q, x, z"
 
 
 def test_partitions_that_nobody_planned_are_told_when_their_step_is_over() -> None:
@@ -623,8 +653,31 @@ def test_partitions_that_nobody_planned_are_told_when_their_step_is_over() -> No
     )
     assert series(delivered(going_on), urn("a")) == []
     over = log(*ran("s", materialized("a", partition="x"), materialized("a", partition="y")))
-    (found,) = series(delivered(over), urn("a"))
-    assert found["partitionSpec"]["partition"] == "x...y"
+    assert partition(delivered(over)) == "2 partitions: x, y"
+
+
+@pytest.mark.parametrize(
+    ("names", "definition", "expected"),
+    [
+        (["2024-01-31", "2024-02-01"], None, "2024-01-31...2024-02-01"),
+        (["2024-01-01", "2024-01-03"], None, "2 partitions: 2024-01-01, 2024-01-03"),
+        (["2024-01-01", "2024-01-08"], "Weekly, starting", "2024-01-01...2024-01-08"),
+        (["2024-01-01", "2024-01-08"], "Daily, starting", "2 partitions: 2024-01-01, 2024-01-08"),
+        (["2024-12-01", "2025-01-01"], "Monthly, starting", "2024-12-01...2025-01-01"),
+        (["2024-01-31", "2024-02-29"], "Monthly, of", "2 partitions: 2024-01-31, 2024-02-29"),
+        (["2024-01-01-23:00", "2024-01-02-00:00"], None, "2024-01-01-23:00...2024-01-02-00:00"),
+        (["2024-01-01", "2024-01-02"], "Static: all", "2 partitions: 2024-01-01, 2024-01-02"),
+        (["2024-01-01", "2024-01-02"], "0 0 * * 1, as", "2 partitions: 2024-01-01, 2024-01-02"),
+        (["9999-12-31", "9999-12-30"], None, "9999-12-30...9999-12-31"),
+        (["9999-12-31", "0001-01-01"], None, "2 partitions: 0001-01-01, 9999-12-31"),
+        ([f"k{number}" for number in range(1000)], None, "1,000 partitions: k0, k1, k2, ..."),
+        (["²", "1", "x10", "x9"], None, "4 partitions: 1, x9, x10, ..."),
+    ],
+)
+def test_only_time_without_a_gap_is_told_as_a_range(
+    names: list[str], definition: str | None, expected: str
+) -> None:
+    assert partitions_text(names, definition) == expected
 
 
 def test_row_counts_are_profiles_of_the_table_and_of_each_partition() -> None:
@@ -815,7 +868,7 @@ def test_a_run_translated_twice_is_equal_and_changes_nothing(
     options = {"emit_assets": emits, "emit_queries": True, "materialize_dependencies": True}
     once, again = view(whole, **options), view(whole, **options)
     assert list(once.proposals()) == list(again.proposals())
-    assert (once.inputs, once.outputs) == (again.inputs, again.outputs)
+    assert once.ports == again.ports
     assert outcome([whole, whole], **options) == outcome([whole], **options)
 
 

@@ -11,6 +11,7 @@ from logs import asset_facts, facts, log, op, ran, run, step, succeeded, text
 from datahub_eventlog.config import Config
 from datahub_eventlog.translate import run_part
 from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.lineage import AssetDatasets
 from datahub_eventlog.translate.urns import flow_urn, job_urn
 from datahub_eventlog.values import Definitions, Job, Metadatum, Op, Port, Problem, RunLog
 
@@ -18,7 +19,7 @@ UI = "http://dagster:3000"
 
 
 def delivered(whole: RunLog, **options: Any) -> Catalog:
-    return Catalog().deliver(run_part(whole, {}, Context(Config(**options))))
+    return Catalog().deliver(run_part(whole, AssetDatasets(), Context(Config(**options))))
 
 
 def of_flow(whole: RunLog, aspect: str = "dataFlowInfo", **options: Any) -> Any:
@@ -65,7 +66,9 @@ def test_tags_and_owners_are_added_and_never_sent_empty() -> None:
     here = Context()
     urn = flow_urn(whole.run, here)
     catalog.state[urn, "globalTags"] = {"tags": [{"tag": "urn:li:tag:by hand"}]}
-    catalog.deliver(run_part(whole, {}, here)).deliver(run_part(whole, {}, here))
+    catalog.deliver(run_part(whole, AssetDatasets(), here)).deliver(
+        run_part(whole, AssetDatasets(), here)
+    )
 
     tags = [each["tag"] for each in catalog.of(urn, "globalTags")["tags"]]
     assert tags == ["urn:li:tag:by hand", "urn:li:tag:since", "urn:li:tag:team"]
@@ -152,7 +155,11 @@ def test_without_the_snapshot_what_is_known_of_a_job_stays() -> None:
 
 def test_structure_is_as_of_the_start_of_the_run() -> None:
     whole = log(*succeeded(*ran("clean")), steps=[step("clean")])
-    states = [each for each in run_part(whole, {}, Context()) if not isinstance(each, Problem)]
+    states = [
+        each
+        for each in run_part(whole, AssetDatasets(), Context())
+        if not isinstance(each, Problem)
+    ]
     times = {each.time for each in states if each.aspect in {"dataFlowInfo", "dataJobInfo"}}
     assert times == {whole.events[0].time}
 

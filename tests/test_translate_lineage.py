@@ -36,7 +36,7 @@ from logs import (
 from datahub_eventlog.config import Config, Pattern
 from datahub_eventlog.translate import run_part, translate
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.lineage import Datasets
+from datahub_eventlog.translate.lineage import AssetDatasets, Datasets
 from datahub_eventlog.translate.urns import asset_urn, job_urn, step_urn
 from datahub_eventlog.values import (
     Change,
@@ -132,7 +132,7 @@ def test_lineage_is_of_the_time_of_the_steps_success() -> None:
 
 def test_what_asset_events_say_is_lineage() -> None:
     seen = {"load": Datasets(frozenset({EXTERNAL}), frozenset({ORDERS}))}
-    catalog = Catalog().deliver(run_part(WHOLE, seen, HERE))
+    catalog = Catalog().deliver(run_part(WHOLE, AssetDatasets(seen), HERE))
     assert of_job(catalog, "load") == ([EXTERNAL], [ORDERS, A])
     assert EXTERNAL not in catalog.urns("dataset")
 
@@ -140,7 +140,7 @@ def test_what_asset_events_say_is_lineage() -> None:
 def test_what_the_extractor_says_is_lineage() -> None:
     lineages = {"pack": (frozenset({C, "orders"}), frozenset({ORDERS}))}
     here = Context(lineages={**lineages, "no such step": (frozenset({A}), frozenset())})
-    catalog = Catalog().deliver(run_part(WHOLE, {}, here))
+    catalog = Catalog().deliver(run_part(WHOLE, AssetDatasets(), here))
     assert of_job(catalog, "pack") == ([A, C], [ORDERS, B])
     assert ORDERS in catalog.urns("dataset")
     (problem,) = catalog.problems
@@ -320,7 +320,7 @@ def test_an_older_run_puts_nothing_back_over_a_newer_one() -> None:
     changed = a_then_b(*succeeded(*ran("load", wrote("s3://b/c")), *ran("pack")))
     part = a_then_b(*succeeded(*ran("pack", wrote("s3://b/c"))))
     for each in (newer, changed, part):
-        catalog.deliver(run_part(each, {}, HERE))
+        catalog.deliver(run_part(each, AssetDatasets(), HERE))
     assert of_job(catalog, "load") == ([], [A])
     assert of_job(catalog, "pack") == ([A], [B])
 

@@ -10,6 +10,7 @@ from logs import RUN_ID, T0, broke, event, failed, log, materialized, ran, run, 
 from datahub_eventlog.config import Config
 from datahub_eventlog.translate import run_part
 from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.lineage import AssetDatasets
 from datahub_eventlog.translate.urns import flow_urn, run_urn
 from datahub_eventlog.values import Event, Failure, RunLog
 
@@ -18,7 +19,7 @@ PARENT = "7a3f2f3e-9a76-4b6c-8a55-1f0a6a1b2c3d"
 
 
 def delivered(whole: RunLog, **options: Any) -> Catalog:
-    return Catalog().deliver(run_part(whole, {}, Context(Config(**options))))
+    return Catalog().deliver(run_part(whole, AssetDatasets(), Context(Config(**options))))
 
 
 def properties(whole: RunLog, **options: Any) -> Any:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,10 +8,16 @@ from catalog import Catalog
 from logs import (
     RUN_ID,
     T0,
+    asset_facts,
     broke,
+    declares,
     event,
+    facts,
     failed,
     log,
+    materialized,
+    op,
+    planned,
     prefixes,
     ran,
     run,
@@ -18,13 +25,15 @@ from logs import (
     succeeded,
     text,
     wrote,
+    yielded,
 )
 
 from datahub_eventlog.config import Config
-from datahub_eventlog.translate import run_part
+from datahub_eventlog.translate import run_part, translate
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.urns import job_urn, run_urn, step_urn
-from datahub_eventlog.values import Failure, RunLog
+from datahub_eventlog.translate.lineage import AssetDatasets
+from datahub_eventlog.translate.urns import asset_urn, job_urn, run_urn, step_urn
+from datahub_eventlog.values import Definitions, Event, Failure, PortFacts, RunLog
 
 DYNAMIC = [
     step("gen"),
@@ -35,7 +44,7 @@ DYNAMIC = [
 
 
 def delivered(whole: RunLog, **options: Any) -> Catalog:
-    return Catalog().deliver(run_part(whole, {}, Context(Config(**options))))
+    return Catalog().deliver(run_part(whole, AssetDatasets(), Context(Config(**options))))
 
 
 def urn(name: str) -> str:
@@ -243,3 +252,137 @@ def test_a_step_says_what_it_wrote_also_if_it_failed() -> None:
     outputs = delivered(whole).of(urn("clean"), "dataProcessInstanceOutput")
     assert outputs == {"outputs": ["urn:li:dataset:(urn:li:dataPlatform:s3,b/part,PROD)"]}
     assert delivered(whole).of(urn("clean"), "dataProcessInstanceInput") is None
+
+
+# What a step run read and wrote
+
+READ, ONCE, SEED, MODEL, OTHER = (
+    *(f"urn:li:dataset:(urn:li:dataPlatform:s3,b/{name},PROD)" for name in ("read", "once")),
+    *(asset_urn((name,), Context()) for name in ("seed", "model", "other")),
+)
+ASSETS = facts(
+    asset_facts("model", "seed", metadata=declares(ONCE, side="outputs")),
+    asset_facts("other", "seed"),
+    ports={"build": PortFacts(inputs={"x": declares(READ)})},
+)
+
+
+def build(*events: Event, optional: bool = False, **more: Any) -> tuple[list[str], list[str]]:
+    """The sides of the run of the step `build`, which makes two assets of a third."""
+    outputs = {"model": "model", "other": "other"}
+    ports = [f"{each}?" if optional else each for each in outputs]
+    whole = log(
+        *(planned(each) for each in outputs),
+        *events,
+        steps=[step("build", outputs=outputs)],
+        ops=[op("build", outputs=ports)],
+        definitions=ASSETS,
+    )
+    return sides(whole, "build", **more)
+
+
+def sides(whole: RunLog, name: str, **more: Any) -> tuple[list[str], list[str]]:
+    catalog = Catalog().deliver(translate(whole, Context(**more)))
+    inputs = catalog.of(urn(name), "dataProcessInstanceInput") or {"inputs": []}
+    outputs = catalog.of(urn(name), "dataProcessInstanceOutput") or {"outputs": []}
+    return inputs["inputs"], outputs["outputs"]
+
+
+START, MADE = event("STEP_START", "build"), materialized("model")
+TRIED = (START, event("STEP_UP_FOR_RETRY", "build"))
+AGAIN = event("STEP_RESTARTED", "build")
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        broke(*failed("build")),
+        (event("RUN_START"), START),
+        (event("RUN_START"), START, event("RUN_FAILURE")),
+        (event("RUN_START"), START, event("RUN_CANCELED")),
+        (event("RUN_START"), *TRIED),
+        broke(*TRIED, AGAIN, event("STEP_FAILURE", "build")),
+        (event("RUN_START"), *TRIED, event("RUN_CANCELED")),
+    ],
+    ids=["failed", "going on", "killed", "canceled", "to be tried again", "again", "given up"],
+)
+def test_a_step_that_began_read_its_inputs_and_wrote_nothing_yet(events: Any) -> None:
+    assert build(*events) == ([SEED, READ], [])
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        broke(event("STEP_FAILURE", "build")),
+        succeeded(event("STEP_SKIPPED", "build")),
+        (event("RUN_ENQUEUED"), event("RUN_CANCELED")),
+    ],
+    ids=["died before its start", "skipped", "canceled in the queue"],
+)
+def test_a_step_that_never_began_read_nothing(events: Any) -> None:
+    assert build(*events) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        broke(*failed("build", MADE)),
+        (event("RUN_START"), START, replace(MADE, step_key="build")),
+        (event("RUN_START"), START, replace(MADE, step_key="build"), event("RUN_FAILURE")),
+        broke(
+            START,
+            replace(MADE, step_key="build"),
+            event("STEP_UP_FOR_RETRY", "build"),
+            AGAIN,
+            event("STEP_FAILURE", "build"),
+        ),
+    ],
+    ids=["failed", "going on", "killed", "made at the first try"],
+)
+def test_a_step_wrote_what_it_made_before_it_failed_and_what_that_declares(events: Any) -> None:
+    assert build(*events) == ([SEED, READ], [MODEL, ONCE])
+
+
+def test_a_step_that_succeeded_wrote_what_it_had_to_whatever_its_events_say() -> None:
+    assert build(*succeeded(*ran("build"))) == ([SEED, READ], [ONCE])
+    made = ran("build", materialized("other"))
+    assert build(*succeeded(*made), optional=True) == ([SEED, READ], [OTHER])
+
+
+def test_a_step_that_failed_read_what_ops_upstream_wrote() -> None:
+    steps = [step("load"), step("pack", "load")]
+    whole = log(*broke(*ran("load", wrote("s3://b/once")), *failed("pack")), steps=steps)
+    assert sides(whole, "pack") == ([ONCE], [])
+    died = log(
+        *broke(*ran("load", wrote("s3://b/once")), event("STEP_FAILURE", "pack")), steps=steps
+    )
+    assert sides(died, "pack") == ([], [])
+
+
+def test_a_mapped_step_that_failed_read_what_its_op_takes() -> None:
+    declared = Definitions(
+        ports={
+            "work": PortFacts(
+                inputs={"x": declares(READ)}, outputs={"result": declares(ONCE, side="outputs")}
+            )
+        }
+    )
+    whole = log(
+        *broke(*ran("gen"), *ran("work[a]", yielded()), *failed("work[b]")),
+        steps=DYNAMIC,
+        definitions=declared,
+    )
+    assert sides(whole, "work[a]") == ([READ], [ONCE])
+    assert sides(whole, "work[b]") == ([READ], [])
+
+
+def test_a_step_that_failed_wrote_nothing_that_the_extractor_says() -> None:
+    lineages = {"build": (frozenset({OTHER}), frozenset({ONCE}))}
+    assert build(*broke(*failed("build")), lineages=lineages) == ([OTHER, SEED, READ], [])
+    done = build(*succeeded(*ran("build")), lineages=lineages)
+    assert done == ([OTHER, SEED, READ], [ONCE])
+
+
+def test_a_check_that_failed_read_its_asset() -> None:
+    whole = log(*broke(*failed("check")), steps=[step("check", check="model:is_new")])
+    assert sides(whole, "check") == ([MODEL], [])

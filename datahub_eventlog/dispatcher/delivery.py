@@ -34,9 +34,11 @@ def digest(proposal: Proposal) -> str:
 
 
 def slot(proposal: Proposal) -> str:
-    """What a proposal takes the place of: an aspect, or of a patch the paths that it sets."""
+    """What a proposal takes the place of: an aspect, or of a patch its topic or paths."""
     if proposal.change is Change.UPSERT:
         return proposal.aspect
+    if proposal.topic:
+        return f"{proposal.aspect}#{proposal.topic}"
     return f"{proposal.aspect}#{_hash(json.dumps(_places(json.loads(proposal.body))))}"
 
 

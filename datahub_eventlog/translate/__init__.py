@@ -13,7 +13,13 @@ from datahub_eventlog.translate.assets import AssetView, asset_view, runless_pro
 from datahub_eventlog.translate.checks import check_proposals
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.jobs import flow_proposals, job_proposals
-from datahub_eventlog.translate.lineage import Datasets, Lineage, lineage_of, lineage_proposals
+from datahub_eventlog.translate.lineage import (
+    AssetDatasets,
+    Datasets,
+    Lineage,
+    lineage_of,
+    lineage_proposals,
+)
 from datahub_eventlog.translate.plan import plan_of
 from datahub_eventlog.translate.progress import progress_of
 from datahub_eventlog.translate.runs import run_proposals
@@ -29,23 +35,23 @@ def translate(log: RunLog, context: Context) -> Iterator[Proposal | Problem]:
     A run that is still going on says what is known so far: nothing that its whole takes back.
     """
     view = asset_view(log, context)
-    run = run_part(log, _seen(view), context)
-    parts = (run, view.proposals(), check_proposals(log, context))
+    assets = _asset_datasets(view)
+    parts = (run_part(log, assets, context), view.proposals(), check_proposals(log, context))
     yield from once(chain.from_iterable(parts))
 
 
 def run_lineage(log: RunLog, context: Context) -> Lineage:
     """What the run's steps and ops read and wrote, as `translate` tells it."""
-    seen = _seen(asset_view(log, context))
-    return lineage_of(log, plan_of(log), progress_of(log), seen, context)
+    assets = _asset_datasets(asset_view(log, context))
+    return lineage_of(log, plan_of(log), progress_of(log), assets, context)
 
 
-def _seen(view: AssetView) -> Mapping[str, Datasets]:
-    """What asset events say of the steps, by their keys."""
-    return {
-        key: Datasets(view.inputs.get(key, frozenset()), view.outputs.get(key, frozenset()))
-        for key in view.inputs.keys() | view.outputs.keys()
-    }
+def _asset_datasets(view: AssetView) -> AssetDatasets:
+    """What asset events, and the definitions of assets, say of the steps."""
+    return AssetDatasets(
+        seen=datasets(view.ports.inputs, view.ports.outputs),
+        defined=datasets(view.ports.takes, view.ports.makes),
+    )
 
 
 def translate_runless(
@@ -55,13 +61,21 @@ def translate_runless(
     yield from once(runless_proposals(events, definitions, context))
 
 
-def run_part(
-    log: RunLog, seen: Mapping[str, Datasets], context: Context
-) -> Iterator[Proposal | Problem]:
-    """Job, ops, run, steps and their lineage; `seen` is what asset events say of the steps."""
+def datasets(
+    inputs: Mapping[str, frozenset[str]], outputs: Mapping[str, frozenset[str]]
+) -> Mapping[str, Datasets]:
+    """Both sides as one."""
+    return {
+        name: Datasets(inputs.get(name, frozenset()), outputs.get(name, frozenset()))
+        for name in inputs.keys() | outputs.keys()
+    }
+
+
+def run_part(log: RunLog, assets: AssetDatasets, context: Context) -> Iterator[Proposal | Problem]:
+    """Job, ops, run, steps and their lineage."""
     plan = plan_of(log)
     progress = progress_of(log)
-    lineage = lineage_of(log, plan, progress, seen, context)
+    lineage = lineage_of(log, plan, progress, assets, context)
     yield from flow_proposals(log, progress, context)
     yield from job_proposals(log, plan, progress, context)
     yield from run_proposals(log, progress, context)

@@ -69,15 +69,21 @@ def instance(urn: str, aspect: Aspect, run_id: str = "") -> Proposal | Problem:
 
 
 def patches(
-    builder: MetadataPatchProposal, run_id: str = "", *, time: float | None = None
+    builder: MetadataPatchProposal,
+    run_id: str = "",
+    *,
+    time: float | None = None,
+    topic: str = "",
 ) -> Iterator[Proposal | Problem]:
     """What one of DataHub's patch builders holds, one proposal an aspect.
 
     Add to the builder in a sorted order: equal content is to be equal text. With a `time`, of
-    the event that says so, it is for nobody who knows a newer whole of that aspect.
+    the event that says so, it is for nobody who knows a newer whole of that aspect, and with a
+    `topic` for nobody who knows a newer one on that.
     """
     for change in builder.build():
-        yield _patch(change, run_id, time)
+        found = _patch(change, run_id, time)
+        yield found if isinstance(found, Problem) else replace(found, topic=topic)
 
 
 class Additions(HasTagsPatch, HasOwnershipPatch):

@@ -8,7 +8,7 @@ knows the definition, see `rank`, and so takes nothing away.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -19,6 +19,7 @@ from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.aspects import Aspect, additions, instance, prepared, state
 from datahub_eventlog.translate.checks import check_proposals
 from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.definition import definition_proposals
 from datahub_eventlog.translate.description import (
     asset_properties,
     asset_schema,
@@ -35,17 +36,17 @@ from datahub_eventlog.translate.history import (
     Course,
     History,
     course_of,
-    failures,
     history_of,
     is_settled,
     partition_label,
+    unmade,
 )
 from datahub_eventlog.translate.operations import (
     materialization_operation,
     observation_operation,
     profiles,
 )
-from datahub_eventlog.translate.ports import ports_of
+from datahub_eventlog.translate.ports import Ports, ports_of
 from datahub_eventlog.translate.queries import Queries, query_text
 from datahub_eventlog.translate.schemas import column_schema
 from datahub_eventlog.translate.upstream import (
@@ -82,10 +83,8 @@ class AssetView:
     log: RunLog
     context: Context
     history: History = field(default_factory=History)
-    inputs: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """The urns of the datasets that a step read, by its key."""
-    outputs: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """The urns of those that it wrote, or was to write when it failed."""
+    ports: Ports = field(default_factory=Ports)
+    """What the steps and their ops read and write."""
 
     def proposals(self) -> Found:
         """Everything about the assets, in the order in which they were materialised."""
@@ -98,8 +97,7 @@ def asset_view(log: RunLog, context: Context) -> AssetView:
     if not context.config.capture_asset_materialization:
         return AssetView(log, context)
     history = history_of(log.events)
-    ports = ports_of(log, history, context)
-    return AssetView(log, context, history, ports.inputs, ports.outputs)
+    return AssetView(log, context, history, ports_of(log, history, context))
 
 
 def runless_proposals(
@@ -276,11 +274,15 @@ class _Telling:
     def _operation(self, event: Event, asset: Materialization, course: Course) -> Found:
         """One for all that the run did; what belongs to no run is told event by event."""
         key, run = asset.asset_key, self._log.run
+        facts = self._assets.facts(key)
+        partitions = facts.partitions if facts else None
         message = self._message(event, asset)
-        if is_settled(self._history, key, run):
-            label = partition_label(self._history, key, course, run)
-            told = materialization_operation(message, course, label, asset, self._run_id)
-            yield self._once(asset, told)
+        if is_settled(self._history, key, run, partitions):
+            label = partition_label(self._history, key, course, run, partitions)
+            yield self._once(
+                asset,
+                materialization_operation(message, course, label, asset, self._run_id, partitions),
+            )
         yield from self._profiles(message, course, asset)
 
     def _observed(self, event: Event, asset: Materialization) -> Found:
@@ -309,12 +311,25 @@ class _Telling:
         self._edges.add_sibling(urn, dataset, event.time)
 
     def _unmade(self) -> Found:
-        """That there are the assets which the run did not get to make: its steps name them."""
-        told = self._history.materialized.keys() | self._history.observed.keys()
-        for key, failed in failures(self._history, self._log).items():
+        """The assets which the run did not get to make, as they are defined: its ops name them."""
+        is_over = self._is_over()
+        for key, time in unmade(self._history, self._log, is_over=is_over).items():
             urn = self._assets.urn(key) if self._assets.allows(key) else None
-            if urn is not None and key not in told:
-                yield from self._exists(key, urn, failed.time)
+            if urn is None:
+                continue
+            if key not in self._history.observed:
+                yield from self._exists(key, urn, time)
+            facts = self._assets.facts(key)
+            is_said = facts is not None and facts.is_external and key in self._history.observed
+            if facts is not None and is_over and not is_said:
+                yield from self._defined(facts, self._history.began)
+
+    def _defined(self, facts: AssetFacts, since: float) -> Found:
+        lineage = asset_lineage(facts.key, None, self._assets)
+        yield from lineage.problems
+        yield from definition_proposals(facts, lineage, since, self._run_id, self._context)
+        yield from self._dependencies(lineage, since)
+        self._edges.add(lineage, since)
 
     def _wiped(self) -> Found:
         for key, time in sorted(self._history.wiped.items()):

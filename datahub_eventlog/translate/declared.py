@@ -5,8 +5,8 @@ On In, Out, AssetIn, AssetOut and @asset, both names everywhere; a list of urns 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.plan import Plan
@@ -23,32 +23,49 @@ class Declared:
     """What an op node's definitions say it reads and writes, whether it ran or not."""
 
     inputs: frozenset[str] = frozenset()
-    outputs: frozenset[str] = frozenset()
+    written: Mapping[str | None, frozenset[str]] = field(default_factory=dict)
+    """What it writes, by the op's output that says so; under None what its inputs say."""
     faults: tuple[str, ...] = ()
     """What was written there but is no dataset urn, and why."""
+
+    @property
+    def outputs(self) -> frozenset[str]:
+        """All that it writes."""
+        return frozenset().union(*self.written.values())
+
+    def outputs_of(self, names: Iterable[str | None]) -> frozenset[str]:
+        """What it writes with these outputs."""
+        return frozenset().union(*(self.written.get(each, frozenset()) for each in names))
 
 
 def declared(log: RunLog, plan: Plan, handle: str, op: Op | None) -> Declared:
     """The declarations on an op node, its inputs and outputs, and the assets it produces."""
-    metadata = list(_metadata(log, plan, handle, op))
+    inputs: set[str] = set()
+    written: dict[str | None, frozenset[str]] = {}
     faults: list[str] = []
-    inputs = frozenset(urn for each in metadata for urn in _datasets(each, INPUTS, faults))
-    outputs = frozenset(urn for each in metadata for urn in _datasets(each, OUTPUTS, faults))
-    return Declared(inputs, outputs, tuple(sorted(set(faults))))
+    for output, metadata in _metadata(log, plan, handle, op):
+        inputs.update(_datasets(metadata, INPUTS, faults))
+        datasets = frozenset(_datasets(metadata, OUTPUTS, faults))
+        written[output] = written.get(output, frozenset()) | datasets
+    return Declared(frozenset(inputs), written, tuple(sorted(set(faults))))
 
 
-def _metadata(log: RunLog, plan: Plan, handle: str, op: Op | None) -> Iterator[Metadata]:
-    for port in (*op.inputs, *op.outputs) if op else ():
-        yield port.metadata
+def _metadata(
+    log: RunLog, plan: Plan, handle: str, op: Op | None
+) -> Iterator[tuple[str | None, Metadata]]:
+    """The metadata of all that, with the name of the output that they belong to."""
+    yield from ((None, each.metadata) for each in (op.inputs if op else ()))
+    yield from ((each.name, each.metadata) for each in (op.outputs if op else ()))
     if log.definitions is None:
         return
     ports = log.definitions.ports.get(handle, _NO_PORTS)
-    yield from (*ports.inputs.values(), *ports.outputs.values())
+    yield from ((None, each) for each in ports.inputs.values())
+    yield from ports.outputs.items()
     node = plan.nodes.get(handle)
-    for key in node.assets if node else ():
-        facts = log.definitions.assets.get(key)
+    for output in (each for step in (node.steps if node else ()) for each in step.outputs):
+        facts = log.definitions.assets.get(output.asset_key) if output.asset_key else None
         if facts is not None:
-            yield facts.metadata
+            yield output.name, facts.metadata
 
 
 def _datasets(metadata: Mapping[str, Metadatum], name: str, faults: list[str]) -> Iterator[str]:

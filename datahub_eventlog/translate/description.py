@@ -14,6 +14,7 @@ from datahub.metadata.schema_classes import (
     StatusClass,
     SubTypesClass,
 )
+from datahub.specific.dataset import DatasetPatchBuilder
 
 from datahub_eventlog.translate import links, urns
 from datahub_eventlog.translate.aspects import Aspect
@@ -46,6 +47,39 @@ def rank(time: float, facts: object | None, *, was_made: bool = True) -> float:
     if facts is not None:
         return time
     return time / 1_000_000 if was_made else time / 1_000_000_000_000
+
+
+def rank_alone(time: float) -> float:
+    """The time of what a definition says without a run that made the asset.
+
+    It is added to what a run says that did not know the definition, and gives way to what any
+    says that did: of metadata, tables and lineage the run may have known better.
+    """
+    return time / 1_000
+
+
+def rank_of_columns(time: float) -> float:
+    """The same for columns, which can't be added to: before whatever a run found."""
+    return time / 1_000_000_000_000_000
+
+
+def definition_properties(facts: AssetFacts, context: Context) -> DatasetPatchBuilder:
+    """What of an asset's properties only its definition can say, and no run otherwise."""
+    builder = DatasetPatchBuilder(urns.asset_urn(facts.key, context))
+    builder.set_display_name(facts.key[-1])
+    builder.set_description(facts.description or None)
+    builder.set_external_url(links.asset_link(facts.key, context))
+    builder.add_custom_properties(present(_facts(facts)))
+    return builder
+
+
+def definition_metadata(facts: AssetFacts, context: Context) -> DatasetPatchBuilder:
+    """The metadata of its definition, of which a run may say something else."""
+    builder = DatasetPatchBuilder(urns.asset_urn(facts.key, context))
+    own = _facts(facts).keys()
+    texts = plain_texts(facts.metadata)
+    builder.add_custom_properties({name: texts[name] for name in texts if name not in own})
+    return builder
 
 
 def asset_properties(

@@ -6,9 +6,10 @@ is read again when its turn comes to be translated.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from datahub_eventlog.translate.partitions import is_time, partitions_text
 from datahub_eventlog.values import (
     AssetKey,
     Event,
@@ -76,22 +77,14 @@ class Course:
             rows.last, rows.count = time, int(found.value)
 
 
-@dataclass(frozen=True)
-class Failed:
-    """An asset was not materialised although it was to be."""
-
-    time: float
-    step: str | None = None
-    """The step that was to do it."""
-
-
 @dataclass
 class History:
     """All assets of a run, or of the events that belong to none."""
 
     materialized: dict[AssetKey, Course] = field(default_factory=dict)
     observed: dict[AssetKey, Course] = field(default_factory=dict)
-    failed: dict[AssetKey, Failed] = field(default_factory=dict)
+    failed: dict[AssetKey, float] = field(default_factory=dict)
+    """When Dagster said that an asset was not materialised although it was to be."""
     wiped: dict[AssetKey, float] = field(default_factory=dict)
     """The last time that all its events were removed."""
     planned: dict[AssetKey, dict[str, None]] = field(default_factory=dict)
@@ -101,36 +94,43 @@ class History:
     over: set[str] = field(default_factory=set)
     """The steps that have ended."""
     is_over: bool = False
+    began: float = 0.0
+    """When the run's code was loaded, as far as its events say."""
 
 
-def history_of(events: Iterable[Event]) -> History:
+def history_of(events: Sequence[Event]) -> History:
     """Fold the events."""
-    history = History()
+    start = next((each for each in events if each.type == "RUN_START"), None)
+    start = start or next(iter(events), None)
+    history = History(began=start.time if start else 0.0)
     for event in events:
         _add(history, event)
     return history
 
 
-def partition_label(history: History, key: AssetKey, course: Course, run: Run) -> str | None:
-    """The partition of an asset's operation, a range as `first...last`; None without any.
+def partition_label(
+    history: History, key: AssetKey, course: Course, run: Run, definition: str | None = None
+) -> str | None:
+    """The partitions of an asset's operation in words; None without any.
 
     It is what was planned as far as that is known, so that it does not change with each of the
-    partitions while the run goes on.
+    partitions while the run goes on. `definition` is what their definition is called.
     """
     seen = course.partitions
-    start, end = run.tags.get(RANGE_START), run.tags.get(RANGE_END)
     if not seen:
         return None
-    if start and end and start != end:
-        return f"{start}...{end}"
-    planned = history.planned.get(key, {})
-    return range_label({*planned, *seen})
+    return time_range(run, definition) or partitions_text(
+        {*history.planned.get(key, {}), *seen}, definition
+    )
 
 
-def range_label(partitions: Iterable[str]) -> str:
-    """The one partition, or the first and the last of several."""
-    names = sorted(partitions)
-    return names[0] if len(names) == 1 else f"{names[0]}...{names[-1]}"
+def time_range(run: Run, definition: str | None) -> str | None:
+    """The stretch of time that the run was launched for, if it was."""
+    start, end = run.tags.get(RANGE_START), run.tags.get(RANGE_END)
+    if not start or not end or start == end:
+        return None
+    is_of_time = all(is_time(each, definition) for each in (start, end))
+    return f"{start}...{end}" if is_of_time else None
 
 
 def course_of(event: Event, asset: Materialization) -> Course:
@@ -140,30 +140,33 @@ def course_of(event: Event, asset: Materialization) -> Course:
     return course
 
 
-def is_settled(history: History, key: AssetKey, run: Run) -> bool:
+def is_settled(history: History, key: AssetKey, run: Run, definition: str | None = None) -> bool:
     """Whether no further partition can change the label of the asset's operation."""
     course = history.materialized[key]
     if not course.partitions or history.is_over or not run.run_id:
         return True
-    if run.tags.get(RANGE_START) or course.partitions.keys() <= history.planned.get(key, {}).keys():
+    if time_range(run, definition) is not None:
+        return True
+    if course.partitions.keys() <= history.planned.get(key, {}).keys():
         return True
     return all(each in history.over for each in course.steps)
 
 
-def failures(history: History, log: RunLog) -> Mapping[AssetKey, Failed]:
-    """Assets that a step was to make and failed to, whatever other steps made of them.
+def unmade(history: History, log: RunLog, *, is_over: bool) -> Mapping[AssetKey, float]:
+    """Assets that the run was to make and did not, with the time since which that is so.
 
     Dagster's own storages don't keep its event for that, so all that a failed step was to make
-    counts.
+    counts; and when the run `is_over`, whatever else it was to make.
     """
     found = dict(history.failed)
     for step in log.steps:
         if step.key in history.failed_steps:
-            failed = Failed(history.failed_steps[step.key], step.key)
             for output in step.outputs:
                 if output.asset_key is not None and output.asset_key in history.planned:
-                    found.setdefault(output.asset_key, failed)
-    return dict(sorted(found.items()))
+                    found.setdefault(output.asset_key, history.failed_steps[step.key])
+    if is_over:
+        found = {**dict.fromkeys(history.planned, history.began), **found}
+    return {key: found[key] for key in sorted(found.keys() - history.materialized.keys())}
 
 
 def _add(history: History, event: Event) -> None:
@@ -182,7 +185,7 @@ def _add(history: History, event: Event) -> None:
 
 def _add_asset(history: History, event: Event, asset: Materialization) -> None:
     if event.type == FAILED:
-        history.failed[asset.asset_key] = Failed(event.time, event.step_key)
+        history.failed[asset.asset_key] = event.time
         return
     courses = history.observed if event.type == OBSERVED else history.materialized
     course = courses.get(asset.asset_key)

@@ -3,7 +3,8 @@
 A complete run says what an op reads and writes now, and replaces what was known (UPSERT, of the
 time of the step's success). Whatever knows less only adds (PATCH), and so takes nothing away:
 
-- the step did not succeed, or did not run: only what its definitions declare;
+- the step did not succeed, or did not run: only what its definitions say, those of its assets
+  and what they declare;
 - a step upstream of it did not succeed in this run (a subset, a retry from failure), so that
   what that one writes is unknown; or an optional output was not yielded this time;
 - the definitions are unknown (a backfill of history), and with them what they declare; or the
@@ -11,6 +12,9 @@ time of the step's success). Whatever knows less only adds (PATCH), and so takes
 
 That an op reads and writes nothing is said only to take back what an earlier run said.
 What only adds carries its time as well: it is for nobody who knows a newer whole.
+
+The run of a step is another matter: it wrote what its events say and, where an output was
+yielded, what that output declares; it read what it takes by definition, once it has started.
 
 A mapped op is judged when the run has ended: until then nobody knows how many there will be.
 If it did not succeed, there may have been more.
@@ -30,7 +34,7 @@ from datahub.specific.datajob import DataJobPatchBuilder
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.aspects import patches, state
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.declared import declared
+from datahub_eventlog.translate.declared import Declared, declared
 from datahub_eventlog.translate.paths import dataset_of_path
 from datahub_eventlog.translate.plan import (
     Node,
@@ -92,11 +96,21 @@ class Lineage:
         )
 
 
+@dataclass(frozen=True)
+class AssetDatasets:
+    """What there is to say of the assets of a run."""
+
+    seen: Mapping[str, Datasets] = field(default_factory=dict)
+    """By step key, what the events say."""
+    defined: Mapping[str, Datasets] = field(default_factory=dict)
+    """By the handles of the op nodes, what the definitions say."""
+
+
 def lineage_of(
-    log: RunLog, plan: Plan, progress: Progress, seen: Mapping[str, Datasets], context: Context
+    log: RunLog, plan: Plan, progress: Progress, assets: AssetDatasets, context: Context
 ) -> Lineage:
-    """The lineage of a run; `seen` is what its asset events say, by step key."""
-    return _Weaving(log, plan, progress, seen, context).lineage()
+    """The lineage of a run."""
+    return _Weaving(log, plan, progress, assets, context).lineage()
 
 
 def lineage_proposals(
@@ -149,13 +163,13 @@ class _Weaving:
         log: RunLog,
         plan: Plan,
         progress: Progress,
-        seen: Mapping[str, Datasets],
+        assets: AssetDatasets,
         context: Context,
     ) -> None:
         self._log = log
         self._plan = plan
         self._progress = progress
-        self._seen = seen
+        self._assets = assets
         self._context = context
         self._ran = by_plan_key(progress.steps)
         self._ops = {each.handle: each for each in log.job.ops} if log.job else {}
@@ -171,10 +185,15 @@ class _Weaving:
         nodes: dict[str, NodeLineage] = {}
         for handle in handles(self._log, self._plan, self._own):
             said = self._declared(handle)
+            defined = self._defined(handle)
             ran = [self._progress.steps[key] for key in keys.get(handle, ())]
-            steps.update((each.key, self._found[each.key] | said) for each in ran if each.worked)
+            for step in ran:
+                inputs = said.inputs | defined.inputs if step.has_started else frozenset()
+                outputs = said.outputs_of(self._yielded(step, said))
+                steps[step.key] = self._found[step.key] | Datasets(inputs, outputs)
             if self._is_settled(ran):
-                nodes[handle] = self._node(handle, ran, said)
+                always = defined | Datasets(said.inputs, said.outputs)
+                nodes[handle] = self._node(handle, ran, always)
         return Lineage(steps, nodes, frozenset(self._named), self._problems())
 
     def _keys_by_handle(self) -> Mapping[str, list[str]]:
@@ -195,9 +214,9 @@ class _Weaving:
             return True
         return bool(ran) and all(each.is_over and not is_mapped(each.key) for each in ran)
 
-    def _node(self, handle: str, ran: Sequence[StepProgress], said: Datasets) -> NodeLineage:
+    def _node(self, handle: str, ran: Sequence[StepProgress], always: Datasets) -> NodeLineage:
         good = [each for each in ran if each.succeeded is not None]
-        datasets = _union([said, *(self._found[each.key] for each in good)])
+        datasets = _union([always, *(self._found[each.key] for each in good)])
         node = self._plan.nodes.get(handle, Node(handle))
         is_complete = self._is_all(ran, good) and self._is_complete(node, ran)
         ends = [each.moments[-1].time for each in good or ran if each.moments]
@@ -233,11 +252,27 @@ class _Weaving:
         op = self._ops.get(node.handle)
         if op is None:
             return False
-        yielded = {name for each in ran for name in each.yielded}
-        assets = {key for each in ran for key in each.assets}
-        outputs = [each for step in node.steps for each in step.outputs]
-        yielded |= {each.name for each in outputs if each.check or each.asset_key in assets}
+        yielded = {name for each in ran for name in self._stored(each, node)}
+        yielded |= {each.name for step in node.steps for each in step.outputs if each.check}
         return all(each.is_required or each.name in yielded for each in op.outputs)
+
+    def _stored(self, step: StepProgress, node: Node) -> frozenset[str]:
+        """The outputs of which an event says that the step yielded them."""
+        outputs = [each for one in node.steps for each in one.outputs]
+        return step.yielded | {each.name for each in outputs if each.asset_key in step.assets}
+
+    def _yielded(self, step: StepProgress, said: Declared) -> frozenset[str | None]:
+        """The outputs that the step yielded; under None all that belongs to none of them.
+
+        One that succeeded yielded all that are required, and did what its inputs declare.
+        """
+        handle = self._plan.handle(step.key)
+        stored = self._stored(step, self._plan.nodes.get(handle, Node(handle)))
+        if not step.has_succeeded:
+            return stored
+        op = self._ops.get(handle)
+        optional = {each.name for each in (op.outputs if op else ()) if not each.is_required}
+        return stored | (said.written.keys() - optional)
 
     def _knows_upstream(self, node: Node) -> bool:
         """Whether every step that the op takes from succeeded in this run."""
@@ -283,8 +318,10 @@ class _Weaving:
         """
         own = self._own[key]
         node = self._plan.nodes.get(self._plan.handle(key))
+        if not self._progress.steps[key].has_started:
+            return own
         if node and self._are_assets_datasets and self._dependencies(node) is not None:
-            return own | Datasets(self._checked_assets(node))
+            return own
         upstream = self._plan.upstream_runs(key, self._ran)
         return own | Datasets(
             frozenset(urn for each in upstream for urn in self._own[each].outputs)
@@ -297,22 +334,33 @@ class _Weaving:
         located = partial(urns.asset_urn, context=self._context)
         return self._urns(located, allowed, "asset check", node.handle)
 
-    def _declared(self, handle: str) -> Datasets:
+    def _declared(self, handle: str) -> Declared:
         said = declared(self._log, self._plan, handle, self._ops.get(handle))
         self._faults.update((handle, fault) for fault in said.faults)
         self._named |= said.inputs | said.outputs
-        return Datasets(said.inputs, said.outputs)
+        return said
+
+    def _defined(self, handle: str) -> Datasets:
+        """What the op takes and makes by the definitions of its assets, and of its checks."""
+        defined = self._assets.defined.get(handle, Datasets())
+        node = self._plan.nodes.get(handle)
+        if node is None or not self._are_assets_datasets:
+            return defined
+        return defined | Datasets(self._checked_assets(node))
 
     def _own_datasets(self, step: StepProgress) -> Datasets:
         """What a step's own events and the user's extractor say of it."""
         handle = self._plan.handle(step.key)
-        found = self._seen.get(step.key, Datasets())
+        found = self._assets.seen.get(step.key, Datasets())
         if self._context.config.capture_input_output:
             read, wrote = self._storage.read(step), self._storage.wrote(step)
             found |= Datasets(self._at(read, handle), self._at(wrote, handle))
         for name in {step.key, unresolved(step.key), handle} & self._context.lineages.keys():
-            inputs, outputs = self._context.lineages[name]
-            found |= Datasets(self._checked(inputs, handle), self._checked(outputs, handle))
+            inputs, outputs = (self._checked(each, handle) for each in self._context.lineages[name])
+            found |= Datasets(
+                inputs if step.has_started else frozenset(),
+                outputs if step.has_succeeded else frozenset(),
+            )
         return found
 
     def _at(self, paths: Iterable[str], handle: str) -> frozenset[str]:

@@ -18,8 +18,9 @@ from datahub.metadata.schema_classes import (
     PartitionTypeClass,
 )
 
-from datahub_eventlog.translate.history import Course, range_label
+from datahub_eventlog.translate.history import Course
 from datahub_eventlog.translate.instances import WHOLE, milliseconds
+from datahub_eventlog.translate.partitions import by_name, partitions_text
 from datahub_eventlog.translate.properties import present
 from datahub_eventlog.values import DATA_VERSION, Materialization
 
@@ -31,9 +32,17 @@ LISTED = 100
 
 
 def materialization_operation(
-    message: str, course: Course, label: str | None, asset: Materialization, run_id: str
+    message: str,
+    course: Course,
+    label: str | None,
+    asset: Materialization,
+    run_id: str,
+    definition: str | None = None,
 ) -> OperationClass:
-    """That the asset was materialised; `label` names its partition or partitions."""
+    """That the asset was materialised; `label` names its partition or partitions.
+
+    `definition` is what the definition of its partitions is called.
+    """
     return OperationClass(
         timestampMillis=milliseconds(course.first),
         lastUpdatedTimestamp=milliseconds(course.last),
@@ -41,7 +50,7 @@ def materialization_operation(
         sourceType=OperationSourceTypeClass.DATA_PROCESS,
         partitionSpec=partition_spec(label),
         messageId=f"{message}:materialized",
-        customProperties=_facts(course, asset, run_id),
+        customProperties=_facts(course, asset, run_id, definition),
     )
 
 
@@ -88,9 +97,12 @@ def partition_spec(label: str | None) -> PartitionSpecClass:
     return PartitionSpecClass(partition=label, type=PartitionTypeClass.PARTITION)
 
 
-def _facts(course: Course, asset: Materialization, run_id: str) -> dict[str, str]:
-    partitions = sorted(course.partitions)
-    listed = ", ".join(partitions) if len(partitions) <= LISTED else range_label(partitions)
+def _facts(
+    course: Course, asset: Materialization, run_id: str, definition: str | None = None
+) -> dict[str, str]:
+    partitions = by_name(course.partitions)
+    is_short = len(partitions) <= LISTED
+    listed = ", ".join(partitions) if is_short else partitions_text(partitions, definition)
     tags = {name: text for name, text in asset.tags.items() if not name.startswith(_SYSTEM)}
     # Dagster takes the run's id where the asset has no version.
     code = asset.tags.get(CODE_VERSION)

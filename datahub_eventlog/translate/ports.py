@@ -1,4 +1,4 @@
-"""What the steps of a run read and wrote, as far as their asset events say."""
+"""What the steps of a run read and wrote by their asset events, and their ops by definition."""
 
 from __future__ import annotations
 
@@ -7,31 +7,36 @@ from dataclasses import dataclass, field
 
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.history import FAILED, OBSERVED, History, failures
+from datahub_eventlog.translate.history import FAILED, OBSERVED, History
 from datahub_eventlog.translate.upstream import Assets, asset_lineage, shape
-from datahub_eventlog.values import AssetKey, Event, Json, Materialization, RunLog
+from datahub_eventlog.values import AssetKey, Event, Json, Materialization, RunLog, Step
 
 
 @dataclass(frozen=True)
 class Ports:
-    """The urns of datasets, by the keys of the steps, sorted."""
+    """The urns of datasets, sorted by what they belong to."""
 
     inputs: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """What a step read, by its key."""
     outputs: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """What it wrote."""
+    takes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """What an op reads by the definitions of its assets, by its handle."""
+    makes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """What it writes by them."""
 
 
 def ports_of(log: RunLog, history: History, context: Context) -> Ports:
-    """What each step read, and what it wrote or, if it failed, was to write.
+    """What each step read and wrote, and what its op takes and makes whatever became of the step.
 
     What it makes itself is none of its inputs. What the events until now say stays true.
     """
     fold = _Fold(log, history, context)
     for event in log.events:
         fold.add(event)
-    for key, failed in failures(history, log).items():
-        if failed.step is not None:
-            fold.add_output(failed.step, key)
-    return Ports(_frozen(fold.inputs), _frozen(fold.outputs))
+    for step in log.steps:
+        fold.define(step)
+    return Ports(*map(_frozen, (fold.inputs, fold.outputs, fold.takes, fold.makes)))
 
 
 class _Fold:
@@ -43,6 +48,9 @@ class _Fold:
         self._shapes: set[Json] = set()
         self.inputs: dict[str, set[str]] = {}
         self.outputs: dict[str, set[str]] = {}
+        self.takes: dict[str, set[str]] = {}
+        self.makes: dict[str, set[str]] = {}
+        self._materialized = history.materialized.keys()
         self._own = {each.key: {output.asset_key for output in each.outputs} for each in log.steps}
         self._planned = history.planned.keys()
 
@@ -53,9 +61,25 @@ class _Fold:
         if event.step_key is not None and self._assets.allows(asset.asset_key):
             self._add(event.type, event.step_key, asset)
 
-    def add_output(self, step: str, key: AssetKey) -> None:
-        if self._assets.allows(key):
-            _put(self.outputs, step, self._stand_in(key, None))
+    def define(self, step: Step) -> None:
+        """Take the assets that the plan gives to a step."""
+        for key in sorted(each for each in self._own[step.key] if each is not None):
+            if not self._assets.allows(key):
+                continue
+            if self._is_never_made(key):
+                _put(self.takes, step.handle, self._stand_in(key, None))
+            elif key in self._planned or self._assets.facts(key) is not None:
+                self._define(step, key)
+        read, made = (each.get(step.handle, set()) for each in (self.takes, self.makes))
+        read -= made
+
+    def _define(self, step: Step, key: AssetKey) -> None:
+        # The table of an asset that was made is what its event says it is.
+        if self._emits or key not in self._materialized:
+            _put(self.makes, step.handle, self._stand_in(key, None))
+        for each in self._assets.upstream(key, None):
+            if each not in self._own[step.key]:
+                _put(self.takes, step.handle, self._stand_in(each, None))
 
     def _add(self, kind: str, step: str, asset: Materialization) -> None:
         key = asset.asset_key
@@ -107,10 +131,10 @@ class _Fold:
             self._add_input(step, key, None)
 
 
-def _put(ports: dict[str, set[str]], step: str, urn: str | None) -> None:
+def _put(ports: dict[str, set[str]], name: str, urn: str | None) -> None:
     if urn is not None:
-        ports.setdefault(step, set()).add(urn)
+        ports.setdefault(name, set()).add(urn)
 
 
 def _frozen(ports: Mapping[str, set[str]]) -> Mapping[str, frozenset[str]]:
-    return {step: frozenset(each) for step, each in sorted(ports.items())}
+    return {name: frozenset(each) for name, each in sorted(ports.items())}

@@ -71,9 +71,14 @@ class StepProgress:
         return last is not None and last is not Result.UP_FOR_RETRY
 
     @property
-    def worked(self) -> bool:
-        """Whether it did anything: it was not skipped, and is no step that never started."""
-        return any(each.result is not Result.SKIPPED for each in self.moments)
+    def has_started(self) -> bool:
+        """Whether it took its inputs: it was not skipped, and did not die before its start."""
+        return any(each.result in {None, Result.SUCCESS} for each in self.moments)
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether it succeeded by its own account, whatever was said of it later."""
+        return any(each.result is Result.SUCCESS and not each.is_closed for each in self.moments)
 
     @property
     def succeeded(self) -> float | None:

@@ -217,6 +217,17 @@ def upstream_lineage(lineage: AssetLineage, *, with_query: bool) -> UpstreamLine
     )
 
 
+def upstream_additions(lineage: AssetLineage) -> Additions:
+    """The same as additions to what the asset has."""
+    builder = Additions(lineage.urn)
+    for urn in sorted(lineage.upstreams):
+        builder.add_upstream_lineage(_upstream(urn))
+    for name, sources in sorted(lineage.columns.items()):
+        for source in sorted(sources):
+            builder.add_column_edge(source, (lineage.urn, name))
+    return builder
+
+
 class Edges:
     """The edges from assets to the tables that they make, of a whole run."""
 
@@ -261,8 +272,11 @@ class Additions(DatasetPatchBuilder):
 
     def add_column(self, asset: str, column: str) -> None:
         """A column that comes from the asset's column of the same name."""
-        source, target = _field(asset, column), _field(self.urn, column)
-        path = ("fineGrainedLineages", "NONE", target, "NONE", source)
+        self.add_column_edge((asset, column), (self.urn, column))
+
+    def add_column_edge(self, source: Column, target: Column) -> None:
+        """A column that comes from another."""
+        path = ("fineGrainedLineages", "NONE", _field(*target), "NONE", _field(*source))
         self._add_patch(ASPECT, "add", path=path, value={"confidenceScore": 1.0})
 
     def add_twin(self, asset: str) -> None:
