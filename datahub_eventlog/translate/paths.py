@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from datahub_eventlog.redact import DEFAULT
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.values import Metadata, Metadatum, Run
@@ -74,7 +75,7 @@ def place_of(
         raise NoDataset("it is where Dagster keeps what it passes between steps")
     if not _ABSOLUTE.match(path.strip()):
         raise NoDataset("a path relative to where the process ran names nothing elsewhere")
-    platform, name = _located(without_partition(path, partition))
+    platform, name = _located(without_partition(_address(path), partition))
     if not name:
         raise NoDataset("it names no file, folder or object")
     return platform, name
@@ -108,7 +109,7 @@ def is_scratch(path: str, run: Run | None, context: Context) -> bool:
     plain = _slashed(path)
     if _RUN_STORAGE.search(plain) or any(each in plain for each in _run_ids(run)):
         return True
-    local = _slashed(_located(path)[1])
+    local = _slashed(_located(_address(path))[1])
     roots = [_slashed(each).rstrip("/") for each in context.scratch]
     return any(local == root or local.startswith(f"{root}/") for root in roots if root)
 
@@ -139,14 +140,23 @@ def _is_path(name: str, metadatum: Metadatum) -> bool:
     return name in _NAMES and metadatum.kind in {"text", "url"} and looks
 
 
+def _address(path: str) -> str:
+    """The path without query, fragment and password: a signed URL is another one each time."""
+    text = DEFAULT.text(path.strip())
+    return re.split(r"[?#]", text, maxsplit=1)[0] if "://" in text else text
+
+
 def _located(path: str) -> tuple[str, str]:
     """The platform and the dataset's name on it."""
-    found = _URL.match(path.strip())
+    found = _URL.match(path)
     if found is None:
-        return LOCAL, _without_end(path.strip())
+        return LOCAL, _without_end(path)
     scheme, host, rest = found[1].lower(), found[2] or "", found[3] or ""
     if scheme in {"http", "https"}:
-        return _web(scheme, host, rest)
+        server = host.rpartition("@")[2]
+        if _BLOB.search(server):
+            return "abs", _without_end(rest).lstrip("/")
+        return scheme, _without_end(f"{server}{rest}")
     platform = _PLATFORMS.get(scheme, scheme)
     if scheme in _WITHOUT_HOST:
         return platform, _without_end(rest)
@@ -154,15 +164,6 @@ def _located(path: str) -> tuple[str, str]:
     # abfss://container@account: the container is the bucket; elsewhere it is a user's name
     bucket = owner or service if platform == "abs" else service
     return platform, _without_end(f"{bucket}{rest}").lstrip("/")
-
-
-def _web(scheme: str, host: str, rest: str) -> tuple[str, str]:
-    """A web address without what may be secret in it: user, query and fragment."""
-    path = re.split(r"[?#]", rest, maxsplit=1)[0]
-    host = re.split(r"[?#]", host, maxsplit=1)[0].rpartition("@")[2]
-    if _BLOB.search(host):
-        return "abs", _without_end(path).lstrip("/")
-    return scheme, _without_end(f"{host}{path}")
 
 
 def _without_end(name: str) -> str:
