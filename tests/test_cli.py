@@ -158,6 +158,10 @@ def old_helper(tmp_path: Path) -> Path:
     return folder
 
 
+def _knows(receiver: Receiver, table: str) -> bool:
+    return any(table in urn for urn in receiver.entities("dataset"))
+
+
 def test_what_sqlglot_says_of_its_old_helper_is_kept_from_our_users(
     tmp_path: Path, receiver: Receiver, old_helper: Path
 ) -> None:
@@ -181,7 +185,7 @@ def test_what_sqlglot_says_of_its_old_helper_is_kept_from_our_users(
     delivered = deployment.cli("worker", "--until-empty").stderr
     assert SQLGLOT_WARNS not in delivered
     assert "a warning of the user's" in delivered
-    assert any("dwh.raw" in urn for urn in receiver.entities("dataset"))
+    assert _knows(receiver, "dwh.raw")
     # Who only loads the storage, as a code location does, hears what plain Dagster would say.
     assert SQLGLOT_WARNS in deployment.program(CODE_LOCATION).stderr
 
@@ -198,7 +202,7 @@ def test_what_sqlglot_says_of_its_old_helper_is_not_in_the_log_of_the_daemon(
     (deployment.home / "workspace.yaml").write_text("load_from: []")
     deployment.start("dagster._daemon", "run", "-w", "workspace.yaml", log="daemon.log")
     try:
-        receiver.wait_for(lambda: any("dwh.raw" in urn for urn in receiver.entities("dataset")), 120)
+        receiver.wait_for(lambda: _knows(receiver, "dwh.raw"), 120)
     finally:
         deployment.stop()
     assert SQLGLOT_WARNS not in deployment.log("daemon.log")
