@@ -66,7 +66,7 @@ _STORAGE_MISPLACED = (
 )
 _EVENT_LOG_MISPLACED = (
     "datahub_eventlog: DataHubEventLogStorage stands in dagster.yaml where only a whole storage"
-    f" may. Write {_OF_STORAGE}. Or, for the event log alone and without `storage:`, {_OF_EVENT_LOG}"
+    f" may. Write {_OF_STORAGE}. Or, for the event log alone, without `storage:`: {_OF_EVENT_LOG}"
 )
 ASKING = 10
 """Frames between our answer and Dagster's question whether a class may be loaded in a place."""

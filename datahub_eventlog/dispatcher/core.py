@@ -27,6 +27,7 @@ from datahub_eventlog.ledger import Lease, Ledger, Outcome
 from datahub_eventlog.sinks import Sink
 from datahub_eventlog.source import Source, has_ended
 from datahub_eventlog.translate import translate, translate_runless
+from datahub_eventlog.translate.limits import within_limits
 from datahub_eventlog.values import Change, Definitions, Event, Problem, Proposal, Run, RunLog
 
 TTL = timedelta(seconds=120)
@@ -292,7 +293,7 @@ class Dispatcher:
 def run_items(log: RunLog, config: Config, parts: Parts) -> Iterator[Proposal | Problem]:
     """Everything that a run becomes, the user's functions included."""
     context, extraction = context_of(log, config, parts)
-    return _items(translate(log, context), extraction)
+    return within_limits(_items(translate(log, context), extraction))
 
 
 def runless_items(
@@ -301,7 +302,7 @@ def runless_items(
     """Everything that events without a run become."""
     log = RunLog(Run("", "", ""), None, (), events)
     context, extraction = context_of(log, config, parts)
-    return _items(translate_runless(events, None, context), extraction)
+    return within_limits(_items(translate_runless(events, None, context), extraction))
 
 
 def _items(
