@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
+import traceback
 import weakref
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +52,24 @@ _NESTED = (
     "datahub_eventlog is configured around itself in dagster.yaml: leave one of the two out, so"
     " that there is one block `datahub:`"
 )
+_OF_STORAGE = (
+    "storage: {custom: {module: datahub_eventlog, class: DataHubStorage,"
+    " config: {storage: ..., datahub: ...}}}"
+)
+_OF_EVENT_LOG = (
+    "event_log_storage: {module: datahub_eventlog, class: DataHubEventLogStorage,"
+    " config: {backend: ..., datahub: ...}}"
+)
+_STORAGE_MISPLACED = (
+    "datahub_eventlog: DataHubStorage stands in dagster.yaml where only an event log storage may."
+    f" Write, instead of `storage:`, {_OF_STORAGE}. Or, for the event log alone, {_OF_EVENT_LOG}"
+)
+_EVENT_LOG_MISPLACED = (
+    "datahub_eventlog: DataHubEventLogStorage stands in dagster.yaml where only a whole storage"
+    f" may. Write {_OF_STORAGE}. Or, for the event log alone, without `storage:`: {_OF_EVENT_LOG}"
+)
+ASKING = 10
+"""Frames between our answer and Dagster's question whether a class may be loaded in a place."""
 # Neither checked nor resolved by Dagster: nothing that is written there may stop a process.
 _DATAHUB = Field(DagsterAny, is_required=False)
 
@@ -71,6 +91,18 @@ class _Discreet(ConfigurableClassData):
         if "datahub" in shown:
             shown = {**shown, "datahub": config.discreet(shown["datahub"])}
         return {**said, "config": shown}
+
+
+def _refuse_to_load(message: str) -> None:
+    """Raise `ConfigurationError` if Dagster is about to load a class that dagster.yaml names.
+
+    Dagster's own error names the classes, and nothing that could be done. Whoever else asks what
+    is a subclass of what gets Python's answer.
+    """
+    loading = ConfigurableClassData.rehydrate.__code__
+    callers = islice(traceback.walk_stack(None), ASKING)
+    if any(frame.f_code is loading for frame, _ in callers):
+        raise ConfigurationError(message)
 
 
 def _discreet(inst_data: ConfigurableClassData | None) -> ConfigurableClassData | None:
@@ -103,6 +135,13 @@ class DataHubEventLogStorage(CapturingEventLogStorage, ConfigurableClass):
         self._datahub_directory = directory
         self._datahub_building = threading.Lock()
         self._datahub_waiting: DagsterInstance | None = None
+
+    @classmethod
+    def __subclasshook__(cls, other: type) -> Any:
+        """Say where `DataHubStorage` belongs, when Dagster asks whether it is an event log."""
+        if other is DataHubStorage:
+            _refuse_to_load(_STORAGE_MISPLACED)
+        return NotImplemented
 
     @classmethod
     def around(
@@ -263,6 +302,13 @@ class DataHubStorage(DagsterStorage, ConfigurableClass):
             storage.event_log_storage, block, directory=directory
         )
         self._inst_data = _discreet(inst_data)
+
+    @classmethod
+    def __subclasshook__(cls, other: type) -> Any:
+        """Say where `DataHubEventLogStorage` belongs, when it is to be all of `storage:`."""
+        if other is DataHubEventLogStorage:
+            _refuse_to_load(_EVENT_LOG_MISPLACED)
+        return NotImplemented
 
     @property
     def inst_data(self) -> ConfigurableClassData | None:

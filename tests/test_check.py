@@ -93,9 +93,17 @@ def test_a_home_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "set it to the folder that has your dagster.yaml" in said
 
 
+MISPLACED = "event_log_storage: {module: datahub_eventlog, class: DataHubStorage}\n"
+
+
 @pytest.mark.parametrize(
     ("written", "said"),
-    [("storage: [", "dagster.yaml"), ("no_such_key: 1\n", "no_such_key"), ("", "not switched on")],
+    [
+        ("storage: [", "dagster.yaml"),
+        ("no_such_key: 1\n", "no_such_key"),
+        ("", "not switched on"),
+        (MISPLACED, "storage: {custom:"),
+    ],
 )
 def test_a_dagster_yaml_that_can_not_be_used_is_explained(
     home: Path, written: str, said: str

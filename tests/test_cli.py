@@ -119,3 +119,90 @@ def test_ddl_prints_statements_that_make_the_tables(tmp_path: Path, receiver: Re
     printed = deployment.cli("ddl").stdout
     assert printed.count("CREATE TABLE") == 6
     assert "datahub_eventlog_runs" in printed
+
+
+SQL_JOB = """
+import dagster as dg
+
+@dg.asset(metadata={"dagster/table_name": "dwh.orders"}, kinds={"snowflake"})
+def orders():
+    return dg.MaterializeResult(metadata={"Query": "insert into dwh.orders select a from dwh.raw"})
+
+job = dg.define_asset_job("sql", executor_def=dg.in_process_executor)
+defs = dg.Definitions([orders], jobs=[job])
+"""
+WARNING_EXTRACTOR = """
+import warnings
+import sqlglot.tokens
+
+def extract(context, generator, graph):
+    warnings.warn("a warning of the user's")
+    return {}
+"""
+CODE_LOCATION = """
+from dagster import DagsterInstance
+with DagsterInstance.get():
+    import sqlglot
+"""
+SQLGLOT_WARNS = "sqlglot[rs] is deprecated"
+
+
+@pytest.fixture
+def old_helper(tmp_path: Path) -> Path:
+    """A folder of modules with which sqlglot warns when it is imported."""
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    (folder / "sqlglotrs.py").touch()
+    (folder / "sqlglotc.py").write_text("raise ImportError('as if it were not installed')")
+    (folder / "warning_extractor.py").write_text(WARNING_EXTRACTOR)
+    return folder
+
+
+def _knows(receiver: Receiver, table: str) -> bool:
+    return any(table in urn for urn in receiver.entities("dataset"))
+
+
+def test_what_sqlglot_says_of_its_old_helper_is_kept_from_our_users(
+    tmp_path: Path, receiver: Receiver, old_helper: Path
+) -> None:
+    named = {"asset_lineage_extractor": "warning_extractor:extract"}
+    deployment = _deployment(tmp_path, receiver, **named)
+    (deployment.home / "sql.py").write_text(SQL_JOB)
+    deployment.run("dagster", "job", "execute", "-f", "sql.py", "-j", "sql")
+    with deployment.instance() as instance:
+        (run,) = instance.get_runs()
+
+    deployment.environment = {**deployment.environment, "PYTHONPATH": str(old_helper)}
+    page = str(tmp_path / "page.html")
+    commands = (
+        ("check",),
+        ("show", run.run_id),
+        ("preview", run.run_id, "-o", page),
+        ("explain", "orders"),
+    )
+    for command in commands:
+        assert SQLGLOT_WARNS not in deployment.cli(*command, check=command[0] != "check").stderr
+    delivered = deployment.cli("worker", "--until-empty").stderr
+    assert SQLGLOT_WARNS not in delivered
+    assert "a warning of the user's" in delivered
+    assert _knows(receiver, "dwh.raw")
+    # Who only loads the storage, as a code location does, hears what plain Dagster would say.
+    assert SQLGLOT_WARNS in deployment.program(CODE_LOCATION).stderr
+
+
+def test_what_sqlglot_says_of_its_old_helper_is_not_in_the_log_of_the_daemon(
+    tmp_path: Path, receiver: Receiver, old_helper: Path
+) -> None:
+    deployment = _deployment(tmp_path, receiver)
+    (deployment.home / "sql.py").write_text(SQL_JOB)
+    deployment.run("dagster", "job", "execute", "-f", "sql.py", "-j", "sql")
+    deployment.environment = {**deployment.environment, "PYTHONPATH": str(old_helper)}
+    block = {"datahub_client_config": {"server": {"env": "GMS"}, "token": {"env": "TOKEN"}}}
+    deployment.write(sqlite_yaml({**block, "poll_interval": 0.2}))
+    (deployment.home / "workspace.yaml").write_text("load_from: []")
+    deployment.start("dagster._daemon", "run", "-w", "workspace.yaml", log="daemon.log")
+    try:
+        receiver.wait_for(lambda: _knows(receiver, "dwh.raw"), 120)
+    finally:
+        deployment.stop()
+    assert SQLGLOT_WARNS not in deployment.log("daemon.log")

@@ -85,6 +85,9 @@ HIDDEN = [
     (f"before {PEM[:40]}", "before ***"),
     (json.dumps({"note": PEM}), '{"note": "***"}'),
     (repr(f"\n{AWS}"), "'\\n***'"),
+    # texts that were cut off
+    ("postgresql://bob:p… [9 more characters are left out]", "postgresql://bob:***… [9 more characters are left out]"),
+    ("password='a b… [9 more characters are left out]", "password='***"),
     # tags
     ("urn:li:tag:password:hunter 2", "urn:li:tag:password:***"),
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from kafka_mock import TOPIC, Brokers, registry
+from logs import log, materialized, ran, succeeded
 from proposals import RUN_ID, mixture
 from receiver import Receiver
 
@@ -23,6 +24,9 @@ from datahub_eventlog.ledger import Facts, Ledger
 from datahub_eventlog.placement import ledger_of
 from datahub_eventlog.sinks import connect
 from datahub_eventlog.testing import capturing, delivered
+from datahub_eventlog.translate import Context, translate
+from datahub_eventlog.translate.limits import LONGEST_PROPERTY, LONGEST_TEXT, within_limits
+from datahub_eventlog.values import Metadatum, Proposal
 
 WRITE = "/aspects?action=ingestProposalBatch"
 
@@ -170,3 +174,68 @@ def test_show_prints_what_is_delivered(
     sent = [pair for each in over_rest.writes for pair in each.proposals]
     assert {urn for urn, _ in said} == {urn for urn, _ in sent}
     assert set(sent) <= set(said)
+
+
+# ------------------------------------------------------------------ a run with texts of any length
+
+LONG = 3_000_000
+
+
+@dg.op
+def verbose() -> Iterator[Any]:
+    text = "é" * LONG
+    yield dg.AssetMaterialization("verbose", text, metadata={"note": text})
+    raise dg.Failure("y" * LONG)
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def verbose_job() -> None:
+    verbose()
+
+
+def test_texts_of_any_length_are_delivered_with_what_is_left_out_marked(tmp_path: Path) -> None:
+    with capturing(tmp_path) as instance, Receiver() as receiver:
+        result = verbose_job.execute_in_process(instance=instance, raise_on_error=False)
+        deliver(instance, result.run_id, RestTarget(receiver.url), tmp_path / "ledger")
+    (asset,) = (urn for urn in receiver.entities("dataset") if "verbose" in urn)
+    found = receiver.aspect(asset, "datasetProperties")
+    assert found is not None
+    (run, *_) = receiver.entities("dataProcessInstance")
+    failure = receiver.aspects(run)["dataProcessInstanceProperties"]["customProperties"]
+    texts = (
+        (found["description"], LONGEST_TEXT),
+        (found["customProperties"]["note"], LONGEST_PROPERTY),
+        (failure["failure_message"], LONGEST_PROPERTY),
+    )
+    for text, most in texts:
+        assert most - 10 < len(text) <= most
+        assert "more characters are left out" in text
+
+
+def large_run() -> list[Proposal]:
+    """What 200 assets with 3 MB of text each say to DataHub."""
+    text = Metadatum("text", "x" * LONG)
+    made = [materialized(f"asset_{number}", metadata={"note": text}) for number in range(200)]
+    items = translate(log(*succeeded(*ran("make", *made))), Context())
+    proposals = [each for each in within_limits(items) if isinstance(each, Proposal)]
+    assert sum(each.aspect == "datasetProperties" for each in proposals) == 200
+    return proposals
+
+
+def test_nothing_is_refused_for_its_size() -> None:
+    proposals = large_run()
+    with Receiver() as receiver:
+        sink = connect(RestTarget(receiver.url))
+        assert sink.emit(proposals) == []
+        sink.close()
+    assert {each.status for each in receiver.writes} == {200}
+    brokers = Brokers(TOPIC)
+    with registry() as schemas:
+        sink = connect(KafkaTarget(brokers.bootstrap, schemas.url))
+        assert sink.emit(proposals) == []
+        sink.close()
+    arrived = brokers.proposals(len(proposals))
+    brokers.end()
+    assert {each["aspect"]["value"] for each in arrived} == {
+        each.body.encode() for each in proposals
+    }

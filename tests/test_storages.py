@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import inspect
 import multiprocessing
+import re
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 
 import pipelines
 import pytest
+import yaml
 from custom_storages import CustomStorage, NoSqlEventLogStorage
 from dagster import DagsterInstance
 from dagster._core.errors import DagsterInvalidConfigError
@@ -211,6 +213,51 @@ def test_style_a_without_a_storage_says_what_to_write_where_dagster_home_is_anot
         configured(other, **style_a(None))
     assert str(home) in str(raised.value)
     assert str(other) in str(raised.value)
+
+
+MISPLACED: dict[str, dict[str, Any]] = {
+    "DataHubStorage stands in dagster.yaml where only an event log storage may": {
+        "event_log_storage": {"module": "datahub_eventlog", "class": "DataHubStorage"}
+    },
+    "DataHubEventLogStorage stands in dagster.yaml where only a whole storage may": {
+        "storage": {"custom": {"module": "datahub_eventlog", "class": "DataHubEventLogStorage"}}
+    },
+}
+
+
+ADVICE = re.compile(r"(?:storage|event_log_storage): \{.*?\}\}+")
+
+
+@pytest.mark.parametrize("said", MISPLACED)
+def test_a_class_of_ours_in_the_place_of_the_other_says_what_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=said) as raised:
+        configured(tmp_path, **MISPLACED[said])
+    advice = ADVICE.findall(str(raised.value))
+    assert len(advice) == 2
+    for number, block in enumerate(advice):
+        (directory := tmp_path / str(number)).mkdir()
+        monkeypatch.setenv("DAGSTER_HOME", str(directory))
+        written = re.sub(r"(storage|backend): \.\.\., ", "", block).replace("...", "{}")
+        with configured(directory, **yaml.safe_load(written)) as instance:
+            assert issubclass(type(instance.event_log_storage), DataHubEventLogStorage)
+
+
+SUBCLASSES = """
+from dagster._core.storage.base_storage import DagsterStorage
+from dagster._core.storage.event_log.base import EventLogStorage
+from datahub_eventlog import DataHubEventLogStorage, DataHubStorage
+print(issubclass(DataHubStorage, EventLogStorage))
+print(issubclass(DataHubEventLogStorage, DagsterStorage))
+"""
+
+
+def test_whoever_else_asks_hears_that_neither_class_is_the_other() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SUBCLASSES], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "False"]
 
 
 # Backends of every kind

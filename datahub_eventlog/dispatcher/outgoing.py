@@ -1,4 +1,4 @@
-"""What leaves: the proposals of a run, the user's functions included, without secrets.
+"""What leaves: the proposals of a run, the user's functions included, within limits, no secrets.
 
 Everything that delivery, `show` and `preview` are given comes from here.
 """
@@ -17,6 +17,7 @@ from datahub_eventlog.extractor import Extraction
 from datahub_eventlog.redact import Redactor
 from datahub_eventlog.translate import translate, translate_runless
 from datahub_eventlog.translate.aspects import json_of
+from datahub_eventlog.translate.limits import within_limits
 from datahub_eventlog.values import Change, Event, Problem, Proposal, Run, RunLog
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 def run_items(log: RunLog, config: Config, parts: Parts) -> Iterator[Proposal | Problem]:
     """Everything that a run becomes."""
     context, extraction = context_of(log, config, parts)
-    return _redacted(_merged(translate(log, context), extraction), config)
+    return _outgoing(_merged(translate(log, context), extraction), config)
 
 
 def runless_items(
@@ -35,7 +36,7 @@ def runless_items(
     """Everything that events without a run become."""
     log = RunLog(Run("", "", ""), None, (), events)
     context, extraction = context_of(log, config, parts)
-    return _redacted(_merged(translate_runless(events, None, context), extraction), config)
+    return _outgoing(_merged(translate_runless(events, None, context), extraction), config)
 
 
 @lru_cache(maxsize=8)
@@ -60,9 +61,9 @@ def _merged(
     yield from extraction.problems
 
 
-def _redacted(items: Iterable[Proposal | Problem], config: Config) -> Iterator[Proposal | Problem]:
+def _outgoing(items: Iterable[Proposal | Problem], config: Config) -> Iterator[Proposal | Problem]:
     redactor = redactor_of(config.redact)
-    for item in items:
+    for item in within_limits(items):  # first, since to look through a huge text takes long
         if redactor is None:
             yield item
         elif isinstance(item, Problem):

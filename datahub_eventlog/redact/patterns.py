@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 HIDDEN = "***"
 """What stands where a secret stood."""
+_CUT = "\N{HORIZONTAL ELLIPSIS} \\["
+"""Where a text that is too long was cut: what ends a password may have stood behind it."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,11 @@ HARMLESS = re.compile(
 )
 """Values that say that there is no secret, or where it is to be found."""
 
-_QUOTED = r"'(?:''|\\.|[^'\\])*'|\"(?:\"\"|\\.|[^\"\\])*\"|\\+\"(?:(?!\\+\").)*\\+\"|`[^`]*`"
+# The end of a text may be cut off.
+_QUOTED = (
+    r"'(?:''|\\.|[^'\\])*(?:'|\Z)|\"(?:\"\"|\\.|[^\"\\])*(?:\"|\Z)"
+    r"|\\+\"(?:(?!\\+\").)*\\+\"|`[^`]*`"
+)
 _BRACKETED = r"\{(?:\}\}|[^{}])*\}|[\[(][^\[\](){}]*[\])]"
 _ENDS = r"\s&;,\"'<>)\]}|\\"
 # What ends a value may stand in the middle of one, unless another name and value follow it.
@@ -192,10 +198,10 @@ KNOWN: tuple[Known, ...] = (
         rf"\g<1>{HIDDEN}",
     ),
     Known(
-        ("@",),
+        ("@", " more characters are left out"),
         re.compile(
             rf"(//[^\s:@/?#\"']{{0,500}}:)(?!{_PORT})"
-            rf"(?:{_IN_AUTHORITY}(?=@)|{_IN_AUTHORITY}\?{_IN_AUTHORITY}(?=@))"
+            rf"(?:{_IN_AUTHORITY}(?=@|{_CUT})|{_IN_AUTHORITY}\?{_IN_AUTHORITY}(?=@))"
         ),
         rf"\g<1>{HIDDEN}",
     ),

@@ -26,8 +26,6 @@ from datahub_eventlog.values import AssetFacts, AssetKey, Json, Materialization,
 SUBTYPE = "Asset"
 PARTITION_EXPRESSION = "partition_expr"
 """Where Dagster's I/O managers for databases are told the column of the partitions."""
-LONGEST_TEXT = 20_000
-"""Characters of one custom property: DataHub's search index refuses far longer ones."""
 
 _EMBEDDED = re.compile(r"(data:[\w/.+-]+;base64,)[A-Za-z0-9+/=]+")
 """An image, or the like, within Markdown: as text it tells nobody anything."""
@@ -171,11 +169,7 @@ def _json(value: Json) -> str | None:
 
 
 def _texts(metadata: Metadata) -> dict[str, str | None]:
-    return {
-        name: _shortened(_text(each))
-        for name, each in metadata.items()
-        if each.kind not in _ELSEWHERE
-    }
+    return {name: _text(each) for name, each in metadata.items() if each.kind not in _ELSEWHERE}
 
 
 def _text(metadatum: Metadatum) -> str | None:
@@ -192,9 +186,3 @@ def _reference(reference: Json) -> str:
         return str(reference["url"])
     line = reference.get("line")
     return f"{reference['file']}:{line}" if line else str(reference["file"])
-
-
-def _shortened(text: str | None) -> str | None:
-    if text is None or len(text) <= LONGEST_TEXT:
-        return text
-    return f"{text[:LONGEST_TEXT]}… ({len(text)} characters)"
