@@ -29,6 +29,7 @@ AWS = "AKIAIOSFODNN7EXAMPLE"
 GITHUB = f"ghp_{'a1B2' * 10}"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJib2IifQ.c2lnbmF0dXJl-x_y"
 AZURE = "Ab9/" * 21 + "Xy=="
+CUT = "… [9 more characters are left out]"
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEabc\nxyz==\n-----END RSA PRIVATE KEY-----"
 
 HIDDEN = [
@@ -86,8 +87,8 @@ HIDDEN = [
     (json.dumps({"note": PEM}), '{"note": "***"}'),
     (repr(f"\n{AWS}"), "'\\n***'"),
     # texts that were cut off
-    ("postgresql://bob:p… [9 more characters are left out]", "postgresql://bob:***… [9 more characters are left out]"),
-    ("password='a b… [9 more characters are left out]", "password='***"),
+    (f"a postgresql://bob:p{CUT}", f"a postgresql://bob:***{CUT}"),
+    (f"password='a b{CUT}", "password='***"),
     # tags
     ("urn:li:tag:password:hunter 2", "urn:li:tag:password:***"),
 ]  # fmt: skip
