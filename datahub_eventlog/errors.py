@@ -10,6 +10,7 @@ DataHubEventLogError
 └── DeliveryError
     ├── Unavailable       the dispatcher pauses as a whole; costs no run an attempt
     │   └── Misconfigured the same pause; the message says what to correct
+    ├── Conflict          the run is tried again within seconds; no pause, costs it no attempt
     └── Rejected          recorded with urn, aspect and reason; everything else is delivered
 ```
 """
@@ -54,6 +55,10 @@ class Unavailable(DeliveryError):
 
 class Misconfigured(Unavailable):
     """DataHub is there, but address, token or rights are wrong: waiting alone won't help."""
+
+
+class Conflict(DeliveryError):
+    """DataHub is well, but somebody else writes the same entities, again and again."""
 
 
 class Rejected(DeliveryError):
