@@ -354,7 +354,6 @@ def _facts(run_id: str) -> Facts | None:
         loaded = definitions.loaded(run_id)
         return None if loaded is None else Facts(*definitions.pack(loaded))
     except Exception as error:  # noqa: BLE001  # the run is captured without them
-        process().complaints.complain(
-            f"A run's definitions could not be read: {public.words(error)}"
-        )
+        reason = public.words(error)
+        process().complaints.complain(f"A run's definitions could not be read: {reason}")
         return None

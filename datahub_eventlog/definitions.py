@@ -234,7 +234,7 @@ class _Assets:
                 yield self._facts_of(key)
             except Exception as error:  # noqa: BLE001 - parts of definitions are the user's code
                 self._unread.append(key.to_user_string())
-                logger.debug("No facts of %s: %s", self._unread[-1], public.traced(error))
+                logger.debug("No facts of %s: %s", self._unread[-1], public.words(error))
 
     def spec(self, key: dg.AssetKey) -> dg.AssetSpec | None:
         """What was said of the asset, or None if only its name is known."""
@@ -260,7 +260,7 @@ class _Assets:
         try:
             return dbt_sources(each for each in specs if each is not None)
         except Exception as error:  # noqa: BLE001 - a translator is the user's own code
-            logger.debug("The sources of dbt can't be read: %s", public.traced(error))
+            logger.debug("The sources of dbt can't be read: %s", public.words(error))
             return {}
 
     def of_output(self, handle: NodeHandle, output: str) -> dg.AssetSpec | None:

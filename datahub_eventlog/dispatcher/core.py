@@ -189,9 +189,8 @@ class Dispatcher:
         self._parts.ledger.defer(lease, delay, reason, counts=True)
 
     def _park(self, lease: Lease, reason: str, error: Exception | None = None) -> None:
-        logger.error(
-            "Run %s is parked: %s", lease.run_id, public.traced(error) if error else reason
-        )
+        trace = f"\n{public.traced(error)}" if error else ""
+        logger.error("Run %s is parked: %s%s", lease.run_id, reason, trace)
         if self._parts.ledger.park(lease, reason):
             self._watch.parked()
 

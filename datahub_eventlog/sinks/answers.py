@@ -203,7 +203,9 @@ def _no_answer(reason: BaseException | None, url: str, seconds: float) -> Delive
 def _innermost(error: BaseException | None) -> BaseException | None:
     """What urllib3 says went wrong, inside of what requests makes of it."""
     while error is not None:
-        inner = (getattr(error, "reason", None), *error.args)
+        # A ProtocolError has a text of urllib3's before what http.client or the socket raised.
+        args = error.args if isinstance(error, ProtocolError) else error.args[:1]
+        inner = (getattr(error, "reason", None), *args)
         causes = [each for each in inner if isinstance(each, BaseException)]
         if not causes:
             break
