@@ -41,6 +41,7 @@ from datahub_eventlog.errors import Conflict, DeliveryError, Misconfigured, Unav
 from datahub_eventlog.sinks.session import Endless, RedirectedElsewhere, Unreadable
 
 LONGEST_REASON = 500
+SUCCESS = range(200, 300)
 CONTENT = frozenset({400, 409, 412, 413, 422})
 TOO_LARGE = 413
 BROKEN = 500
@@ -94,7 +95,7 @@ def judge(response: requests.Response, url: str) -> Mapping[str, Any]:
         return _redirected(response, url)
     said = content(response)
     status = response.status_code
-    if said is not None and response.ok:
+    if said is not None and status in SUCCESS:
         return said
     if status in CONTENT and (said is not None or status == TOO_LARGE):
         raise Refused(f"{status}: {_reason(response)}", is_too_large=status == TOO_LARGE)

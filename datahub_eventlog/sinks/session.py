@@ -14,7 +14,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import requests
@@ -40,6 +40,11 @@ MOST_REDIRECTS = 5
 PACKED = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
 """How content may be packed: urllib3 unpacks these by the piece, in all of its versions."""
 PORTS = {"http": 80, "https": 443}
+STUMBLING = (
+    *(ArithmeticError, LookupError, RecursionError, ValueError),
+    *(http.client.HTTPException, HTTPError),
+)
+"""What nobody catches who reads an answer that breaks the rules."""
 
 
 class RedirectedElsewhere(requests.RequestException):
@@ -65,6 +70,7 @@ class _Exchange:
     end: float
     """By the monotonic clock."""
     most_bytes: int
+    responses: list[requests.Response] = field(default_factory=list)
 
     def patience(self, timeout: float | None) -> float:
         """The seconds of the next wait; raises `TimeoutError` if there are none left."""
@@ -111,24 +117,33 @@ class BoundedSession(requests.Session):
         timeout = settings["timeout"]
         seconds = max(timeout) if isinstance(timeout, tuple) else timeout
         end = time.monotonic() + WHOLE * seconds
+        exchange = _Exchange(_origin(request.url), end, self._most_bytes)
+        token = _exchange.set(exchange)
         try:
-            token = _exchange.set(_Exchange(_origin(request.url), end, self._most_bytes))
-            try:
-                return super().send(request, **settings)
-            finally:
-                _exchange.reset(token)
-        except (requests.RequestException, UnicodeEncodeError):
+            return super().send(request, **settings)
+        except BaseException as error:
+            for response in exchange.responses:  # what was not read to its end
+                response.close()
+            if _is_unreadable(error):
+                raise Unreadable(f"its answer is no HTTP ({type(error).__name__})") from error
             raise
-        except (
-            *(ArithmeticError, LookupError, RecursionError, ValueError),
-            *(http.client.HTTPException, HTTPError),
-        ) as error:
-            raise Unreadable(f"its answer is no HTTP ({type(error).__name__})") from error
+        finally:
+            _exchange.reset(token)
+
+
+def _is_unreadable(error: BaseException) -> bool:
+    """Whether an answer made somebody stumble; what can't be sent at all is another matter."""
+    if isinstance(error, requests.RequestException | UnicodeEncodeError):
+        return False
+    return isinstance(error, STUMBLING)
 
 
 def _origin(url: str | None) -> Origin:
-    split = urllib.parse.urlsplit(url or "")
-    return split.scheme, split.hostname, split.port or PORTS.get(split.scheme)
+    try:
+        split = urllib.parse.urlsplit(url or "")
+        return split.scheme, split.hostname, split.port or PORTS.get(split.scheme)
+    except ValueError as error:
+        raise requests.exceptions.InvalidURL(str(error)) from None
 
 
 class _Adapter(HTTPAdapter):
@@ -157,6 +172,7 @@ class _Adapter(HTTPAdapter):
         response = super().send(request, *args, **settings)
         exchange = _exchange.get()
         if exchange is not None:
+            exchange.responses.append(response)
             _check(response, exchange.most_bytes)
             raw = response.raw
             raw.stream = functools.partial(_at_most, exchange.most_bytes, raw.stream, raw.close)
