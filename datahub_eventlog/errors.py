@@ -3,6 +3,7 @@
 ```
 DataHubEventLogError
 ├── ConfigurationError    the dispatcher does not start; check, worker: exit 1 with the message
+├── PatternTooSlow        the run is deferred, and parked after `max_attempts`; check: exit 1
 ├── LedgerUnavailable     capture: logged, repeated by the next event; dispatcher: tries again
 │   └── LedgerMissing     capture and dispatcher: a local file serves as the ledger instead
 ├── LedgerRefused         capture: logged; the run is deferred, and parked after `max_attempts`
@@ -22,6 +23,10 @@ class DataHubEventLogError(Exception):
 
 class ConfigurationError(DataHubEventLogError):
     """The `datahub:` block of dagster.yaml, or what it names, is wrong."""
+
+
+class PatternTooSlow(DataHubEventLogError):
+    """A pattern of the configuration does not decide in time whether it fits a name."""
 
 
 class LedgerUnavailable(DataHubEventLogError):

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from itertools import repeat
 from typing import TypeAlias
 
+from typing_extensions import Self
+
 Answer: TypeAlias = Callable[[], Iterator[bytes]]
 """The pieces that are sent one after the other, as long as somebody takes them."""
 
@@ -35,7 +37,7 @@ class RawServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
-    def __enter__(self) -> RawServer:
+    def __enter__(self) -> Self:
         threading.Thread(target=self._serve, daemon=True).start()
         return self
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import ssl
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,8 +15,8 @@ from receiver import Receiver
 from datahub_eventlog import sinks
 from datahub_eventlog.config import RestTarget
 from datahub_eventlog.dispatcher.tables import Tables
-from datahub_eventlog.errors import Misconfigured, Unavailable
-from datahub_eventlog.sinks.answers import TimedOut, Unending
+from datahub_eventlog.errors import Conflict, Misconfigured, Unavailable
+from datahub_eventlog.sinks.answers import Unending
 from datahub_eventlog.sinks.rest import CONFLICT_TRIES, RestSink, graph
 from datahub_eventlog.sinks.session import (
     ANSWER_BYTES,
@@ -157,13 +155,12 @@ def test_an_answer_that_announces_too_much_is_not_read() -> None:
 
 
 def test_an_answer_is_measured_as_it_is_unpacked() -> None:
-    bomb = packed(ANSWER_BYTES + 1)
-    with sink_of(whole(bomb, "Content-Encoding: gzip")) as (_, sink):
-        with pytest.raises(Unending, match="longer than 4 MB"):
-            sink.emit(many(3))
-    with sink_of(whole(packed(10), "Content-Encoding: gzip, gzip")) as (_, sink):
-        with pytest.raises(Unavailable, match="packed in a way"):
-            sink.emit(many(3))
+    bomb = whole(packed(ANSWER_BYTES + 1), "Content-Encoding: gzip")
+    with sink_of(bomb) as (_, sink), pytest.raises(Unending, match="longer than 4 MB"):
+        sink.emit(many(3))
+    twice = whole(packed(10), "Content-Encoding: gzip, gzip")
+    with sink_of(twice) as (_, sink), pytest.raises(Unavailable, match="packed in a way"):
+        sink.emit(many(3))
 
 
 def test_a_graph_reads_more_but_not_everything() -> None:
@@ -222,7 +219,7 @@ def test_a_server_that_asks_a_graph_to_wait_for_a_day_is_not_waited_for(
     assert len(receiver.requests) == 2
 
 
-# ------------------------------------------------------------------------------------- any old bytes
+# ---------------------------------------------------------------------------------------- any bytes
 
 NESTED = b"[" * 100_000 + b"]" * 100_000
 OBJECTS = b'{"message":' * 50_000 + b"1" + b"}" * 50_000
@@ -341,9 +338,13 @@ def test_a_retry_after_of_nonsense_is_no_error(value: str) -> None:
 
 def test_a_transaction_conflict_is_tried_again_at_once() -> None:
     sleeps = Sleeps()
-    answers = [whole(CONFLICT, status="503 Service Unavailable")] * (CONFLICT_TRIES - 1)
-    left = iter([*answers, whole(b"{}", "X-RestLi-Protocol-Version: 2.0.0")])
-    with RawServer(lambda: next(left)()) as server:
+    conflicts = [whole(CONFLICT, status="503 Service Unavailable")] * (CONFLICT_TRIES - 1)
+    left = iter([*conflicts, whole(b"{}")])
+
+    def answer() -> Iterator[bytes]:
+        return next(left)()
+
+    with RawServer(answer) as server:
         sink = connected(server.url, sleeps)
         assert sink.emit(many(3)) == []
         sink.close()
@@ -351,3 +352,10 @@ def test_a_transaction_conflict_is_tried_again_at_once() -> None:
     assert len(set(sleeps)) > 1
     assert max(sleeps) <= 2
     assert sleeps[0] <= 0.2
+
+
+def test_a_conflict_that_lasts_is_no_outage() -> None:
+    with sink_of(whole(CONFLICT, status="503 Service Unavailable")) as (server, sink):
+        with pytest.raises(Conflict, match="another transaction"):
+            sink.emit(many(3))
+        assert len(server.requests) == CONFLICT_TRIES
