@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 from dagster import DagsterEventType, EventLogEntry
 from dagster._core.storage.event_log.base import EventLogStorage
 
+from datahub_eventlog import public
 from datahub_eventlog.config import Config
 from datahub_eventlog.errors import LedgerMissing
 from datahub_eventlog.forwarding import ForwardingEventLogStorage
@@ -257,7 +258,7 @@ class CapturingEventLogStorage(ForwardingEventLogStorage):
         try:
             self._datahub_touch_if_due(run_id, kinds)
         except Exception as error:  # noqa: BLE001  # whatever it is, the event is stored
-            process().complaints.complain(f"An event could not be captured: {_words(error)}")
+            process().complaints.complain(f"An event could not be captured: {public.words(error)}")
 
     def _datahub_touch_if_due(self, run_id: str, kinds: Collection[str]) -> None:
         touches = process().touches
@@ -351,9 +352,6 @@ def _facts(run_id: str) -> Facts | None:
         loaded = definitions.loaded(run_id)
         return None if loaded is None else Facts(*definitions.pack(loaded))
     except Exception as error:  # noqa: BLE001  # the run is captured without them
-        process().complaints.complain(f"A run's definitions could not be read: {_words(error)}")
+        reason = public.words(error)
+        process().complaints.complain(f"A run's definitions could not be read: {reason}")
         return None
-
-
-def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

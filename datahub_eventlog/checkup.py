@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 
 from dagster import DagsterInstance
 
 from datahub_eventlog import extras, public, sinks
-from datahub_eventlog.config import Config, Redaction, inline_secrets, obstacle_in
-from datahub_eventlog.errors import DataHubEventLogError, LedgerMissing
+from datahub_eventlog.config import (
+    Config,
+    Pattern,
+    Redaction,
+    fits,
+    inline_secrets,
+    obstacle_in,
+)
+from datahub_eventlog.errors import DataHubEventLogError, LedgerMissing, PatternTooSlow
 from datahub_eventlog.ledger import Dispatcher
 from datahub_eventlog.lifecycle import PATIENCE
 from datahub_eventlog.operations import NO_HOME, Operations
@@ -20,6 +28,11 @@ from datahub_eventlog.storages import DataHubEventLogStorage, DataHubStorage, mi
 
 SKEW = 5.0
 """Seconds by which the clocks of this machine and of the database may differ."""
+TRIED = 1000
+"""Runs and assets whose names the patterns are tried on."""
+TRIED_LETTERS = 8
+HARD_LENGTH = 60
+"""Letters of a name that is hard for some patterns; of what doubles with each, this is enough."""
 INLINE = (
     "stands in dagster.yaml itself. Dagster hands its configuration on in the arguments of"
     " processes, where everybody on the machine can read it: write"
@@ -72,6 +85,7 @@ def _on_instance(instance: DagsterInstance) -> Iterator[Finding]:
     yield _extra()
     if not operations.reading.faults:
         yield jobs(operations.config)
+        yield from _patterns(operations.config, instance)
         yield from _delivery(operations.config)
 
 
@@ -172,6 +186,49 @@ def _extra() -> Finding:
         text = f"{names} can't be imported in this process: {command} wherever runs are delivered"
         return Finding(is_ok=False, what="extra", text=text)
     return Finding(is_ok=True, what="extra", text="this process can deliver")
+
+
+def _patterns(config: Config, instance: DagsterInstance) -> Iterator[Finding]:
+    """Each pattern decides in time about the names that are there, and about hard ones."""
+    if not _extra().is_ok:
+        return
+    options = {"job_pattern": config.job_pattern, "asset_pattern": config.asset_pattern}
+    for name, option in options.items():
+        patterns = (*option.allow, *option.deny)
+        if option != Pattern():
+            yield _decides(name, patterns, _names(instance))
+
+
+def _decides(option: str, patterns: Sequence[str], names: Sequence[str]) -> Finding:
+    try:
+        for pattern in patterns:
+            for name in (*names, *hard_names(pattern)):
+                fits(pattern, name)
+    except PatternTooSlow as error:
+        return Finding(is_ok=False, what=option, text=str(error))
+    return Finding(is_ok=True, what=option, text=f"{', '.join(patterns)} can be used")
+
+
+def _names(instance: DagsterInstance) -> Sequence[str]:
+    """Of the newest runs' jobs, and of assets."""
+    try:
+        jobs = {run.job_name for run in instance.get_runs(limit=TRIED)}
+        keys = instance.get_asset_keys(limit=TRIED)
+    except Exception:  # noqa: BLE001 - runs that this Dagster can't read: the hard names are left
+        return []
+    return [*jobs, *("/".join(key.path) for key in keys)]
+
+
+def hard_names(pattern: str) -> Iterator[str]:
+    """Names that a pattern has to try again and again, if there are such for it.
+
+    They repeat its letters, after what it begins with, and end with what it can't know.
+    """
+    start = re.match(r"\^?([\w/-]*)", pattern)
+    letters = sorted(set(re.findall(r"[^\W_]", pattern)))[:TRIED_LETTERS]
+    for prefix in {"", start[1] if start else ""}:
+        for letter in (*letters, "".join(letters), *"a0_/ "):
+            yield f"{prefix}{letter * HARD_LENGTH}"[: len(prefix) + HARD_LENGTH] + "\0"
 
 
 def _delivery(config: Config) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.definitions.reconstruct import ReconstructableJob
 from dagster._core.execution.context.system import IPlanContext
 
+from datahub_eventlog import public
 from datahub_eventlog.dbt_sources import TABLE_NAME, dbt_sources, table_of
 from datahub_eventlog.log import logger
 from datahub_eventlog.metadata import metadata_of
@@ -229,9 +230,9 @@ class _Assets:
         for key in sorted(keys):
             try:
                 yield self._facts_of(key)
-            except Exception:  # parts of definitions are the user's own code
+            except Exception as error:  # noqa: BLE001 - parts of definitions are the user's code
                 self._unread.append(key.to_user_string())
-                logger.debug("No facts of %s", self._unread[-1], exc_info=True)
+                logger.debug("No facts of %s: %s", self._unread[-1], public.words(error))
 
     def spec(self, key: dg.AssetKey) -> dg.AssetSpec | None:
         """What was said of the asset, or None if only its name is known."""
@@ -256,8 +257,8 @@ class _Assets:
         specs = (self._own_spec(key) for key in keys)
         try:
             return dbt_sources(each for each in specs if each is not None)
-        except Exception:  # a translator is the user's own code
-            logger.debug("The sources of dbt can't be read", exc_info=True)
+        except Exception as error:  # noqa: BLE001 - a translator is the user's own code
+            logger.debug("The sources of dbt can't be read: %s", public.words(error))
             return {}
 
     def of_output(self, handle: NodeHandle, output: str) -> dg.AssetSpec | None:

@@ -3,6 +3,7 @@
 ```
 DataHubEventLogError
 ├── ConfigurationError    the dispatcher does not start; check, worker: exit 1 with the message
+├── PatternTooSlow        the run is deferred, and parked after `max_attempts`; check: exit 1
 ├── LedgerUnavailable     capture: logged, repeated by the next event; dispatcher: tries again
 │   └── LedgerMissing     capture and dispatcher: a local file serves as the ledger instead
 ├── LedgerRefused         capture: logged; the run is deferred, and parked after `max_attempts`
@@ -10,6 +11,7 @@ DataHubEventLogError
 └── DeliveryError
     ├── Unavailable       the dispatcher pauses as a whole; costs no run an attempt
     │   └── Misconfigured the same pause; the message says what to correct
+    ├── Conflict          the run is tried again within seconds; no pause, costs it no attempt
     └── Rejected          recorded with urn, aspect and reason; everything else is delivered
 ```
 """
@@ -21,6 +23,10 @@ class DataHubEventLogError(Exception):
 
 class ConfigurationError(DataHubEventLogError):
     """The `datahub:` block of dagster.yaml, or what it names, is wrong."""
+
+
+class PatternTooSlow(DataHubEventLogError):
+    """A pattern of the configuration does not decide in time whether it fits a name."""
 
 
 class LedgerUnavailable(DataHubEventLogError):
@@ -54,6 +60,10 @@ class Unavailable(DeliveryError):
 
 class Misconfigured(Unavailable):
     """DataHub is there, but address, token or rights are wrong: waiting alone won't help."""
+
+
+class Conflict(DeliveryError):
+    """DataHub is well, but somebody else writes the same entities, again and again."""
 
 
 class Rejected(DeliveryError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-DELIVERY = ("datahub", "tenacity")
+DELIVERY = ("datahub", "regex", "tenacity")
 """Modules of the extra `datahub`, without which nothing can be sent."""
 
 

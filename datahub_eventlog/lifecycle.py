@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from dagster import DagsterInstance
 from dagster._core.instance.ref import InstanceRef
 
-from datahub_eventlog import extras
+from datahub_eventlog import extras, public
 from datahub_eventlog.config import PREFIX, Block, Config
 from datahub_eventlog.forks import importing
 from datahub_eventlog.log import logger
@@ -174,9 +174,11 @@ class Lifecycle:
                 extras.command(),
             )
             return
-        except Exception:
-            logger.exception(
-                "Nothing is delivered to DataHub from this process: what delivers can't be imported"
+        except Exception as error:  # noqa: BLE001  # the process goes on without
+            logger.error(  # noqa: TRY400  # `traced` has the traceback
+                "Nothing is delivered to DataHub from this process, since what delivers can't be "
+                "imported: %s",
+                public.traced(error),
             )
             return
         with self._lock:

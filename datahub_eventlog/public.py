@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import re
+import traceback
 import urllib.parse
 
 # Dagster repeats a value that is not of the type that it expects.
 _REPEATED = re.compile(r"(?s)(?<=[Vv]alue \").*?(?=\" of type)")
+
+LONGEST_LINE = 2000
+"""Letters of an error that are shown."""
+LONGEST_READ = 8000
+"""Letters of it that are looked at: to find secrets takes longer for a long text."""
+LONGEST_CHAIN = 10
+LONGEST_STACK = 30
+"""Errors behind an error, and frames of each, that are shown."""
 
 
 def address(url: str) -> str:
@@ -20,9 +29,52 @@ def address(url: str) -> str:
 
 
 def words(error: BaseException) -> str:
-    """An error of somebody else's in one line, without the secrets that it may repeat."""
-    lines = [each.strip() for each in str(error).splitlines() if each.strip()]
-    return f"{type(error).__name__}: {without_secrets(' '.join(lines))}".removesuffix(": ")
+    """Any error in one line of printable letters, without the secrets that it may repeat.
+
+    Never raises, whatever somebody's class does when it is asked for its text.
+    """
+    try:
+        text = _beginning(str(error))
+    except BaseException as broken:  # noqa: BLE001 - `__str__` is somebody else's code
+        text = f"its text can't be had: {type(broken).__name__}"
+    return line(f"{type(error).__name__}: {without_secrets(text)}").removesuffix(":")
+
+
+def traced(error: BaseException) -> str:
+    """Where an error and those behind it were raised, each as `words` has it.
+
+    What Python's own traceback shows, but for the raw texts. Never raises.
+    """
+    parts: list[str] = []
+    seen: set[int] = set()
+    inner: BaseException | None = error
+    while inner is not None and id(inner) not in seen and len(seen) < LONGEST_CHAIN:
+        seen.add(id(inner))
+        stack = traceback.StackSummary.from_list(
+            traceback.extract_tb(inner.__traceback__)[-LONGEST_STACK:]
+        )
+        parts.append("".join([*stack.format(), words(inner)]))
+        inner = inner.__cause__ or (None if inner.__suppress_context__ else inner.__context__)
+    return "\n\nafter which came:\n\n".join(reversed(parts))
+
+
+def line(text: str, length: int = LONGEST_LINE) -> str:
+    """A text of somebody else's in one line: bounded, and what can't be printed as an escape."""
+    short = " ".join(text[: 2 * length].split())
+    escaped = "".join(each if each.isprintable() else _escaped(each) for each in short)
+    is_whole = len(text) <= 2 * length and len(escaped) <= length
+    return escaped if is_whole else f"{escaped[:length]}…"
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode()
+
+
+def _beginning(text: str) -> str:
+    """As much as is looked at, without the torn word at its end, which may be half a secret."""
+    if len(text) <= LONGEST_READ:
+        return text
+    return f"{text[:LONGEST_READ].rpartition(' ')[0] or text[:LONGEST_LINE]} …"
 
 
 def without_secrets(text: str) -> str:

@@ -33,7 +33,7 @@ from dagster._core.storage.schedules.base import ScheduleStorage
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from typing_extensions import Self
 
-from datahub_eventlog import config
+from datahub_eventlog import config, public
 from datahub_eventlog.capture import ALIVE, PATIENCE, CapturingEventLogStorage, process
 from datahub_eventlog.errors import ConfigurationError
 from datahub_eventlog.forwarding import forwarding
@@ -232,7 +232,8 @@ class DataHubEventLogStorage(CapturingEventLogStorage, ConfigurableClass):
             if ledger is not None:
                 ledger.switched_off()
         except Exception as error:  # noqa: BLE001  # what is switched off must not be in the way
-            process().complaints.complain(f"The ledger was not told that capture is off: {error}")
+            reason = public.words(error)
+            process().complaints.complain(f"The ledger was not told that capture is off: {reason}")
 
     @property
     def _datahub_is_auto(self) -> bool:

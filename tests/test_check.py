@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 from click.testing import CliRunner
 from deployment import DEADLINE, postgres_yaml, sqlite_yaml
@@ -157,6 +158,11 @@ def test_a_mixture_of_storages_is_found(home: Path, postgres_url: str) -> None:
             "can't be called with 1 argument",
         ),
         (
+            {"datahub_file_config": {"path": "files"}, "job_pattern": {"deny": ["x_(a|aa)+$"]}},
+            "job_pattern",
+            "Repeat only one thing, such as a+ for (a+)+",
+        ),
+        (
             rest("http://127.0.0.1:1"),
             "DataHub",
             "Connection error: DataHub's GMS is not up at http://127.0.0.1:1",
@@ -172,6 +178,18 @@ def test_what_is_wrong_in_the_block_or_behind_it_is_found(
     found = failure(checked())
     assert found[0] == what
     assert said in found[1]
+
+
+def test_patterns_are_tried_on_the_names_that_are_there(home: Path) -> None:
+    files = {"datahub_file_config": {"path": str(home / "files")}}
+    pattern = {"deny": ["[q]{3}-(a|aa)+$"]}
+    write_yaml(home, **sqlite_yaml({**files, "asset_pattern": pattern}))
+    assert checked()["asset_pattern"] == (True, ".*, [q]{3}-(a|aa)+$ can be used")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        instance.report_runless_asset_event(dg.AssetMaterialization(f"qqq-{'a' * 60}b"))
+    what, said = failure(checked())
+    assert what == "asset_pattern"
+    assert "does not decide within 1 s" in said
 
 
 def test_a_wrong_token_is_proved_wrong_by_an_authenticated_call(

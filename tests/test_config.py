@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+import warnings
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +27,7 @@ from datahub_eventlog.config import (
     inline_secrets,
     read,
 )
-from datahub_eventlog.errors import ConfigurationError
+from datahub_eventlog.errors import ConfigurationError, PatternTooSlow
 
 EXAMPLES: dict[str, tuple[Any, Any]] = {
     "enabled": (False, False),
@@ -297,3 +300,50 @@ def test_patterns_match_at_the_start_and_ignore_case() -> None:
     assert pattern.allows("Daily_sales")
     assert not pattern.allows("daily_TEST_1")
     assert not pattern.allows("my_daily_sales")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("daily", "^daily_.*$", "(?!daily_test).*", ".*(?<!_test)$", "(?i:DAILY).*", "d.ily"),
+        *(
+            "(daily|hourly)_\\w+",
+            "daily_(a)\\1",
+            "[^_]+_[a-z]{3,}$",
+            "",
+            "$",
+            "\\bdaily\\b",
+            "(?x) d aily",
+        ),
+        *(
+            "[[:alpha:]]x",
+            "daily_{e<=1}",
+            "\u017fales|K",
+            "(?P<a>d)aily",
+            "(?:d|da)+?ily",
+            "\\Adaily\\Z",
+        ),
+    ],
+)
+def test_patterns_have_the_syntax_and_the_meaning_that_they_have_in_recipes(pattern: str) -> None:
+    names = (
+        "daily",
+        "Daily_sales",
+        "daily_test",
+        "hourly_x",
+        "daily_aa",
+        "sales",
+        "SALES",
+        "k",
+        "",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        expected = [bool(re.match(pattern, name, re.IGNORECASE)) for name in names]
+    assert [Pattern(allow=(pattern,)).allows(name) for name in names] == expected
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*$", "x*(a|aa)+$", "(?=(a|aa)+$)a"])
+def test_a_pattern_that_python_never_ends_to_match_ends(pattern: str) -> None:
+    with contextlib.suppress(PatternTooSlow):
+        assert not Pattern(allow=(pattern,)).allows("a" * 60 + "b")

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,19 @@ from deployment import postgres_yaml
 from instances import configured
 from ledgers import Clock
 from postgres import new_database
+from raw_server import RawServer, whole
 from scenes import Scene
 from sqlalchemy import select, update
 
-from datahub_eventlog.config import Config, Pattern
+from datahub_eventlog.config import Config, Pattern, RestTarget
 from datahub_eventlog.dispatcher import Dispatcher
 from datahub_eventlog.dispatcher.delivery import Delivery, Rules
 from datahub_eventlog.dispatcher.keeping import Keeper
 from datahub_eventlog.dispatcher.reconciler import Reconciler
-from datahub_eventlog.errors import LeaseLost, Misconfigured, Rejected, Unavailable
+from datahub_eventlog.errors import Conflict, LeaseLost, Misconfigured, Rejected, Unavailable
 from datahub_eventlog.ledger import Facts, Ledger
 from datahub_eventlog.ledger.tables import runs
+from datahub_eventlog.sinks.rest import RestSink
 from datahub_eventlog.testing import MemorySink
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.context import Context
@@ -148,6 +151,51 @@ def test_an_outage_costs_no_attempt_and_is_logged_once_at_each_end(
     said = [each.getMessage() for each in caplog.records]
     assert len([each for each in said if str(error) in each]) == 1
     assert len([each for each in said if "DataHub is back" in each]) == 1
+
+
+def test_a_conflict_costs_no_attempt_and_holds_up_nobody(scene: Scene) -> None:
+    for _ in range(2):
+        two_ops.execute_in_process(instance=scene.instance)
+
+    def meet(_: Sequence[Proposal]) -> None:
+        raise Conflict("another transaction writes the same")
+
+    scene.sink.script = [meet]
+    dispatcher = scene.dispatcher(Config(max_attempts=1))
+    assert dispatcher.run_once() == 2
+    assert not dispatcher.pause.is_on
+    assert scene.counts() == {"pending": 1, "delivered": 1}
+    columns = select(runs.c.attempts, runs.c.error).where(runs.c.state == "pending")
+    (row,) = scene.ledger._run(lambda connection: connection.execute(columns).all())
+    assert row == (0, "Conflict: another transaction writes the same")
+
+
+def test_whatever_datahub_answers_costs_no_attempt(scene: Scene) -> None:
+    two_ops.execute_in_process(instance=scene.instance)
+    nested = b"[" * 100_000
+    with RawServer(whole(nested, status="500 No")) as server:
+        sink = RestSink(RestTarget(server.url), sleep=lambda _: None)
+        parts = replace(scene.parts(Config()), sink=sink)
+        dispatcher = Dispatcher(Config(max_attempts=1), parts)
+        assert dispatcher.run_once() == 1
+        sink.close()
+    assert dispatcher.pause.is_on
+    assert scene.counts() == {"pending": 1}
+
+
+def test_an_error_without_a_text_is_put_off_like_any_other(scene: Scene) -> None:
+    class Mean(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    def fail(_: Sequence[Proposal]) -> None:
+        raise Mean
+
+    two_ops.execute_in_process(instance=scene.instance)
+    scene.sink.script = [fail]
+    scene.dispatcher(Config(max_attempts=1)).run_once()
+    (parked,) = scene.ledger.status().parked
+    assert parked.error == "Mean: its text can't be had: ValueError"
 
 
 def test_while_datahub_is_away_nothing_is_leased(scene: Scene) -> None:

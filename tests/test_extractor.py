@@ -21,6 +21,7 @@ from datahub_eventlog.dispatcher.translation import ForExtractor
 from datahub_eventlog.errors import ConfigurationError
 from datahub_eventlog.extractor import DagsterGenerator, Extractor, _proposal
 from datahub_eventlog.source import Source
+from datahub_eventlog.testing import capturing, delivered
 from datahub_eventlog.values import Change, Proposal
 
 LOG = log()
@@ -59,6 +60,27 @@ def convert(key):
 def raising(context, dagster_generator, graph):
     raise RuntimeError("no lineage today")
 
+class Mean(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+def mean(context, dagster_generator, graph):
+    raise Mean
+
+def mean_converter(key):
+    raise Mean
+
+def verbose(context, dagster_generator, graph):
+    raise RuntimeError("x " * 5_000_000)
+
+def unprintable(context, dagster_generator, graph):
+    raise RuntimeError("\\x1b[2J\\x00\\ud800")
+
+def malformed(context, dagster_generator, graph):
+    from datahub.metadata.schema_classes import GenericAspectClass, MetadataChangeProposalClass
+    aspect = GenericAspectClass(value=b"no JSON", contentType="application/json")
+    dagster_generator._collect(MetadataChangeProposalClass("dataset", "UPSERT", aspect=aspect))
+
 def endless(context, dagster_generator, graph):
     threading.Event().wait()
 
@@ -81,12 +103,13 @@ def users_module(tmp_path: Path) -> Iterator[str]:
     sys.path.remove(str(tmp_path))
 
 
+@dg.asset
+def orders() -> dg.MaterializeResult[None]:
+    return dg.MaterializeResult(metadata={"rows": 3})
+
+
 @pytest.fixture
 def context(tmp_path: Path) -> Iterator[Callable[[], dg.RunStatusSensorContext]]:
-    @dg.asset
-    def orders() -> dg.MaterializeResult[None]:
-        return dg.MaterializeResult(metadata={"rows": 3})
-
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         run_id = dg.materialize([orders], instance=instance).run_id
         yield lambda: Source(instance).sensor_context(run_id)
@@ -152,6 +175,36 @@ def test_a_raising_extractor_costs_only_its_own_facts(
         found = extractor.lineages(context, None, 0.0, LOG)
         assert found.lineages == {}
         assert "RuntimeError: no lineage today" in found.problems[0].reason
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        ("mean", "mean failed: Mean: its text can't be had: RuntimeError"),
+        ("verbose", "verbose failed: RuntimeError: x x x"),
+        ("unprintable", r"unprintable failed: RuntimeError: \x1b[2J\x00\ud800"),
+        ("malformed", "malformed failed: JSONDecodeError"),
+    ],
+)
+def test_whatever_an_extractor_raises_the_run_is_delivered_without_its_facts(
+    users_module: str, tmp_path: Path, function: str, reason: str
+) -> None:
+    (tmp_path / "home").mkdir()
+    options = {"asset_lineage_extractor": f"{users_module}:{function}"}
+    with capturing(tmp_path / "home", **options) as instance:
+        run_id = dg.materialize([orders], instance=instance).run_id
+        sink = delivered(instance, run_id)
+    (problem,) = sink.problems
+    assert reason in problem.reason
+    assert len(problem.reason) < 3_000
+    assert problem.reason.isprintable()
+    assert any(each.aspect == "dataProcessInstanceRunEvent" for each in sink.proposals)
+
+
+def test_whatever_a_converter_raises_costs_only_its_key(users_module: str) -> None:
+    found = _extractor(converter=f"{users_module}:mean_converter").platform_urns([("a",)])
+    (problem,) = found.problems
+    assert "Mean: its text can't be had: RuntimeError" in problem.reason
 
 
 def test_an_endless_extractor_is_off_after_its_deadline(

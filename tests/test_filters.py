@@ -118,6 +118,24 @@ def test_a_run_of_nothing_but_assets_that_are_left_out_is_counted_as_filtered(
     assert "daily_sales" in found.text(ops)
 
 
+def test_a_pattern_that_takes_too_long_costs_only_the_runs_whose_names_are_hard_for_it(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    @dg.job(name="a" * 40 + "b")
+    def hard() -> None:
+        work()
+
+    left = hard.execute_in_process(instance=instance).run_id
+    kept = daily_sales.execute_in_process(instance=instance).run_id
+    patterns = {"deny": ["(a|a)*$"]}
+    found = Filtered(instance, tmp_path / "files", job_pattern=patterns, max_attempts=1)
+    (parked,) = found.status.parked
+    assert parked.run_id == left
+    assert "the pattern (a|a)*$ does not decide within 1 s" in (parked.error or "")
+    assert "daily_sales" in found.text(kept)
+    assert found.text(left) == ""
+
+
 def test_what_is_shown_of_a_run_that_is_left_out_is_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

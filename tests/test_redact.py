@@ -176,6 +176,12 @@ def test_of_a_users_pattern_the_groups_are_hidden_or_all_of_it() -> None:
     redactor = Redactor(patterns=(r"\bC-\d+", r"iban (\w+) of (\w+)"))
     assert redactor.text("C-12 has iban DE12 of bob") == "*** has iban *** of ***"
     assert redactor.value({"x": ["C-12"]}) == {"x": ["***"]}
+    assert Redactor(patterns=(r"a(b)?(c)",)).text("ac abc") == "a*** a******"
+
+
+def test_a_text_in_which_a_users_pattern_does_not_come_to_an_end_is_hidden() -> None:
+    redactor = Redactor(patterns=(r"(a|a)*$",))
+    assert redactor.text("a" * 40 + "b") == "***"
 
 
 DETECTORS = [

@@ -210,3 +210,65 @@ def test_a_worker_shows_no_secret_while_it_can_not_deliver(
 )
 def test_what_looks_like_a_password_is_left_out(said: str, shown: str) -> None:
     assert public.without_secrets(said) == shown
+
+
+class Mean(Exception):
+    def __init__(self, text: str | None = None) -> None:
+        super().__init__(CANARY)
+        self.text = text
+
+    def __str__(self) -> str:
+        if self.text is None:
+            raise SystemExit
+        return self.text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (None, "Mean: its text can't be had: SystemExit"),
+        ("two\n\n  lines", "Mean: two lines"),
+        ("\x1b[31mred\x00 \u202etfel \ud800", r"Mean: \x1b[31mred\x00 \u202etfel \ud800"),
+        ("", "Mean"),
+        (f"at postgresql://me:{CANARY}@db/shop", "Mean: at postgresql://…@db/shop"),
+    ],
+)
+def test_any_error_is_one_line_that_can_be_printed(text: str | None, shown: str) -> None:
+    assert public.words(Mean(text)) == shown
+    assert public.words(Mean(text)).isprintable()
+
+
+@pytest.mark.parametrize("start", ["", "x" * 7_990 + " ", "postgresql://"])
+def test_an_error_of_any_length_is_a_line_of_some_hundred_letters(start: str) -> None:
+    text = f"{start}postgresql://me:{CANARY}{'y' * 10_000_000}@db/shop"
+    shown = public.words(Mean(text))
+    assert len(shown) < 3_000
+    assert CANARY not in shown or start == "postgresql://"
+
+
+def test_a_trace_names_every_frame_and_shows_no_secret() -> None:
+    def connect() -> None:
+        raise Mean(f"postgresql://me:{CANARY}@db/shop")
+
+    def deliver() -> None:
+        try:
+            connect()
+        except Mean as error:
+            raise Mean(None) from error
+
+    with pytest.raises(Mean) as raised:
+        deliver()
+    shown = public.traced(raised.value)
+    assert CANARY not in shown
+    assert (
+        shown.index("in connect")
+        < shown.index("postgresql://…@db/shop")
+        < shown.index("in deliver")
+    )
+    assert shown.endswith("Mean: its text can't be had: SystemExit")
+
+
+def test_a_trace_of_errors_in_a_circle_ends() -> None:
+    one, other = ValueError("one"), ValueError("other")
+    one.__cause__, other.__cause__ = other, one
+    assert public.traced(one).count("ValueError") == 2

@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from datahub_eventlog import definitions
+from datahub_eventlog import definitions, public
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher.delivery import Delivery, Mark, Report, Rules
 from datahub_eventlog.dispatcher.filters import has_wanted_steps, is_wanted
@@ -21,7 +21,7 @@ from datahub_eventlog.dispatcher.outgoing import redactor_of, run_items, runless
 from datahub_eventlog.dispatcher.pause import Pause
 from datahub_eventlog.dispatcher.tables import Tables
 from datahub_eventlog.dispatcher.watch import Watch
-from datahub_eventlog.errors import LeaseLost, LedgerUnavailable, Unavailable
+from datahub_eventlog.errors import Conflict, LeaseLost, LedgerUnavailable, Unavailable
 from datahub_eventlog.extractor import Extractor
 from datahub_eventlog.ledger import Lease, Ledger, Outcome
 from datahub_eventlog.log import logger
@@ -37,6 +37,8 @@ AT_ONCE = 10
 FIRST_DELAY = 5.0
 LONGEST_DELAY = 6 * 3600.0
 """Seconds until a run that failed is tried again; three times as long after each attempt."""
+CONFLICT_DELAY = timedelta(seconds=5)
+"""Until a run that met another transaction again and again is tried again."""
 LOOK = timedelta(seconds=10)
 """On top of `touch_interval`: when a delivered run is looked at once more."""
 QUIET = timedelta(seconds=60)
@@ -169,13 +171,16 @@ class Dispatcher:
         except Unavailable as error:
             self.pause.begin(error)
             self._parts.ledger.release(lease)
+        except Conflict as error:  # DataHub is up, and so are the others
+            logger.info("Run %s is tried again soon: %s", lease.run_id, error)
+            self._parts.ledger.defer(lease, CONFLICT_DELAY, public.words(error), counts=False)
         except (LeaseLost, LedgerUnavailable):
             raise
         except Exception as error:  # noqa: BLE001 - one bad run must not hold up the others
             self._put_off(lease, error)
 
     def _put_off(self, lease: Lease, error: Exception) -> None:
-        reason = self._redacted(f"{type(error).__name__}: {error}")
+        reason = self._redacted(public.words(error))
         if lease.attempts + 1 >= self._config.max_attempts:
             self._park(lease, reason, error)
             return
@@ -184,7 +189,8 @@ class Dispatcher:
         self._parts.ledger.defer(lease, delay, reason, counts=True)
 
     def _park(self, lease: Lease, reason: str, error: Exception | None = None) -> None:
-        logger.error("Run %s is parked: %s", lease.run_id, reason, exc_info=error)
+        trace = f"\n{public.traced(error)}" if error else ""
+        logger.error("Run %s is parked: %s%s", lease.run_id, reason, trace)
         if self._parts.ledger.park(lease, reason):
             self._watch.parked()
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
+from datahub_eventlog import public
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher.core import Dispatcher
 from datahub_eventlog.dispatcher.reconciler import Reconciler
@@ -109,8 +110,9 @@ class Loop:
             self._reconciler.run_once()
         except LedgerUnavailable:
             raise
-        except Exception:
-            logger.exception("The instance's runs could not be compared with the ledger")
+        except Exception as error:  # noqa: BLE001 - the next time may do
+            reason = public.traced(error)
+            logger.error("The instance's runs could not be compared with the ledger: %s", reason)  # noqa: TRY400 - `traced` has the traceback
 
     def _wait(self, interval: timedelta) -> None:
         self._stop.wait(max(interval.total_seconds(), self._dispatcher.pause.remaining))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from dagster import DagsterInstance
 
-from datahub_eventlog import extractor, extras, sinks
+from datahub_eventlog import extractor, extras, public, sinks
 from datahub_eventlog._version import __version__
 from datahub_eventlog.config import (
     Block,
@@ -294,9 +294,10 @@ class DaemonThread:
             raise
         except LedgerUnavailable as error:
             self._complain(f"The DataHub dispatcher waits for its ledger. {error}")
-        except Exception:
-            logger.exception(
-                "The DataHub dispatcher broke; runs wait in the ledger until it is back."
+        except Exception as error:  # noqa: BLE001 - the daemon goes on
+            logger.error(  # noqa: TRY400 - `traced` has the traceback
+                "The DataHub dispatcher broke; runs wait in the ledger until it is back: %s",
+                public.traced(error),
             )
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from datahub_eventlog import public
 from datahub_eventlog.config import Config
 from datahub_eventlog.extractor.deadline import Call, TookTooLong
 from datahub_eventlog.extractor.functions import load
@@ -116,9 +117,9 @@ class Extractor:
                 ),
             )
             lineages = {str(step): _lineage(each) for step, each in (said or {}).items()}
+            proposals = tuple(_proposal(each, time, run_id) for each in collected)
         except Exception as error:  # noqa: BLE001 - anything may come out of users' code
             return Extraction(problems=(self._problem(name, run_id, error),))
-        proposals = tuple(_proposal(each, time, run_id) for each in collected)
         return Extraction(lineages, proposals=proposals)
 
     def _converter_says(self, key: AssetKey) -> str | None:
@@ -139,7 +140,7 @@ class Extractor:
 
     def _problem(self, name: str, about: str, error: Exception) -> Problem:
         function = getattr(self._config, name)
-        reason = f"{function} failed: {type(error).__name__}: {error}"
+        reason = f"{function} failed: {public.words(error)}"
         if name in self._off:
             reason += "; it is off in this process from now on, `retry` delivers the run again"
         logger.warning("%s %s: %s", name, about, reason)

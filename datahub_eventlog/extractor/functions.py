@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from datahub_eventlog import public
 from datahub_eventlog.errors import ConfigurationError
 
 
@@ -21,7 +22,7 @@ def load(path: str | None, option: str, arguments: int) -> Callable[..., Any] | 
             found = getattr(found, part)
     except Exception as error:
         raise ConfigurationError(
-            f"datahub: {option}: {path} can't be imported here: {type(error).__name__}: {error}."
+            f"datahub: {option}: {path} can't be imported here: {public.words(error)}."
             " It must be importable where delivery happens: in the daemon's or a worker's image."
         ) from error
     if not callable(found):
@@ -40,6 +41,6 @@ def _check_signature(function: Callable[..., Any], path: str, option: str, argum
         signature.bind(*[None] * arguments)
     except TypeError as error:
         raise ConfigurationError(
-            f"datahub: {option}: {path}{signature} can't be called with"
+            f"datahub: {option}: {path}({', '.join(signature.parameters)}) can't be called with"
             f" {arguments} argument{'s' if arguments > 1 else ''}: {error}"
         ) from None

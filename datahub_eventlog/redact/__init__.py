@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import cache, cached_property, lru_cache
+from functools import cached_property
 from typing import Any, TypeVar
 
 from datahub_eventlog.redact.patterns import (
     HARMLESS,
     HIDDEN,
+    HINTS,
     KEY_HINT,
     KNOWN,
     NAME_HINTS,
@@ -35,8 +36,10 @@ T = TypeVar("T")
 
 USER_KEYED = ("customProperties", "nativeResults", "nativeParameters")
 """The fields of DataHub's aspects that are mappings with keys of the user's own."""
+PATTERN_SECONDS = 0.5
+"""How long a user's pattern may look for what it matches in one text."""
 REMEMBERED_TEXTS = 20_000
-REMEMBERED_LENGTH = 2_000
+REMEMBERED_LENGTH = 300
 """Characters. Longer texts are seldom the same."""
 
 _ENDS_AS_SECRET = re.compile(rf"(?i){NAMES}$")
@@ -87,8 +90,20 @@ class Redactor:
         }
 
     def may_hold_secret(self, text: str) -> bool:
-        """Whether a closer look is worth its time; False only where there is no secret."""
-        return (self._may if len(text) <= REMEMBERED_LENGTH else self._look)(text)
+        """Whether a closer look is worth its time; False only where there is no secret.
+
+        For the JSON of aspects, most of whose strings are the same again and again.
+        """
+        if text in self._harmless:
+            return False
+        unknown = set(text.split('"')) - self._harmless
+        if self.patterns or self._holds_hint('"'.join(unknown)):
+            return True
+        if len(self._harmless) > REMEMBERED_TEXTS:
+            self._harmless.clear()
+        unknown.add(text)
+        self._harmless.update(part for part in unknown if len(part) <= REMEMBERED_LENGTH)
+        return False
 
     def is_secret_name(self, name: str) -> bool:
         """Whether what stands under a key of that name is a secret, whatever it is."""
@@ -97,13 +112,16 @@ class Redactor:
         return _squeezed(name) in self._squeezed_keys
 
     @cached_property
-    def _may(self) -> Callable[[str], bool]:
-        return lru_cache(maxsize=REMEMBERED_TEXTS)(self._look)
+    def _harmless(self) -> set[str]:
+        """Texts that hold no hint of a secret."""
+        return set()
 
-    def _look(self, text: str) -> bool:
-        if self.patterns or _hint_search()(text):
-            return True
-        return bool(self._own_names and self._own_names.search(text))
+    def _holds_hint(self, text: str) -> bool:
+        lower = text.lower()
+        for hint in HINTS:
+            if hint in lower:
+                return True
+        return _names_secret(lower) or bool(self._own_names and self._own_names.search(text))
 
     @cached_property
     def _own_names(self) -> re.Pattern[str] | None:
@@ -121,8 +139,12 @@ class Redactor:
         return frozenset(map(_squeezed, self.keys))
 
     @cached_property
-    def _patterns(self) -> tuple[re.Pattern[str], ...]:
-        return tuple(map(re.compile, self.patterns))
+    def _patterns(self) -> tuple[Any, ...]:
+        if not self.patterns:
+            return ()
+        import regex  # with Python's own a bad pattern would hold up everything for ever
+
+        return tuple(regex.compile(pattern, regex.VERSION0) for pattern in self.patterns)
 
     def _plain(self, text: str) -> str:
         lower = text.lower()
@@ -135,8 +157,11 @@ class Redactor:
                 text = pattern.sub(hide_value, text)
         if self._assignment:
             text = self._assignment.sub(hide_value, text)
-        for pattern in self._patterns:
-            text = pattern.sub(_hide_groups, text)
+        try:
+            for pattern in self._patterns:
+                text = pattern.sub(_hide_groups, text, timeout=PATTERN_SECONDS, concurrent=True)
+        except TimeoutError:
+            return HIDDEN  # what can't be told from a secret in time is taken for one
         return text
 
     def _json(self, text: str) -> str:
@@ -178,33 +203,18 @@ DEFAULT = Redactor()
 """For whoever does not know the configuration, such as the processes that only capture."""
 
 
-@cache
-def _hint_search() -> Callable[[str], object]:
-    """Tells by something true that a text holds a hint; most texts hold none."""
-    hints = [hint for known in KNOWN for hint in known.hints] + list(NAME_HINTS)
-    try:
-        import re2
-    except ModuleNotFoundError:  # where nothing is delivered, and only messages are redacted
-        return lambda text: _any_in(hints, text.lower())
-    names = "|".join(map(re.escape, hints))
-    # All hints in one pass, ten times as fast.
-    search: Callable[[str], object] = re2.compile(rf"(?i){names}|{KEY_HINT.pattern}").search
-    return search
-
-
-def _any_in(hints: Sequence[str], lower: str) -> bool:
-    return any(hint in lower for hint in hints) or bool(KEY_HINT.search(lower))
-
-
 def _names_secret(lower: str) -> bool:
-    return _any_in(NAME_HINTS, lower)
+    for hint in NAME_HINTS:
+        if hint in lower:
+            return True
+    return "key" in lower and KEY_HINT.search(lower) is not None
 
 
-def _hide_groups(match: re.Match[str]) -> str:
+def _hide_groups(match: Any) -> str:
     """What a pattern of the user's matches without its groups, or all of it if it has none."""
     if not match.re.groups:
         return HIDDEN
-    text, start = match[0], match.start()
+    text, start = str(match[0]), match.start()
     for number in sorted(range(1, match.re.groups + 1), key=match.start, reverse=True):
         first, last = match.span(number)
         if first >= 0:

@@ -206,3 +206,4 @@ KNOWN: tuple[Known, ...] = (
         rf"\g<1>{HIDDEN}",
     ),
 )
+HINTS = tuple(hint for known in KNOWN for hint in known.hints)

@@ -6,14 +6,21 @@
 | 400, 409, 412, 413, 422 | `Refused`: the content of at least one proposal |
 | 500 | `Broken`: the server, or a proposal that it stumbles over |
 | read timeout, 408, 504 | `TimedOut`: too much for one request, or the server is stuck |
-| 401, 403, 404 and other 4xx; a web page; a redirect; an untrusted certificate | `Misconfigured` |
-| no connection, 425, 429, 502, 503 and the rest | `Unavailable` |
+| 503 for two transactions that meet in the database | `Conflict` |
+| 401, 403, 404 and other 4xx; a web page; an untrusted certificate | `Misconfigured` |
+| a redirect that loses what was sent, or leads to another origin | `Misconfigured` |
+| an answer too long, or without an end | `Unending` |
+| no connection, 425, 429, 502, 503 and the rest, such as what is no HTTP | `Unavailable` |
+
+Nothing else comes of an answer, whatever is in it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import email.utils
+import http.client
+import json
 import ssl
 import time
 import urllib.parse
@@ -30,9 +37,11 @@ from urllib3.exceptions import (
 )
 
 from datahub_eventlog import public
-from datahub_eventlog.errors import DeliveryError, Misconfigured, Unavailable
+from datahub_eventlog.errors import Conflict, DeliveryError, Misconfigured, Unavailable
+from datahub_eventlog.sinks.session import Endless, RedirectedElsewhere, Unreadable
 
 LONGEST_REASON = 500
+SUCCESS = range(200, 300)
 CONTENT = frozenset({400, 409, 412, 413, 422})
 TOO_LARGE = 413
 BROKEN = 500
@@ -41,6 +50,8 @@ PASSING = frozenset({425, 429})
 LOSING_REDIRECTS = frozenset({301, 302, 303})
 """They make a GET of a POST, so that nothing is written."""
 
+CONFLICT = b"DATABASE_TRANSACTION_CONFLICT"
+"""In the answer of GMS 1.7 where another request wrote the same rows."""
 UNTRUSTED = ("CERTIFICATE", "WRONG_VERSION", "RECORD_LAYER")
 
 ADVICE: Mapping[int, str] = {
@@ -71,6 +82,10 @@ class TimedOut(DeliveryError):
     """DataHub was still busy with a request when we stopped waiting; it may get applied."""
 
 
+class Unending(Unavailable):
+    """DataHub answers without an end, or far too much: asking again at once would not help."""
+
+
 def judge(response: requests.Response, url: str) -> Mapping[str, Any]:
     """The content of an answer that says yes; raises what any other one means.
 
@@ -80,7 +95,7 @@ def judge(response: requests.Response, url: str) -> Mapping[str, Any]:
         return _redirected(response, url)
     said = content(response)
     status = response.status_code
-    if said is not None and response.ok:
+    if said is not None and status in SUCCESS:
         return said
     if status in CONTENT and (said is not None or status == TOO_LARGE):
         raise Refused(f"{status}: {_reason(response)}", is_too_large=status == TOO_LARGE)
@@ -89,9 +104,20 @@ def judge(response: requests.Response, url: str) -> Mapping[str, Any]:
 
 def _redirected(response: requests.Response, url: str) -> Mapping[str, Any]:
     if response.status_code in LOSING_REDIRECTS:
-        there = public.address(urllib.parse.urljoin(url, response.headers["Location"]))
-        raise Misconfigured(f"{url} redirects to {there}: make `server` the final address")
+        raise _elsewhere(url, f"redirects to {_location(response, url)}")
     return {}
+
+
+def _location(response: requests.Response, url: str) -> str:
+    try:
+        there = urllib.parse.urljoin(url, response.headers["Location"])
+    except ValueError:
+        return "what is no address"
+    return public.line(public.address(there))
+
+
+def _elsewhere(url: str, what: str) -> Misconfigured:
+    return Misconfigured(f"{url} {what}: make `server` the final address")
 
 
 def _trouble(response: requests.Response, url: str) -> DeliveryError:
@@ -99,6 +125,8 @@ def _trouble(response: requests.Response, url: str) -> DeliveryError:
     said = f"DataHub's GMS at {url} answers {status}"
     if status == BROKEN:
         return Broken(f"{said}: {_reason(response)}")
+    if status > BROKEN and CONFLICT in response.content:
+        return Conflict(f"{said}: another transaction writes the same")
     if status in TOO_SLOW:
         return TimedOut(f"{said}: it took too long")
     if status in PASSING or status > BROKEN:
@@ -112,8 +140,9 @@ def content(response: requests.Response) -> Mapping[str, Any] | None:
     """The JSON object of an answer; None for a web page or the like."""
     if not response.content and "X-RestLi-Protocol-Version" in response.headers:
         return {}
-    with contextlib.suppress(ValueError):
-        said = response.json()
+    # JSON is UTF-8 whatever charset is named: to decode some takes forever, and so does a guess.
+    with contextlib.suppress(ValueError, RecursionError):
+        said = json.loads(response.content)
         return said if isinstance(said, dict) else None
     return None
 
@@ -121,16 +150,16 @@ def content(response: requests.Response) -> Mapping[str, Any] | None:
 def _reason(response: requests.Response) -> str:
     """The server's message on one line, without its stack trace."""
     said = content(response) or {}
-    message = said.get("message") or said.get("error") or response.reason or "no reason"
-    reason = " ".join(str(message).split())
-    return reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}…"
+    texts = (said.get("message"), said.get("error"), response.reason)
+    reason = next((each for each in texts if each and isinstance(each, str)), "no reason")
+    return public.line(reason, LONGEST_REASON)
 
 
 def _retry_after(response: requests.Response) -> float | None:
     """The seconds that the server asks to wait; it names them, or the time to come back."""
     value = response.headers.get("Retry-After", "").strip()
-    with contextlib.suppress(ValueError):
-        if value.isdigit():
+    with contextlib.suppress(ArithmeticError, LookupError, OSError, TypeError, ValueError):
+        if value.isdecimal():
             return float(value)
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     return None
@@ -143,11 +172,24 @@ def absence(error: BaseException | None, url: str, seconds: float) -> DeliveryEr
     """
     reason = _innermost(error)
     match reason:
+        case RedirectedElsewhere():
+            return _elsewhere(url, str(reason))
+        case requests.TooManyRedirects():
+            return _elsewhere(url, "redirects again and again")
+        case _:
+            return _no_answer(reason, url, seconds)
+
+
+def _no_answer(reason: BaseException | None, url: str, seconds: float) -> DeliveryError:
+    match reason:
+        case Endless() | Unreadable():
+            kind = Unending if isinstance(reason, Endless) else Unavailable
+            return kind(f"DataHub's GMS at {url} is not well: {reason}.")
         case requests.exceptions.InvalidHeader():
             return Misconfigured("the token or a header in extra_headers has a line break in it")
         case requests.exceptions.RequestException() if isinstance(reason, ValueError):
             return Misconfigured(f"{url} is no address that can be asked: correct `server`")
-        case requests.exceptions.ReadTimeout() | ReadTimeoutError():
+        case requests.exceptions.ReadTimeout() | ReadTimeoutError() | TimeoutError():
             return TimedOut(f"DataHub's GMS at {url} did not answer within {seconds:g} s")
         case ssl.SSLError() if any(sign in str(reason) for sign in UNTRUSTED):
             return Misconfigured(
@@ -162,10 +204,13 @@ def absence(error: BaseException | None, url: str, seconds: float) -> DeliveryEr
 def _innermost(error: BaseException | None) -> BaseException | None:
     """What urllib3 says went wrong, inside of what requests makes of it."""
     while error is not None:
-        inner = getattr(error, "reason", None) or (error.args[0] if error.args else None)
-        if not isinstance(inner, BaseException):
+        # A ProtocolError has a text of urllib3's before what http.client or the socket raised.
+        args = error.args if isinstance(error, ProtocolError) else error.args[:1]
+        inner = (getattr(error, "reason", None), *args)
+        causes = [each for each in inner if isinstance(each, BaseException)]
+        if not causes:
             break
-        error = inner
+        error = causes[0]
     return error
 
 
@@ -177,7 +222,7 @@ def _why(reason: BaseException | None, seconds: float) -> str:
             return f"no answer within {seconds:g} s"
         case ProxyError():
             return "the proxy on the way does not answer"
-        case ssl.SSLError() | ConnectionError() | ProtocolError():
+        case ssl.SSLError() | ConnectionError() | ProtocolError() | http.client.IncompleteRead():
             return "the connection ended too early"
         case _:
             return type(reason).__name__

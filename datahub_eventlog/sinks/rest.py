@@ -21,13 +21,14 @@ from datahub.emitter.rest_emitter import (
 from datahub.ingestion.graph.client import DataHubGraph
 from datahub.ingestion.graph.config import DatahubClientConfig
 from datahub.metadata.schema_classes import SystemMetadataClass
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
-from tenacity.wait import wait_exponential, wait_random
+from tenacity import RetryCallState, Retrying, retry_if_exception
+from tenacity.wait import wait_exponential, wait_random, wait_random_exponential
 
 from datahub_eventlog import public
 from datahub_eventlog.config import RestTarget
 from datahub_eventlog.errors import (
     ConfigurationError,
+    Conflict,
     DeliveryError,
     Misconfigured,
     Rejected,
@@ -37,6 +38,7 @@ from datahub_eventlog.sinks import Finding, OnAnswer, always, whatever
 from datahub_eventlog.sinks.answers import (
     ADVICE,
     Broken,
+    Unending,
     absence,
     content,
     judge,
@@ -44,11 +46,14 @@ from datahub_eventlog.sinks.answers import (
 from datahub_eventlog.sinks.delivery import Delivery, Experience, Item
 from datahub_eventlog.sinks.lanes import LANES, at_once, parts
 from datahub_eventlog.sinks.mcps import mcp, observed
+from datahub_eventlog.sinks.session import ANSWER_BYTES, GRAPH_BYTES, BoundedSession
 from datahub_eventlog.values import Proposal
 
 PORTION = 2000
 """Proposals that are in memory in the client's form, too."""
 TRIES = 4
+CONFLICT_TRIES = 10
+"""Of a request that meets another transaction: seconds in all, since the other one ends soon."""
 LONGEST_WAIT = 10.0
 """Seconds. A server that asks for more is left to the dispatcher."""
 ENVELOPE = 1000
@@ -178,11 +183,17 @@ class RestSink:
 
 def _emitter(target: RestTarget) -> DatahubRestEmitter:
     try:
-        return DatahubRestEmitter(
+        emitter = DatahubRestEmitter(
             target.server, openapi_ingestion=False, retry_max_times=0, **_options(target)
         )
     except TypeError as error:
         raise ConfigurationError(f"the installed acryl-datahub is too old: {error}") from None
+    _bound(emitter, target, ANSWER_BYTES)
+    return emitter
+
+
+def _bound(emitter: DatahubRestEmitter, target: RestTarget, most_bytes: int) -> None:
+    emitter._session = BoundedSession(_session(emitter), target.timeout_sec, most_bytes)  # noqa: SLF001 - see `_session`
 
 
 def _options(target: RestTarget) -> dict[str, Any]:
@@ -225,11 +236,7 @@ def _retrying(
     is_worth_it: Callable[[BaseException], bool], sleep: Callable[[float], None]
 ) -> Retrying:
     return Retrying(
-        retry=retry_if_exception(is_worth_it),
-        stop=stop_after_attempt(TRIES),
-        wait=_wait,
-        sleep=sleep,
-        reraise=True,
+        retry=retry_if_exception(is_worth_it), stop=_stop, wait=_wait, sleep=sleep, reraise=True
     )
 
 
@@ -239,18 +246,32 @@ def _is_passing(error: BaseException) -> bool:
 
 def _is_outage(error: BaseException) -> bool:
     """Whether the next seconds may bring the server back."""
-    if not isinstance(error, Unavailable) or isinstance(error, Misconfigured):
+    if isinstance(error, Conflict):
+        return True
+    if not isinstance(error, Unavailable) or isinstance(error, Misconfigured | Unending):
         return False
     return (error.retry_after or 0) <= LONGEST_WAIT
 
 
 _BACKOFF = wait_exponential(multiplier=0.3, max=LONGEST_WAIT) + wait_random(0, 0.2)
+_JITTER = wait_random_exponential(multiplier=0.1, max=2.0)
+
+
+def _stop(state: RetryCallState) -> bool:
+    tries = CONFLICT_TRIES if isinstance(_error(state), Conflict) else TRIES
+    return state.attempt_number >= tries
 
 
 def _wait(state: RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
+    error = _error(state)
+    if isinstance(error, Conflict):
+        return _JITTER(state)
     asked = error.retry_after if isinstance(error, Unavailable) else None
-    return _BACKOFF(state) if asked is None else asked
+    return max(_BACKOFF(state), asked or 0)
+
+
+def _error(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
 
 
 # -------------------------------------------------------------------------------- for the extractor
@@ -259,7 +280,9 @@ def _wait(state: RetryCallState) -> float:
 def graph(target: RestTarget) -> DataHubGraph:
     """DataHub's own client for reading and searching, as extractors take it."""
     options = {**_options(target), "openapi_ingestion": False, "retry_max_times": 1}
-    return DataHubGraph(DatahubClientConfig(server=target.server, **options))
+    client = DataHubGraph(DatahubClientConfig(server=target.server, **options))
+    _bound(client, target, GRAPH_BYTES)
+    return client
 
 
 # ---------------------------------------------------------------------------------------- for check
@@ -285,7 +308,8 @@ def probe(target: RestTarget) -> Sequence[Finding]:
 def _version(config: Mapping[str, Any]) -> str:
     versions = config.get("versions")
     ours = versions.get("acryldata/datahub") if isinstance(versions, Mapping) else None
-    return str(ours.get("version")) if isinstance(ours, Mapping) else "of an unknown version"
+    version = ours.get("version") if isinstance(ours, Mapping) else None
+    return public.line(version, 50) if isinstance(version, str) else "of an unknown version"
 
 
 def _token(emitter: DatahubRestEmitter, target: RestTarget) -> Finding:

@@ -11,6 +11,7 @@ from dagster import DagsterEventType, DagsterInstance, EventLogRecord, RunRecord
 from dagster._core.event_api import EventLogCursor
 from dagster._core.storage.event_log.base import EventLogConnection
 
+from datahub_eventlog import public
 from datahub_eventlog.log import logger
 from datahub_eventlog.source.events import event_of
 from datahub_eventlog.source.reaching import is_unreadable
@@ -40,7 +41,7 @@ def _one_by_one(instance: DagsterInstance, filters: RunsFilter) -> Iterator[RunR
         except Exception as error:
             if not is_unreadable(error):
                 raise
-            logger.debug("The record of run %s can't be read.", run_id, exc_info=True)
+            logger.debug("The record of run %s can't be read: %s", run_id, public.words(error))
         else:
             if record is not None:
                 yield record

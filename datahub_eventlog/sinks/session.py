@@ -1,0 +1,312 @@
+"""HTTP that no server can hold up: a request and its answer have an end, and one origin.
+
+Of an answer so many bytes are read, as they come and as they are unpacked. A server may take the
+whole timeout until it begins to answer, as ever; all of the request takes a quarter more at most.
+A redirect to another scheme, host or port is refused before anything is sent there.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import io
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import ProxyManager
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
+
+from datahub_eventlog import public
+
+ANSWER_BYTES = 4 * 2**20
+"""Of an answer to what we send: a word, or the reasons of a refusal."""
+GRAPH_BYTES = 64 * 2**20
+"""Of what is read from DataHub; a single aspect has at most the 16 MB of a request."""
+HEAD_BYTES = 2**20
+"""What may come beside the content: headers, and the sizes of chunks."""
+PIECE_BYTES = 16 * 1024
+"""Sent at once: a record of TLS, which has the timeout for itself."""
+WHOLE = 1.25
+"""Of the timeout, for connecting, sending and the whole answer."""
+MOST_REDIRECTS = 5
+PACKED = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
+"""How content may be packed: urllib3 unpacks these by the piece, in all of its versions."""
+PORTS = {"http": 80, "https": 443}
+STUMBLING = (
+    *(ArithmeticError, LookupError, RecursionError, ValueError),
+    *(http.client.HTTPException, HTTPError),
+)
+"""What nobody catches who reads an answer that breaks the rules."""
+
+
+class RedirectedElsewhere(requests.RequestException):
+    """The server sends us to another origin."""
+
+
+class Endless(requests.RequestException):
+    """The server's answer is too long, or is not complete in time although it has begun."""
+
+
+class Unreadable(requests.RequestException):
+    """The server's answer breaks the rules of HTTP."""
+
+
+Origin = tuple[str, str | None, int | None]
+
+
+@dataclass(frozen=True)
+class _Exchange:
+    """A request with its redirects, until its answer is read."""
+
+    origin: Origin
+    end: float
+    """By the monotonic clock."""
+    most_bytes: int
+    responses: list[requests.Response] = field(default_factory=list)
+
+    def patience(self, timeout: float | None) -> float:
+        """The seconds of the next wait; raises `TimeoutError` if there are none left."""
+        left = self.end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the time of the request is over")
+        return left if timeout is None else min(left, timeout)
+
+
+_exchange: ContextVar[_Exchange | None] = ContextVar("exchange", default=None)
+
+
+class BoundedSession(requests.Session):
+    """Does what another session does, within these bounds.
+
+    Raises what sessions raise, the classes of this module among it.
+    """
+
+    def __init__(self, session: requests.Session, seconds: float, most_bytes: int) -> None:
+        """Take over headers, certificates and adapters; `seconds` where no timeout is given."""
+        super().__init__()
+        state: dict[str, Any] = session.__getstate__()
+        self.__setstate__(state)
+        for prefix in PORTS:
+            self.mount(f"{prefix}://", _Adapter(session.get_adapter(f"{prefix}://")))
+        self.headers["Accept-Encoding"] = "gzip"
+        self.max_redirects = MOST_REDIRECTS
+        self._seconds = seconds
+        self._most_bytes = most_bytes
+
+    def send(self, request: requests.PreparedRequest, **settings: Any) -> requests.Response:
+        """Send a request, or one that a redirect has led to."""
+        settings["timeout"] = settings.get("timeout") or self._seconds
+        exchange = _exchange.get()
+        if exchange is None:
+            return self._begin(request, settings)
+        if _origin(request.url) != exchange.origin:
+            raise RedirectedElsewhere(f"redirects to {public.address(str(request.url))}")
+        return super().send(request, **settings)
+
+    def _begin(
+        self, request: requests.PreparedRequest, settings: dict[str, Any]
+    ) -> requests.Response:
+        timeout = settings["timeout"]
+        seconds = max(timeout) if isinstance(timeout, tuple) else timeout
+        end = time.monotonic() + WHOLE * seconds
+        exchange = _Exchange(_origin(request.url), end, self._most_bytes)
+        token = _exchange.set(exchange)
+        try:
+            return super().send(request, **settings)
+        except BaseException as error:
+            for response in exchange.responses:  # what was not read to its end
+                response.close()
+            if _is_unreadable(error):
+                raise Unreadable(f"its answer is no HTTP ({type(error).__name__})") from error
+            raise
+        finally:
+            _exchange.reset(token)
+
+
+def _is_unreadable(error: BaseException) -> bool:
+    """Whether an answer made somebody stumble; what can't be sent at all is another matter."""
+    if isinstance(error, requests.RequestException | UnicodeEncodeError):
+        return False
+    return isinstance(error, STUMBLING)
+
+
+def _origin(url: str | None) -> Origin:
+    try:
+        split = urllib.parse.urlsplit(url or "")
+        return split.scheme, split.hostname, split.port or PORTS.get(split.scheme)
+    except ValueError as error:
+        raise requests.exceptions.InvalidURL(str(error)) from None
+
+
+class _Adapter(HTTPAdapter):
+    """Another adapter's settings, with connections that keep to the bounds."""
+
+    def __init__(self, adapter: Any) -> None:
+        super().__init__()
+        self.__setstate__(adapter.__getstate__())
+        # A server may ask to wait for a day; whoever is asked decides how long it is left alone.
+        self.max_retries = self.max_retries.new(respect_retry_after_header=False)
+
+    def init_poolmanager(self, *args: Any, **settings: Any) -> None:
+        """Make the pools of connections."""
+        super().init_poolmanager(*args, **settings)
+        self.poolmanager.pool_classes_by_scheme = POOLS
+
+    def proxy_manager_for(self, proxy: str, **settings: Any) -> Any:
+        """The pools of connections that go through that proxy."""
+        manager = super().proxy_manager_for(proxy, **settings)
+        if isinstance(manager, ProxyManager):  # one of SOCKS has connections of its own
+            manager.pool_classes_by_scheme = POOLS
+        return manager
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **settings: Any) -> Any:
+        """Send a request; its answer is still to be read, in bounds."""
+        response = super().send(request, *args, **settings)
+        exchange = _exchange.get()
+        if exchange is not None:
+            exchange.responses.append(response)
+            _check(response, exchange.most_bytes)
+            raw = response.raw
+            raw.stream = functools.partial(_at_most, exchange.most_bytes, raw.stream, raw.close)
+        return response
+
+
+def _check(response: requests.Response, most_bytes: int) -> None:
+    """Raise what the head of an answer shows already."""
+    packed = response.headers.get("Content-Encoding", "").strip().lower()
+    length = response.headers.get("Content-Length", "").strip()
+    if packed in PACKED and not (length.isdecimal() and _is_more(length, most_bytes)):
+        return
+    response.close()
+    if packed not in PACKED:
+        raise Unreadable("its answer is packed in a way that nobody asked for")
+    raise _too_long(most_bytes)
+
+
+def _is_more(length: str, most_bytes: int) -> bool:
+    return len(length.lstrip("0")) > len(str(most_bytes)) or int(length) > most_bytes
+
+
+def _at_most(
+    most_bytes: int,
+    stream: Callable[..., Iterator[bytes]],
+    close: Callable[[], None],
+    *args: Any,
+    **settings: Any,
+) -> Iterator[bytes]:
+    """The content, unpacked, as long as it is no longer than that."""
+    count = 0
+    for piece in stream(*args, **settings):
+        count += len(piece)
+        if count > most_bytes:
+            close()
+            raise _too_long(most_bytes)
+        yield piece
+
+
+def _too_long(most_bytes: int) -> Endless:
+    return Endless(f"its answer is longer than {most_bytes // 2**20} MB")
+
+
+class _Bytes(io.RawIOBase):
+    """What comes from a socket, until it is too much or too late."""
+
+    def __init__(self, raw: Any, sock: Any, exchange: _Exchange) -> None:
+        super().__init__()
+        self._raw = raw
+        self._socket = sock
+        self._timeout: float | None = sock.gettimeout()
+        self._exchange = exchange
+        self._count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return int(self._raw.fileno())
+
+    def readinto(self, buffer: Any) -> int | None:
+        try:
+            self._socket.settimeout(self._exchange.patience(self._timeout))
+            count: int | None = self._raw.readinto(buffer)
+        except TimeoutError:
+            if self._count:
+                raise Endless("its answer has begun, and does not come to its end") from None
+            raise
+        self._count += count or 0
+        if self._count > self._exchange.most_bytes + HEAD_BYTES:
+            raise _too_long(self._exchange.most_bytes)
+        return count
+
+    def close(self) -> None:
+        if not self.closed:
+            self._raw.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    """An answer that is read in bounds, from its first line on."""
+
+    def __init__(self, sock: Any, *args: Any, **settings: Any) -> None:
+        super().__init__(sock, *args, **settings)
+        exchange = _exchange.get()
+        if exchange is not None:
+            raw: Any = self.fp
+            self.fp = io.BufferedReader(_Bytes(raw.detach(), sock, exchange))
+
+
+class _Sending:
+    """What both kinds of connections do otherwise than urllib3's."""
+
+    sock: Any
+    timeout: float | None
+
+    def connect(self) -> None:
+        exchange = _exchange.get()
+        if exchange is not None:
+            self.timeout = exchange.patience(self.timeout)
+        super().connect()  # type: ignore[misc]
+
+    def send(self, data: Any) -> None:
+        """Send by the piece: over TLS, the timeout is that of each one."""
+        exchange = _exchange.get()
+        for piece in _pieces(data):
+            if exchange is not None and self.sock is not None:
+                self.sock.settimeout(exchange.patience(self.timeout))
+            super().send(piece)  # type: ignore[misc]
+
+
+def _pieces(data: Any) -> Iterator[Any]:
+    if not isinstance(data, bytes) or len(data) <= PIECE_BYTES:
+        yield data
+        return
+    view = memoryview(data)
+    for start in range(0, len(view), PIECE_BYTES):
+        yield view[start : start + PIECE_BYTES]
+
+
+class _Connection(_Sending, HTTPConnection):
+    response_class = _Answer
+
+
+class _SecureConnection(_Sending, HTTPSConnection):
+    response_class = _Answer
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+POOLS: dict[str, type[HTTPConnectionPool]] = {"http": _Pool, "https": _SecurePool}
