@@ -426,6 +426,16 @@ def test_in_whatever_order_they_arrive_a_definition_and_a_run_end_the_same(
     assert "only_one" not in properties["customProperties"]
 
 
+def test_of_definitions_of_what_no_run_made_the_newest_counts(scenery: Scenery) -> None:
+    old, new = (grow(scenery.instance, each, fails=True) for each in ("one", "two"))
+    scenery.datahub.deliver(new)
+    scenery.datahub.deliver(old)
+    properties = grown(scenery)["datasetProperties"]
+    assert properties["description"] == "Growing, two."
+    assert properties["customProperties"]["source"] == "planned, two"
+    assert "only_one" not in properties["customProperties"]
+
+
 def test_a_definition_adds_to_what_a_run_says_that_did_not_know_it(tmp_path: Path) -> None:
     states = []
     with configured(tmp_path, **sqlite_yaml({"dispatch": "off"})) as instance:

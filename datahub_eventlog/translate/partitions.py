@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import pairwise
 
 NAMED = 3
 """So many of several partitions are named."""
@@ -32,22 +31,26 @@ def by_name(names: Iterable[str]) -> list[str]:
 
 def is_time(name: str, definition: str | None = None) -> bool:
     """Whether the partition is one of time."""
-    return not _is_listed(definition) and _times([name]) is not None
+    return not _is_listed(definition) and any(_time(name, form) for form in _FORMS)
 
 
 def is_unbroken(names: Sequence[str], definition: str | None = None) -> bool:
     """Whether these are partitions of time, in their order, of which none is left out."""
-    found = None if _is_listed(definition) else _times(names)
-    if found is None:
+    form = next((each for each in _FORMS if _time(names[0], each)), None)
+    time = _time(names[0], form) if form else None
+    if form is None or time is None or _is_listed(definition):
         return False
-    times, unit = found
-    next_time = _NEXT.get(definition.partition(",")[0] if definition else unit)
+    next_time = _NEXT.get(definition.partition(",")[0] if definition else _FORMS[form])
     if next_time is None:
         return False
-    try:
-        return all(next_time(one) == other for one, other in pairwise(times))
-    except (ValueError, OverflowError):  # there is no such day
-        return False
+    for name in names[1:]:
+        try:
+            time = next_time(time)
+        except (ValueError, OverflowError):  # there is no such day
+            return False
+        if time.strftime(form) != name:
+            return False
+    return True
 
 
 def _is_listed(definition: str | None) -> bool:
@@ -55,16 +58,13 @@ def _is_listed(definition: str | None) -> bool:
     return definition is not None and definition.startswith(("Static", "Dynamic", "Multi"))
 
 
-def _times(names: Sequence[str]) -> tuple[list[datetime], str] | None:
-    """The times that the keys stand for, and the unit that keys of that form count in."""
-    for form, unit in _FORMS.items():
-        try:
-            times = [datetime.strptime(each, form) for each in names]  # noqa: DTZ007
-        except ValueError:
-            continue
-        if all(each.strftime(form) == name for each, name in zip(times, names, strict=True)):
-            return times, unit
-    return None
+def _time(name: str, form: str) -> datetime | None:
+    """The time that the key stands for, if it has that form."""
+    try:
+        time = datetime.strptime(name, form)  # noqa: DTZ007
+    except ValueError:
+        return None
+    return time if time.strftime(form) == name else None
 
 
 def _parts(name: str) -> list[tuple[int, str]]:
@@ -86,7 +86,7 @@ _FORMS = {
     "%Y-%m-%dT%H:%M:%S": "Hourly",
     "%Y-%m-%d %H:%M:%S": "Hourly",
 }
-"""The forms that keys of time have, the first two being Dagster's own."""
+"""The forms that keys of time have, the first two being Dagster's own, and what they count in."""
 _NEXT: Mapping[str, Callable[[datetime], datetime]] = {
     "Hourly": lambda time: time + timedelta(hours=1),
     "Daily": lambda time: time + timedelta(days=1),
