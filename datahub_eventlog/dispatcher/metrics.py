@@ -28,7 +28,7 @@ class Counted(Watch):
             registry=registry,
         )
         self._attempts = Counter(
-            "datahub_eventlog_attempts", "Deliveries that were begun.", registry=registry
+            "datahub_eventlog_attempts", "Deliveries of runs that were begun.", registry=registry
         )
         self._sent = Counter(
             "datahub_eventlog_proposals_delivered",

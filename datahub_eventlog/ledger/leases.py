@@ -16,7 +16,7 @@ from datahub_eventlog.ledger.dialects import Instant
 from datahub_eventlog.ledger.records import Lease, Outcome, State
 from datahub_eventlog.ledger.tables import runs
 from datahub_eventlog.ledger.texts import clean
-from datahub_eventlog.ledger.touches import soon
+from datahub_eventlog.ledger.touches import START, soon
 
 ROUNDS = 5
 """How often one looks again after others took all that was seen."""
@@ -64,8 +64,16 @@ def extend(connection: Connection, now: Instant, lease: Lease, ttl: timedelta) -
 
 
 def attempt(connection: Connection, now: Instant, lease: Lease, ttl: timedelta) -> None:
-    """Extend the lease, and count an attempt: whatever ends the delivery takes it off again."""
-    _write(connection, lease, {"due": now + ttl.total_seconds(), "attempts": lease.attempts + 1})
+    """Extend the lease, and count an attempt: whatever ends the delivery takes it off again.
+
+    What is read anew from now on needs no mark: one that is there later was set meanwhile.
+    """
+    values = {
+        "due": now + ttl.total_seconds(),
+        "attempts": lease.attempts + 1,
+        "cursor": case((_is_touched(lease), c.cursor), else_=func.nullif(c.cursor, START)),
+    }
+    _write(connection, lease, values)
 
 
 def begin(connection: Connection, now: Instant, lease: Lease, ttl: timedelta) -> None:
@@ -84,7 +92,7 @@ def settle(
     """End the delivery unless the run was touched meanwhile; whether it was settled."""
     due = None if look_again is None else now + look_again.total_seconds()
     values = {"state": outcome, "due": due, "error": None, "again": 0, "unfinished": 0}
-    return _end(connection, now, lease, {**values, **_progress(cursor)})
+    return _end(connection, now, lease, {**values, **_progress(lease, cursor)})
 
 
 def park(connection: Connection, now: Instant, lease: Lease, error: str) -> bool:
@@ -101,16 +109,20 @@ def park(connection: Connection, now: Instant, lease: Lease, error: str) -> bool
 def wait(
     connection: Connection, now: Instant, lease: Lease, delay: timedelta, cursor: str | None
 ) -> None:
-    """Give back a run that goes on, shown as far as it goes."""
-    was_touched = c.touches != lease.touches
+    """Give back a run that goes on, shown as far as it goes.
+
+    A redelivery that was asked for before is done with that, and one that was asked for since
+    is not.
+    """
+    is_touched = _is_touched(lease)
     values = {
-        "due": case((was_touched, soon(now)), else_=now + delay.total_seconds()),
+        "due": case((is_touched, soon(now)), else_=now + delay.total_seconds()),
         "attempts": 0,
         "error": None,
         "unfinished": 0,
-        "again": case((was_touched, c.again), else_=0),
+        "again": case((is_touched, c.again), else_=0),
     }
-    _write(connection, lease, {**_pending(), **values, **_progress(cursor)})
+    _write(connection, lease, {**_pending(), **values, **_progress(lease, cursor)})
 
 
 def defer(
@@ -122,10 +134,13 @@ def defer(
     *,
     counts: bool,
 ) -> None:
-    """Try again later, as attempt number so and so if it counts."""
+    """Try again later, as attempt number so and so if it counts.
+
+    At once if somebody asked for it meanwhile, so that the attempts begin anew.
+    """
     values = {
-        "due": now + delay.total_seconds(),
-        "attempts": lease.attempts + int(counts),
+        "due": case((c.attempts < lease.attempts, now), else_=now + delay.total_seconds()),
+        "attempts": _attempts(lease) + int(counts),
         "error": clean(error, LONGEST_ERROR),
     }
     _write(connection, lease, {**_pending(), **values})
@@ -134,9 +149,8 @@ def defer(
 def release(connection: Connection, now: Instant, lease: Lease) -> None:
     """Give the run back as it was, for anybody to take at once."""
     state = case((c.state == "leased", "pending"), else_=c.state)
-    # Somebody who wants it delivered again has set them to 0 meanwhile.
-    attempts = case((c.attempts > lease.attempts, lease.attempts), else_=c.attempts)
-    _write(connection, lease, {"due": now, "state": state, "token": None, "attempts": attempts})
+    values = {"due": now, "state": state, "token": None, "attempts": _attempts(lease)}
+    _write(connection, lease, values)
 
 
 def is_drained(connection: Connection, now: Instant, run_ids: Sequence[str] | None) -> bool:
@@ -212,28 +226,34 @@ def _end(connection: Connection, now: Instant, lease: Lease, values: Mapping[str
     if _written(connection, lease, ended, c.touches == lease.touches):
         return True
     again = {"due": soon(now), "attempts": 0, "error": None, "settled": None}
-    _write(connection, lease, {**_pending(), **again, **_kept(lease, values)})
+    _write(connection, lease, {**_pending(), **again, **_kept(values)})
     return False
 
 
-def _kept(lease: Lease, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What holds of an ended delivery even if another must follow.
+def _kept(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What holds of an ended delivery even if another must follow."""
+    return {name: values[name] for name in ("unfinished", "cursor") if name in values}
 
-    Not the cursor if somebody has set it back meanwhile, to have all delivered again.
-    """
-    kept = {name: values[name] for name in ("unfinished",) if name in values}
-    if "cursor" in values:
-        is_ours = c.cursor.is_not_distinct_from(lease.cursor)
-        kept["cursor"] = case((is_ours, values["cursor"]), else_=c.cursor)
-    return kept
+
+def _attempts(lease: Lease) -> ColumnElement[int]:
+    """Those before this lease; fewer if somebody has asked for a delivery since."""
+    return case((c.attempts < lease.attempts, c.attempts), else_=lease.attempts)
+
+
+def _is_touched(lease: Lease) -> ColumnElement[bool]:
+    return c.touches != lease.touches
 
 
 def _pending() -> dict[str, Any]:
     return {"state": "pending", "token": None, "settled": None}
 
 
-def _progress(cursor: str | None) -> dict[str, Any]:
-    return {} if cursor is None else {"cursor": cursor}
+def _progress(lease: Lease, cursor: str | None) -> dict[str, Any]:
+    """The cursor, unless somebody has set it back meanwhile to have all delivered again."""
+    if cursor is None:
+        return {}
+    is_set_back = _is_touched(lease) & (c.cursor == START)
+    return {"cursor": case((is_set_back, START), else_=cursor)}
 
 
 def _write(connection: Connection, lease: Lease, values: Mapping[str, Any]) -> None:
