@@ -37,7 +37,7 @@ def limited(aspect: str, value: Any, **options: Any) -> tuple[list[Any], list[Pr
 
 
 def column(number: int, **more: Any) -> dict[str, Any]:
-    data_type = {"type": {"com.linkedin.schema.StringType": {}}}
+    data_type: Any = {"type": {"com.linkedin.schema.StringType": {}}}
     path = f"column_{number}"
     return {"fieldPath": path, "nativeDataType": "text", "type": data_type, **more}
 

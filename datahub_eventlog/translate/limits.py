@@ -127,7 +127,7 @@ def _lists(value: Json) -> Iterator[tuple[str, list[Json] | dict[str, Json]]]:
 def _patches(proposal: Proposal, patch: Json) -> Iterator[Proposal | Problem]:
     """The patch, in either of the forms that DataHub knows, in as many proposals as it takes."""
     frame = {**patch, "patch": []} if isinstance(patch, dict) else {}
-    changes = patch.get("patch") if isinstance(patch, dict) else patch
+    changes: Json = patch.get("patch") if isinstance(patch, dict) else patch
     if not _are_changes(changes):
         yield proposal  # what a user's extractor made; it is for DataHub to say what it is
         return
