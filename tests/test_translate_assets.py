@@ -228,11 +228,9 @@ def test_metadata_are_plain_strings_and_json() -> None:
         "other": Metadatum("asset", ["a", "b"]),
         "nested": json_of({"b": [1, None], "a": "ü"}),
         "nothing": Metadatum("null", None),
-        "long": text("x" * 50_000),
         "plot": Metadatum("md", "![plot](data:image/png;base64,iVBORw0KGgo=) of all"),
     }
     found = properties(delivered(made(materialized("orders", metadata=metadata))))
-    assert len(found.pop("long")) < 21_000
     assert found == {
         "dagster/asset_key": "orders",
         "flag": "true",
