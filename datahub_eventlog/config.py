@@ -408,9 +408,11 @@ def _pattern(value: Mapping[str, list[str]]) -> Pattern:
 def _redaction(value: Mapping[str, Any]) -> Redaction:
     for pattern in value.get("patterns", ()):
         try:
-            re.compile(pattern)
+            fits_nothing = re.compile(pattern).fullmatch("")
         except re.error as error:
             raise Wrong(f"patterns: {pattern!r} is not a regular expression: {error}") from None
+        if fits_nothing:
+            raise Wrong(f"patterns: {pattern!r} fits an empty text, and so everywhere")
     if any(not re.search(r"\w", key) for key in value.get("keys", ())):
         raise Wrong("keys: expected names with a letter or digit")
     return Redaction(

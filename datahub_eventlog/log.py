@@ -23,7 +23,11 @@ class _Redacting(logging.Filter):
         from datahub_eventlog.redact import DEFAULT  # most processes never log anything
 
         redactor = self.redactor or DEFAULT
-        message = record.getMessage()
+        try:
+            message = record.getMessage()
+        except Exception:  # noqa: BLE001 - an argument is somebody's, and can't be printed
+            message = record.msg = f"{record.msg} (its arguments can't be shown)"
+            record.args = None
         redacted = redactor.text(message)
         if redacted != message:
             record.msg, record.args = redacted, None

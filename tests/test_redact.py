@@ -86,6 +86,25 @@ HIDDEN = [
     (f"before {PEM[:40]}", "before ***"),
     (json.dumps({"note": PEM}), '{"note": "***"}'),
     (repr(f"\n{AWS}"), "'\\n***'"),
+    # what an attack found
+    ("snowflake://bob@corp.com:pw@acct/db", "snowflake://bob@corp.com:***@acct/db"),
+    ("u: postgresql:\\/\\/bob:pw@db", "u: postgresql:\\/\\/bob:***@db"),
+    ("x=postgresql%3A%2F%2Fbob%3Apw%40db", "x=postgresql%3A%2F%2Fbob%3A***%40db"),
+    ("{'Authorization': b'Bearer abc'}", "{'Authorization': b'***'}"),
+    ("{'credentials': {'aws': {'v': 'x'}}}", "{'credentials': ***}"),
+    ('<add key="password" value="x"/>', '<add key="password" value="***"/>'),
+    ("[('Authorization', 'Bearer x')]", "[('Authorization', '***')]"),
+    ("ACCESS_KEY_ID 'A' SECRET_ACCESS_KEY 'x'", "ACCESS_KEY_ID '***' SECRET_ACCESS_KEY '***'"),
+    ("SET PASSWORD FOR 'b'@'h' = 'x'", "SET PASSWORD FOR 'b'@'h' = '***'"),
+    ("DB_PASS=x db_pw: y", "DB_PASS=*** db_pw: ***"),
+    ("DB_PASSWORD_PROD=x fernet_key=y", "DB_PASSWORD_PROD=*** fernet_key=***"),
+    ("fs.azure.account.key.a.core.windows.net=x", "fs.azure.account.key.a.core.windows.net=***"),
+    ("Set-Cookie: session=abc", "Set-Cookie: ***"),
+    ("psql --token 'my x'", "psql --token '***'"),
+    ("mysql -u root -phush shop", "mysql -u root -p*** shop"),
+    ("&quot;password&quot;:&quot;x&quot;", "&quot;password&quot;:***;"),
+    ("password=${VAR:-hush}", "password=***}"),
+    ("the password is hush3", "the password is ***"),
     # texts that were cut off
     (f"a postgresql://bob:p{CUT}", f"a postgresql://bob:***{CUT}"),
     (f"password='a b{CUT}", "password='***"),
@@ -108,6 +127,16 @@ READABLE = [
     "primary_key: id, foreign key=customer_id, partition_key: 2020-01-01",
     "repo/image:tag@sha256:abcdef",
     "PASSWORD is a column",
+    "urn:li:dataset:(urn:li:dataPlatform:dagster,spark_test_orders_daily,PROD)",
+    "urn:li:dataset:(urn:li:dataPlatform:s3,lake/returns/token=13/x,PROD)",
+    "boroughs_trip_counts_by_pickup_zone npm_downloads_by_package_and_version_daily",
+    "SG.MARKETING_ANALYTICS.CUSTOMER_LIFETIME_VALUE sk-learn-pipelines-for-everyone",
+    "SELECT data:token::string, token::text FROM x WHERE token = :token",
+    "ON d.account_key = e.account_sk AND a.token = b.token_value AND account_key = 0",
+    "The column token: identifies the session",
+    "arn:aws:secretsmanager:eu-west-1:123:secret:prod/db",
+    "run with --no-password --port 5, docker run -u 1000:1000",
+    "def f(token: str, sig: float = 0.05)",
 ]
 
 
@@ -126,11 +155,18 @@ def test_what_is_no_secret_is_not_touched(text: str) -> None:
     assert DEFAULT.text(text) == text
 
 
+def test_a_block_of_yaml_is_hidden() -> None:
+    text = "db:\n  password: |\n    hush\n    more\n  host: h"
+    assert DEFAULT.text(text) == "db:\n  password: |\n    ***\n  host: h"
+
+
 def test_the_value_of_a_secret_key_is_hidden_whatever_it_is() -> None:
     value = {
         "password": "x",
         "clientSecret": ["x", {"y": 1}],
         "API-Key": 5,
+        "env": [{"name": "DB_PASSWORD", "value": "x"}, {"name": "A", "value": "x"}],
+        "headers": [["Authorization", "Bearer x"], ["Accept", "x"]],
         "db.password": "",
         "token": None,
         "n": 1,
@@ -139,6 +175,8 @@ def test_the_value_of_a_secret_key_is_hidden_whatever_it_is() -> None:
         "password": "***",
         "clientSecret": ["***", {"y": "***"}],
         "API-Key": "***",
+        "env": [{"name": "DB_PASSWORD", "value": "***"}, {"name": "A", "value": "x"}],
+        "headers": [["Authorization", "***"], ["Accept", "x"]],
         "db.password": "",
         "token": None,
         "n": 1,
@@ -163,6 +201,22 @@ def test_only_the_mappings_of_an_aspect_have_the_users_keys() -> None:
     }
     patch = [{"op": "add", "path": "/customProperties/token", "value": "x"}]
     assert redactor.aspect(patch)[0]["value"] == "***"
+    column = {"nativeDataType": "struct<token:varchar(9)>", "description": "token=x"}
+    assert redactor.aspect(column) == {**column, "description": "token=***"}
+
+
+def test_a_urn_is_the_same_in_an_entity_and_in_the_path_of_a_patch() -> None:
+    urn = "urn:li:dataset:(urn:li:dataPlatform:file,//nas:share/team@corp/x~y,PROD)"
+    path = f"/upstreams/{urn.replace('~', '~0').replace('/', '~1')}"
+    shown = DEFAULT.text(urn)
+    patch = DEFAULT.aspect([{"op": "add", "path": path, "value": {"dataset": urn}}])
+    assert patch[0]["value"]["dataset"] == shown != urn
+    assert patch[0]["path"] == f"/upstreams/{shown.replace('~', '~0').replace('/', '~1')}"
+
+
+def test_keys_that_differ_only_in_what_is_hidden_stay_two() -> None:
+    value = {"https://h/?sig=1": "a", "https://h/?sig=2": "b"}
+    assert sorted(DEFAULT.value(value).values()) == ["a", "b"]
 
 
 @pytest.mark.parametrize("name", ["ssn", "SSN", "customer-ssn", "customerSsn"])
@@ -172,11 +226,21 @@ def test_a_users_key_is_one_however_it_is_written(name: str) -> None:
     assert redactor.text(f"{name}: 123-45, n=1") == f"{name}: ***, n=1"
 
 
+def test_a_users_key_may_have_any_letters() -> None:
+    redactor = Redactor(keys=("größe",))
+    aspect = json.dumps({"customProperties": {"Größe": "1", "n": "größe=2"}})
+    assert redactor.may_hold_secret(aspect)
+    assert redactor.aspect(json.loads(aspect)) == {
+        "customProperties": {"Größe": "***", "n": "größe=***"}
+    }
+
+
 def test_of_a_users_pattern_the_groups_are_hidden_or_all_of_it() -> None:
     redactor = Redactor(patterns=(r"\bC-\d+", r"iban (\w+) of (\w+)"))
     assert redactor.text("C-12 has iban DE12 of bob") == "*** has iban *** of ***"
     assert redactor.value({"x": ["C-12"]}) == {"x": ["***"]}
     assert Redactor(patterns=(r"a(b)?(c)",)).text("ac abc") == "a*** a******"
+    assert Redactor(patterns=(r"customer(?= (\w+))",)).text("customer bob") == "customer ***"
 
 
 def test_a_text_in_which_a_users_pattern_does_not_come_to_an_end_is_hidden() -> None:
@@ -223,7 +287,10 @@ def test_what_a_detector_of_secrets_finds_is_hidden(
     assert not [each for each in found if shown.count(each) == text.count(each)]
 
 
-PIECES = ["password", *"=: \n\"'{}&;?\\", "://", "u:", "@h", "x,y", "eyJ", "sig", "***"]
+PIECES = [
+    *("password", "://", "u:", "@h", "x,y", "eyJ", "sig", "***", "login x password "),
+    *("identified by ", *"=: \n\"'{}&;?\\"),
+]
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))

@@ -175,7 +175,8 @@ class Dispatcher:
             self._parts.ledger.release(lease)
         except Conflict as error:  # DataHub is up, and so are the others
             logger.info("Run %s is tried again soon: %s", lease.run_id, error)
-            self._parts.ledger.defer(lease, CONFLICT_DELAY, public.words(error), counts=False)
+            reason = self._redacted(public.words(error))
+            self._parts.ledger.defer(lease, CONFLICT_DELAY, reason, counts=False)
         except (LeaseLost, LedgerUnavailable):
             raise
         except Exception as error:  # noqa: BLE001 - one bad run must not hold up the others

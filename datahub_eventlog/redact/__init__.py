@@ -12,30 +12,33 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from typing import Any, TypeVar
 
 from datahub_eventlog.redact.patterns import (
     HARMLESS,
     HIDDEN,
     HINTS,
-    KEY_HINT,
     KNOWN,
+    NAME_HINT,
     NAME_HINTS,
     NAMED,
     NAMES,
+    USER_INFO,
     assignment_to,
     hide_value,
 )
 
-__all__ = ["DEFAULT", "HIDDEN", "Redactor"]
+__all__ = ["DEFAULT", "HIDDEN", "USER_INFO", "Redactor"]
 
 T = TypeVar("T")
 
 USER_KEYED = ("customProperties", "nativeResults", "nativeParameters")
 """The fields of DataHub's aspects that are mappings with keys of the user's own."""
+TYPE_NAME = "nativeDataType"
+"""The field of a column's type, such as `struct<token:string>`, which is no text."""
 PATTERN_SECONDS = 0.5
 """How long a user's pattern may look for what it matches in one text."""
 REMEMBERED_TEXTS = 20_000
@@ -45,7 +48,6 @@ REMEMBERED_LENGTH = 300
 _ENDS_AS_SECRET = re.compile(rf"(?i){NAMES}$")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _TAG = re.compile(r"(?s)(urn:li:tag:)([^:]+):(.+)")
-_PATCHED = re.compile(rf"(?s)/(?:{'|'.join(USER_KEYED)})/(.+)")
 
 
 @dataclass(frozen=True)
@@ -55,18 +57,11 @@ class Redactor:
     patterns: tuple[str, ...] = ()
     """Regular expressions: what they match is replaced; if they have groups, only those."""
     keys: tuple[str, ...] = ()
-    """Names beside `password` and the like; case, `_`, `-`, `.` and spaces don't matter."""
+    """Names beside `password` and the like; case and what stands between words don't matter."""
 
     def text(self, text: str) -> str:
-        """The text without secrets."""
-        if not self.may_hold_secret(text):
-            return text
-        if text[:1] in ("{", "["):
-            try:
-                return self._json(text)
-            except (ValueError, RecursionError):
-                pass  # it only begins like JSON
-        return self._plain(text)
+        """The text without secrets; of a urn only what has the shape of a secret is replaced."""
+        return self._remembered(text) if len(text) <= REMEMBERED_LENGTH else self._text(text)
 
     def value(self, value: T) -> T:
         """The same without secrets: JSON, or a frozen dataclass; its keys count as names."""
@@ -81,13 +76,9 @@ class Redactor:
             return [self.aspect(item) for item in aspect]
         if not isinstance(aspect, dict):
             return aspect
-        patched = _PATCHED.fullmatch(str(aspect.get("path"))) if "op" in aspect else None
-        if patched and self.is_secret_name(patched[1]):
-            return {**aspect, "value": _hidden(aspect.get("value"))}
-        return {
-            key: self._value(item) if key in USER_KEYED else self.aspect(item)
-            for key, item in aspect.items()
-        }
+        if "op" in aspect and "path" in aspect:
+            return self._change(aspect)
+        return {name: self._field(name, item) for name, item in aspect.items()}
 
     def may_hold_secret(self, text: str) -> bool:
         """Whether a closer look is worth its time; False only where there is no secret.
@@ -97,7 +88,7 @@ class Redactor:
         if text in self._harmless:
             return False
         unknown = set(text.split('"')) - self._harmless
-        if self.patterns or self._holds_hint('"'.join(unknown)):
+        if self._is_always_looking or self._holds_hint('"'.join(unknown)):
             return True
         if len(self._harmless) > REMEMBERED_TEXTS:
             self._harmless.clear()
@@ -109,12 +100,99 @@ class Redactor:
         """Whether what stands under a key of that name is a secret, whatever it is."""
         if _ENDS_AS_SECRET.search(name) or _ENDS_AS_SECRET.search(_CAMEL.sub("_", name)):
             return True
-        return _squeezed(name) in self._squeezed_keys
+        return bool(self.keys) and _squeezed(name) in self._squeezed_keys
 
-    @cached_property
-    def _harmless(self) -> set[str]:
-        """Texts that hold no hint of a secret."""
-        return set()
+    def _text(self, text: str) -> str:
+        if not self.may_hold_secret(text):
+            return text
+        if text.startswith("urn:li:") and not text.startswith("urn:li:tag:"):
+            return _without_known(text)
+        if text.lstrip()[:1] in ("{", "["):
+            try:
+                return self._json(text)
+            except (ValueError, RecursionError):
+                pass  # it only begins like JSON
+        return self._plain(text)
+
+    def _json(self, text: str) -> str:
+        """A text that is JSON, its keys taken as names; as it is where nothing is hidden."""
+        value = json.loads(text)
+        redacted = self._value(value)
+        return text if redacted == value else json.dumps(redacted, ensure_ascii=False)
+
+    def _plain(self, text: str) -> str:
+        is_naming = _names_secret(text.lower())
+        text = _without_known(text)
+        if is_naming or self._assignment:
+            text = _TAG.sub(self._tag, text)
+        if is_naming:
+            for pattern in NAMED:
+                text = pattern.sub(hide_value, text)
+        if self._assignment:
+            text = self._assignment.sub(partial(hide_value, is_sure=True), text)
+        try:
+            for pattern in self._patterns:
+                text = _without_matches(text, pattern)
+        except TimeoutError:
+            return HIDDEN  # what can't be told from a secret in time is taken for one
+        return text
+
+    def _tag(self, match: re.Match[str]) -> str:
+        """The urn of a tag whose name is a key and a value."""
+        is_secret = self.is_secret_name(match[2]) and not HARMLESS.fullmatch(match[3])
+        return f"{match[1]}{match[2]}:{HIDDEN}" if is_secret else match[0]
+
+    def _value(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return self._mapping(value)
+        if isinstance(value, (list, tuple)) and self._is_pair(value):
+            return type(value)((value[0], _hidden(value[1])))
+        if isinstance(value, (list, tuple, frozenset)):
+            return type(value)(map(self._value, value))
+        if is_dataclass(value) and not isinstance(value, type):
+            changed = {each.name: self._value(getattr(value, each.name)) for each in fields(value)}
+            return replace(value, **changed)
+        return value
+
+    def _mapping(self, value: Mapping[Any, Any]) -> dict[Any, Any]:
+        redacted: dict[Any, Any] = {}
+        # As in a list of environment variables: {"name": "DB_PASSWORD", "value": "..."}
+        name = value.get("name", value.get("key"))
+        is_named_secret = isinstance(name, str) and self.is_secret_name(name)
+        for key, item in value.items():
+            is_secret = key == "value" and is_named_secret
+            is_secret |= isinstance(key, str) and self.is_secret_name(key)
+            shown = self.text(key) if isinstance(key, str) else key
+            while shown in redacted:
+                shown = f"{shown} "  # keys that differ only in what is hidden
+            redacted[shown] = _hidden(item) if is_secret else self._value(item)
+        return redacted
+
+    def _is_pair(self, value: Sequence[Any]) -> bool:
+        """Whether it is a secret's name and its value, such as a header."""
+        is_pair = len(value) == 2 and type(value) in (list, tuple)  # noqa: PLR2004
+        return is_pair and isinstance(value[0], str) and self.is_secret_name(value[0])
+
+    def _field(self, name: str, value: Any) -> Any:
+        """A field of an aspect."""
+        if name in USER_KEYED:
+            return self._value(value)
+        return value if name == TYPE_NAME else self.aspect(value)
+
+    def _change(self, change: Mapping[str, Any]) -> dict[str, Any]:
+        """A change of a JSON patch, whose path holds urns and the user's keys (RFC 6901)."""
+        _, *steps = str(change["path"]).split("/")
+        names = [step.replace("~1", "/").replace("~0", "~") for step in steps]
+        shown = (self.text(name).replace("~", "~0").replace("/", "~1") for name in names)
+        redacted = {**change, "path": "".join(f"/{name}" for name in shown)}
+        if "value" in change:
+            is_keyed = len(names) > 1 and names[0] in USER_KEYED
+            is_secret = is_keyed and self.is_secret_name(names[1])
+            value = change["value"]
+            redacted["value"] = _hidden(value) if is_secret else self._field(names[-1], value)
+        return redacted
 
     def _holds_hint(self, text: str) -> bool:
         lower = text.lower()
@@ -124,9 +202,23 @@ class Redactor:
         return _names_secret(lower) or bool(self._own_names and self._own_names.search(text))
 
     @cached_property
+    def _remembered(self) -> Callable[[str], str]:
+        return lru_cache(maxsize=REMEMBERED_TEXTS)(self._text)
+
+    @cached_property
+    def _harmless(self) -> set[str]:
+        """Texts that hold no hint of a secret."""
+        return set()
+
+    @cached_property
+    def _is_always_looking(self) -> bool:
+        """Patterns have no hints, and JSON escapes what is not ASCII."""
+        return bool(self.patterns) or not all(map(str.isascii, self.keys))
+
+    @cached_property
     def _own_names(self) -> re.Pattern[str] | None:
         """The user's keys, however they are written."""
-        names = ("[ _.-]?".join(map(re.escape, _words(key))) for key in self.keys)
+        names = (r"[\W_]{0,3}".join(map(re.escape, _squeezed(key))) for key in self.keys)
         return re.compile(rf"(?i)(?<![a-z0-9])(?:{'|'.join(names)})") if self.keys else None
 
     @cached_property
@@ -146,58 +238,6 @@ class Redactor:
 
         return tuple(regex.compile(pattern, regex.VERSION0) for pattern in self.patterns)
 
-    def _plain(self, text: str) -> str:
-        lower = text.lower()
-        for known in KNOWN:
-            if any(hint in lower for hint in known.hints):
-                text = known.pattern.sub(known.replacement, text)
-        if _names_secret(lower):
-            text = _TAG.sub(self._tag, text)
-            for pattern in NAMED:
-                text = pattern.sub(hide_value, text)
-        if self._assignment:
-            text = self._assignment.sub(hide_value, text)
-        try:
-            for pattern in self._patterns:
-                text = pattern.sub(_hide_groups, text, timeout=PATTERN_SECONDS, concurrent=True)
-        except TimeoutError:
-            return HIDDEN  # what can't be told from a secret in time is taken for one
-        return text
-
-    def _json(self, text: str) -> str:
-        """A text that is JSON, its keys taken as names; as it is where nothing is hidden."""
-        value = json.loads(text)
-        redacted = self._value(value)
-        if redacted == value:
-            return text
-        return json.dumps(redacted, sort_keys=True, ensure_ascii=False)
-
-    def _value(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return self.text(value)
-        if isinstance(value, Mapping):
-            return {self._key(key): self._item(key, item) for key, item in value.items()}
-        if isinstance(value, (list, tuple, frozenset)):
-            return type(value)(map(self._value, value))
-        if is_dataclass(value) and not isinstance(value, type):
-            return replace(
-                value,
-                **{each.name: self._value(getattr(value, each.name)) for each in fields(value)},
-            )
-        return value
-
-    def _key(self, key: Any) -> Any:
-        return self.text(key) if isinstance(key, str) else key
-
-    def _item(self, key: Any, item: Any) -> Any:
-        is_secret = isinstance(key, str) and self.is_secret_name(key)
-        return _hidden(item) if is_secret else self._value(item)
-
-    def _tag(self, match: re.Match[str]) -> str:
-        """The urn of a tag whose name is a key and a value."""
-        is_secret = self.is_secret_name(match[2]) and not HARMLESS.fullmatch(match[3])
-        return f"{match[1]}{match[2]}:{HIDDEN}" if is_secret else match[0]
-
 
 DEFAULT = Redactor()
 """For whoever does not know the configuration, such as the processes that only capture."""
@@ -206,19 +246,28 @@ DEFAULT = Redactor()
 def _names_secret(lower: str) -> bool:
     for hint in NAME_HINTS:
         if hint in lower:
-            return True
-    return "key" in lower and KEY_HINT.search(lower) is not None
+            return NAME_HINT.search(lower) is not None
+    return False
 
 
-def _hide_groups(match: Any) -> str:
-    """What a pattern of the user's matches without its groups, or all of it if it has none."""
-    if not match.re.groups:
-        return HIDDEN
-    text, start = str(match[0]), match.start()
-    for number in sorted(range(1, match.re.groups + 1), key=match.start, reverse=True):
-        first, last = match.span(number)
-        if first >= 0:
-            text = text[: first - start] + HIDDEN + text[last - start :]
+def _without_known(text: str) -> str:
+    lower = text.lower()
+    for known in KNOWN:
+        if any(hint in lower for hint in known.hints):
+            text = known.pattern.sub(known.replacement, text)
+    return text
+
+
+def _without_matches(text: str, pattern: Any) -> str:
+    """Without what a user's pattern matches, or only its groups if it has any."""
+    spans: list[tuple[int, int]] = []
+    for match in pattern.finditer(text, timeout=PATTERN_SECONDS, concurrent=True):
+        groups = range(1, pattern.groups + 1) if pattern.groups else [0]
+        spans += [match.span(group) for group in groups if match.start(group) >= 0]
+    end = len(text)
+    for first, last in sorted(spans, reverse=True):
+        if first < last <= end:  # not a group around one that is hidden
+            text, end = text[:first] + HIDDEN + text[last:], first
     return text
 
 
@@ -233,9 +282,5 @@ def _hidden(value: Any) -> Any:
     return value if isinstance(value, str) and HARMLESS.fullmatch(value or "null") else HIDDEN
 
 
-def _words(name: str) -> list[str]:
-    return [word for word in re.split(r"[ _.-]+", _CAMEL.sub("_", name)) if word]
-
-
 def _squeezed(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    return re.sub(r"[\W_]", "", name.lower())

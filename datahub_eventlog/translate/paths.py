@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from datahub_eventlog.redact import DEFAULT
+from datahub_eventlog.redact import USER_INFO
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.values import Metadata, Metadatum, Run
@@ -142,8 +142,10 @@ def _is_path(name: str, metadatum: Metadatum) -> bool:
 
 def _address(path: str) -> str:
     """The path without query, fragment and password: a signed URL is another one each time."""
-    text = DEFAULT.text(path.strip())
-    return re.split(r"[?#]", text, maxsplit=1)[0] if "://" in text else text
+    path = path.strip()
+    if "://" not in path:
+        return path
+    return re.split(r"[?#]", USER_INFO.sub(r"\g<1>", path), maxsplit=1)[0]
 
 
 def _located(path: str) -> tuple[str, str]:
