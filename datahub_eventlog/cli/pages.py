@@ -62,7 +62,8 @@ def status(console: Console, status: Status) -> None:
         console.print(f"  {name:<10}{number:>8}  {_remark(name, status)}".rstrip(), highlight=False)
     if status.ahead:
         console.print()
-        _line(console, f"A clock is wrong: {status.ahead}.")
+        console.print("[yellow]A clock is wrong, or was[/yellow]")
+        _paragraph(console, f"{status.ahead}.")
     _dispatchers(console, status)
     _parked(console, status)
     _rejected(console, status)
