@@ -143,12 +143,15 @@ def _ledger(operations: Operations, instance: DagsterInstance) -> Iterator[Findi
         ledger.migrate()
         ledger.set_watermark(ledger.watermark())
         skew = ledger.now() - time.time()
+        ahead = ledger.ahead()
         dispatchers = ledger.dispatchers()
     except DataHubEventLogError as error:
         yield Finding(is_ok=False, what="ledger", text=str(error))
         return
     yield _place(instance)
     yield clock(skew)
+    if ahead:
+        yield Finding(is_ok=False, what="clock", text=str(ahead))
     yield _dispatchers(operations.reading.config, dispatchers)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from deployment import DEADLINE, postgres_yaml, sqlite_yaml
 from instances import configured, write_yaml
 from kafka_mock import TOPIC, Brokers, registry
+from ledgers import Clock
 from receiver import Receiver
 from sqlalchemy import create_engine, text
 
@@ -289,6 +291,21 @@ def test_clocks_that_differ_are_found() -> None:
     assert bad.text == (
         "the database's clock differs from this machine's by 61.0 s: let NTP set both"
     )
+
+
+def test_times_ahead_of_the_clock_are_found_with_what_to_do(home: Path) -> None:
+    files = {"datahub_file_config": {"path": str(home / "files")}}
+    with configured(home, **sqlite_yaml(files)) as instance:
+        ledger = ledger_of(instance, patience=5)
+        ledger._clock = Clock(time.time() + 86400)
+        ledger.heartbeat("here", 42, __version__)
+    found = checked()
+    is_ok, said = found["clock"]
+    assert not is_ok
+    assert said.startswith("the ledger has times that are 86")
+    assert "ahead of this machine's clock" in said
+    assert "let NTP set it" in said
+    assert "none is alive" in found["dispatcher"][1]
 
 
 BASE_ONLY = """

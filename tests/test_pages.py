@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from datahub_eventlog.cli import pages
-from datahub_eventlog.ledger import Status
+from datahub_eventlog.ledger import Ahead, Status
 from datahub_eventlog.ledger.records import Dispatcher, Parked, Rejection
 
 RUN = "0d9c8a04-2f0f-4b0f-9d50-6f1a51d0c0de"
@@ -66,6 +66,18 @@ def test_runs_that_wait_though_a_dispatcher_is_alive_are_pointed_out() -> None:
     assert hint in shown(status(), is_terminal=False)
     assert hint not in shown(replace(status(), oldest_pending_seconds=5.0), is_terminal=False)
     assert hint not in shown(replace(status(), dispatchers=()), is_terminal=False)
+
+
+def test_a_clock_that_is_wrong_is_named_with_what_to_do() -> None:
+    assert "clock" not in shown(status(), is_terminal=False)
+    found = replace(status(), ahead=Ahead(86387.2, is_local=True))
+    text = shown(found, is_terminal=False)
+    assert "86387 s ahead of this machine's clock" in text
+    assert "let NTP set it" in text
+    lines = shown(found, is_terminal=True).splitlines()
+    assert [each.strip() for each in lines if len(each) > 80] == [f"{URN}0"]
+    assert pages.status_json(found)["clock_ahead_seconds"] == 86387.2
+    assert pages.status_json(status())["clock_ahead_seconds"] is None
 
 
 def test_parked_runs_are_counted_also_where_not_all_are_shown() -> None:

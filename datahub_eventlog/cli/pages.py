@@ -35,6 +35,7 @@ def finding_json(finding: Finding) -> dict[str, Any]:
 def status_json(status: Status) -> dict[str, Any]:
     """The status as `status --json` has it; all seven counts are always there."""
     return {
+        "clock_ahead_seconds": status.ahead.seconds if status.ahead else None,
         "runs": dict(status.runs),
         "oldest_pending_seconds": status.oldest_pending_seconds,
         "rejected": [
@@ -59,6 +60,10 @@ def status(console: Console, status: Status) -> None:
     console.print("[bold]Runs[/bold]")
     for name, number in status.runs.items():
         console.print(f"  {name:<10}{number:>8}  {_remark(name, status)}".rstrip(), highlight=False)
+    if status.ahead:
+        console.print()
+        console.print("[yellow]A clock is wrong, or was[/yellow]")
+        _paragraph(console, f"{status.ahead}.")
     _dispatchers(console, status)
     _parked(console, status)
     _rejected(console, status)

@@ -249,7 +249,9 @@ class Dispatcher:
     def _deliver_runless(self, lease: Lease) -> None:
         since = self._parts.ledger.runless_since()
         keep = self._keeper(lease).keep
-        found = self._parts.source.runless(lease.cursor or None, since, lease.begun, keep)
+        found = self._parts.source.runless(
+            lease.cursor or None, since, lease.begun, keep, noted=lease.last_touch
+        )
         report = self._send(lease, runless_items(found.events, self._config, self._parts))
         self._parts.ledger.rejected(lease.run_id, report.rejected, is_whole=not lease.cursor)
         self._settle(lease, "delivered", cursor=found.cursor)
@@ -367,7 +369,9 @@ def _is_waiting(log: RunLog) -> bool:
 
 def _patience(log: RunLog, lease: Lease) -> timedelta:
     """The longer a run is silent, the less often it is looked at."""
-    silence = min(_silence(log), time.time() - lease.last_touch)
+    silences = (_silence(log), time.time() - lease.last_touch)
+    # What a clock that was ahead has stored would keep us looking until its time has come.
+    silence = min((each for each in silences if each >= 0), default=0.0)
     if silence < SHORTEST_POLL:
         return timedelta(seconds=LIVE_POLL)
     return timedelta(seconds=min(silence, LONGEST_POLL))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeAlias
 
 from datahub_eventlog.dispatcher.keeping import Keeper
 from datahub_eventlog.errors import LeaseLost
-from datahub_eventlog.ledger import Claim, Lease, Ledger
+from datahub_eventlog.ledger import AHEAD, Claim, Lease, Ledger
 from datahub_eventlog.log import logger
 from datahub_eventlog.sinks import Sink
 from datahub_eventlog.values import Change, Problem, Proposal
@@ -105,6 +105,12 @@ class _Claimed:
         claim = claim_of(proposal)
         return cls(proposal, claim, None if claim else (proposal.urn, digest(proposal)))
 
+    def not_after(self, now: float) -> _Claimed:
+        """The same, or as of now if its time is ahead."""
+        if self.claim is None or self.claim.time <= now + AHEAD:
+            return self
+        return replace(self, claim=replace(self.claim, time=now))
+
 
 @dataclass
 class Report:
@@ -151,7 +157,7 @@ class Delivery:
 
     def _sift(self, waiting: list[Proposal]) -> None:
         """Keep what is to be sent, and send when there is a batch of it."""
-        found = [_Claimed.of(each) for each in waiting]
+        found = self._dated([_Claimed.of(each) for each in waiting])
         claims = _claims(found)
         granted = iter(
             self._ledger.claim(
@@ -165,6 +171,17 @@ class Delivery:
                 self._ready.append(each)
         while len(self._ready) >= BATCH:
             self._emit()
+
+    def _dated(self, found: list[_Claimed]) -> list[_Claimed]:
+        """The same, where states of events whose time has not come yet count as of now.
+
+        Until then they would be the newest, and keep away all that comes after them.
+        """
+        latest = self._lease.begun + AHEAD
+        if all(each.claim is None or each.claim.time <= latest for each in found):
+            return found
+        now = self._ledger.now()
+        return [each.not_after(now) for each in found]
 
     def _emit(self) -> None:
         ready, self._ready = self._ready[:BATCH], self._ready[BATCH:]

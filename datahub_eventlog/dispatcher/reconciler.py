@@ -35,16 +35,18 @@ class Reconciler:
         self._source = source
         self._retention = retention
         self._clock = clock
-        self._next = 0.0
+        self._next = float("-inf")
 
     @property
     def is_due(self) -> bool:
         """Whether it is time to look again; at the start it is."""
-        return self._clock() >= self._next
+        return time.monotonic() >= self._next  # whatever becomes of the clock
 
     def run_once(self) -> int:
         """Add the runs that are missing, drop what is old, and return how many were added."""
-        self._next = self._clock() + EVERY.total_seconds()
+        self._next = time.monotonic() + EVERY.total_seconds()
+        if ahead := self._ledger.ahead():
+            logger.warning("A clock is wrong, or was: %s.", ahead)
         self._ledger.look_for_runless()
         self._ledger.sweep(self._retention)
         added = self._add_missing()
@@ -56,7 +58,7 @@ class Reconciler:
         """Follow the runs' updates from the watermark on, page by page."""
         newest = self._clock() - GRACE.total_seconds()
         oldest = self._clock() - self._retention.total_seconds()
-        since = self._ledger.since()
+        since = min(self._ledger.since(), self._clock())
         begun = max(oldest, since)
         mark = max(self._first_mark(since), oldest)
         added = 0
@@ -77,6 +79,6 @@ class Reconciler:
 
     def _first_mark(self, since: float) -> float:
         """From where on to look: what was stored lately may seem older than what was seen."""
-        watermark = self._ledger.watermark()
+        watermark = min(self._ledger.watermark(), self._clock())
         is_stored = watermark > since + GRACE.total_seconds()
         return watermark - (BEHIND if is_stored else FARTHEST).total_seconds()

@@ -21,11 +21,13 @@ from functools import cached_property, partial
 from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
-from datahub_eventlog.ledger import leases, moving, reports, states, touches, upkeep
+from datahub_eventlog.ledger import clocks, leases, moving, reports, states, touches, upkeep
 from datahub_eventlog.ledger.chunks import chunks
+from datahub_eventlog.ledger.clocks import AHEAD
 from datahub_eventlog.ledger.database import Connect, Database, T, file_connections
 from datahub_eventlog.ledger.dialects import Clock, Instant, impatient, instant
 from datahub_eventlog.ledger.records import (
+    Ahead,
     Claim,
     Dispatcher,
     Facts,
@@ -39,6 +41,8 @@ from datahub_eventlog.ledger.records import (
 from datahub_eventlog.ledger.tables import ddl, definitions, runs
 
 __all__ = [
+    "AHEAD",
+    "Ahead",
     "Claim",
     "Connect",
     "Dispatcher",
@@ -333,7 +337,7 @@ class Ledger:
 
     def created(self) -> float:
         """When the ledger was made."""
-        return self._number(upkeep.CREATED)
+        return self._number(clocks.CREATED)
 
     def runless_since(self) -> float:
         """From when on events without a run are delivered; at first shortly before `created`.
@@ -359,7 +363,8 @@ class Ledger:
         """
         old.migrate()
         begun = old.now()
-        last = old._run(lambda c: upkeep.number(c, moving.MOVED))
+        moved = old._run(lambda c: upkeep.number(c, moving.MOVED))
+        last = None if moved is None else min(moved, begun)
         for table, rows in moving.pages(old._database, last):
             self._run(partial(moving.put, now=self._now, table=table, rows=rows), is_atomic=True)
         if last is None:
@@ -391,12 +396,20 @@ class Ledger:
         """Remember up to when the instance's runs were compared."""
         self._run(lambda c: upkeep.set_number(c, upkeep.WATERMARK, moment))
 
+    def ahead(self) -> Ahead | None:
+        """By how much stored times are ahead of the clock, None if they are not."""
+        return self._run(lambda c: clocks.ahead(c, self._now))
+
     def now(self) -> float:
         """The time by the ledger's clock."""
         return float(self._run(lambda c: c.execute(select(self._now)).scalar_one()))
 
     def sweep(self, retention: timedelta) -> int:
-        """Remove runs settled longer ago than that and what else is old; how many runs."""
+        """Remove runs settled longer ago than that and what else is old; how many runs.
+
+        Times that are ahead of the clock are set to now, so that nothing waits for them.
+        """
+        self._run(lambda c: clocks.set_right(c, self._now))
         removed = 0
         while some := self._run(lambda c: upkeep.expire(c, self._now, retention), is_atomic=True):
             removed += some

@@ -92,6 +92,11 @@ def later(one: Instant, other: Instant) -> Instant:
     return case((other > one, other), else_=one)
 
 
+def earlier(one: Instant, other: Instant) -> Instant:
+    """The earlier of two moments; `one` if either is NULL."""
+    return case((other < one, other), else_=one)
+
+
 def upsert(
     dialect: str,
     table: Table,

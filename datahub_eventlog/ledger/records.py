@@ -111,6 +111,24 @@ class Dispatcher:
 
 
 @dataclass(frozen=True)
+class Ahead:
+    """The ledger has times that are ahead of its clock."""
+
+    seconds: float
+    is_local: bool
+    """Its clock is this machine's, not that of a database server."""
+
+    def __str__(self) -> str:
+        """Which clock it is, and what to do."""
+        clock = "this machine's clock" if self.is_local else "the clock of the database's server"
+        return (
+            f"the ledger has times that are {self.seconds:.0f} s ahead of {clock}, which was ahead"
+            " when they were stored, or is behind now: let NTP set it. A dispatcher takes such"
+            " times for now, within minutes"
+        )
+
+
+@dataclass(frozen=True)
 class Status:
     """What `datahub-eventlog status` shows."""
 
@@ -123,3 +141,5 @@ class Status:
     parked: tuple[Parked, ...]
     """The newest ones; `runs` has their number."""
     dispatchers: tuple[Dispatcher, ...]
+    ahead: Ahead | None = None
+    """None where the clocks are right."""

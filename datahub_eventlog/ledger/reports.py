@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql import Insert
 
 from datahub_eventlog.ledger.chunks import chunks
+from datahub_eventlog.ledger.clocks import AHEAD, ahead
 from datahub_eventlog.ledger.dialects import Instant, upsert, written
 from datahub_eventlog.ledger.records import Dispatcher, Parked, Rejection, State, Status
 from datahub_eventlog.ledger.tables import dispatchers, meta, rejections, runs
@@ -77,10 +78,11 @@ def alive(connection: Connection, now: Instant) -> list[Dispatcher]:
     """The dispatchers whose heartbeat still counts, the latest first."""
     d = dispatchers.c
     statement = select(d.host, d.pid, d.version, (now - d.seen).label("age"))
-    rows = connection.execute(
-        statement.where(d.seen >= now - ALIVE.total_seconds()).order_by(d.seen.desc())
-    )
-    return [Dispatcher(each.host, each.pid, each.version, float(each.age)) for each in rows]
+    is_recent = d.seen.between(now - ALIVE.total_seconds(), now + AHEAD)
+    rows = connection.execute(statement.where(is_recent).order_by(d.seen.desc()))
+    return [
+        Dispatcher(each.host, each.pid, each.version, max(0.0, float(each.age))) for each in rows
+    ]
 
 
 def states(connection: Connection, run_ids: Sequence[str]) -> dict[str, State]:
@@ -108,7 +110,7 @@ def status(connection: Connection, now: Instant) -> Status:
     is_run = runs.c.run_id != ""
     waits = (runs.c.state == "pending") & (runs.c.due <= now)
     oldest = connection.execute(select(now - func.min(runs.c.due)).where(is_run, waits)).scalar()
-    lately = (runs.c.state == "delivered") & (runs.c.settled >= now - 60)
+    lately = (runs.c.state == "delivered") & runs.c.settled.between(now - 60, now + AHEAD)
     delivered = select(func.count()).select_from(runs).where(is_run, lately)
     return Status(
         runs=_counts(connection),
@@ -117,6 +119,7 @@ def status(connection: Connection, now: Instant) -> Status:
         rejected=_rejections(connection),
         parked=_parked(connection),
         dispatchers=tuple(alive(connection, now)),
+        ahead=ahead(connection, now),
     )
 
 

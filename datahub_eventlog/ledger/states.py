@@ -20,6 +20,7 @@ from sqlalchemy.engine import Connection, Row
 from sqlalchemy.sql import Insert
 
 from datahub_eventlog.ledger.chunks import chunks
+from datahub_eventlog.ledger.clocks import AHEAD
 from datahub_eventlog.ledger.dialects import Instant, upsert, written
 from datahub_eventlog.ledger.records import Claim, Lease
 from datahub_eventlog.ledger.tables import states
@@ -135,7 +136,9 @@ def _must_be_sent(
         return not claim.is_vacant
     if row.sent is None or row.hash != claim.hash:
         return True
-    is_old = row.now - row.sent >= resend_after.total_seconds()
+    age = row.now - row.sent
+    # By a clock that was ahead: when it was sent is not known.
+    is_old = age >= resend_after.total_seconds() or age < -AHEAD
     return not claim.is_vacant and bool(lease.again or is_old)
 
 

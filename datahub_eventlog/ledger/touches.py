@@ -23,9 +23,11 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 
 from datahub_eventlog.ledger.chunks import chunks
+from datahub_eventlog.ledger.clocks import AHEAD
 from datahub_eventlog.ledger.dialects import (
     Instant,
     Now,
+    earlier,
     insert_absent,
     instant_parameters,
     later,
@@ -79,7 +81,7 @@ def touch(
     parameters = {"run_id": run_id, **named, **instant_parameters(now)}
     result = connection.execute(_touch(kind), parameters)
     age = result.scalar_one() if kind.returns else connection.execute(_age(now)).scalar()
-    return None if age is None else float(age)
+    return None if age is None else max(0.0, float(age))
 
 
 def add(
@@ -202,11 +204,13 @@ def _touch(kind: _Kind) -> TextClause:
 
 
 def _age(now: Instant) -> Select[tuple[float]]:
-    return select(now - func.max(dispatchers.c.seen))
+    # One that is ahead would be alive until its time has come.
+    is_past = dispatchers.c.seen <= now + AHEAD
+    return select(now - func.max(dispatchers.c.seen)).where(is_past)
 
 
 def _throttled(now: Instant) -> Instant:
-    return later(now, c.looked + LIVE_THROTTLE)
+    return later(now, earlier(c.looked, now) + LIVE_THROTTLE)
 
 
 def _news(now: Instant, *, is_urgent: bool) -> list[tuple[str, Any]]:

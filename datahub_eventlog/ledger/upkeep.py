@@ -7,6 +7,7 @@ from datetime import timedelta
 from sqlalchemy import delete, exists, select, update
 from sqlalchemy.engine import Connection
 
+from datahub_eventlog.ledger.clocks import CREATED
 from datahub_eventlog.ledger.dialects import Changes, Instant, insert_absent, upsert
 from datahub_eventlog.ledger.reports import EXPIRED
 from datahub_eventlog.ledger.tables import (
@@ -20,7 +21,6 @@ from datahub_eventlog.ledger.tables import (
 )
 from datahub_eventlog.ledger.touches import START, add, touch
 
-CREATED = "created"
 WATERMARK = "watermark"
 VERSION = "schema"
 SINCE = "since"
@@ -31,8 +31,6 @@ BEFORE = 60.0
 
 SWEPT = 500
 """Rows removed in one transaction, so that nobody waits long for it."""
-FAR = 24 * 3600.0
-"""Seconds: nothing is put off for so long, and no lease holds."""
 GRACE = 24 * 3600.0
 """Seconds: younger definitions may be named by a run at any moment."""
 STATES_KEPT = timedelta(days=365)
@@ -127,8 +125,7 @@ def expire(connection: Connection, now: Instant, retention: timedelta) -> int:
 
 
 def tidy(connection: Connection, now: Instant, retention: timedelta) -> None:
-    """Remove what no run needs any more, and correct what a clock that was ahead has left."""
-    connection.execute(update(runs).where(runs.c.due > now + FAR).values(due=now))
+    """Remove what no run needs any more."""
     # NOT IN would go through all runs for each row, where they are too many to be kept at hand.
     has_run = exists().where(runs.c.run_id == rejections.c.run_id)
     connection.execute(delete(rejections).where(~has_run))

@@ -127,20 +127,27 @@ class Source:
         since: float,
         now: float,
         on_page: Callable[[], None] = lambda: None,
+        *,
+        noted: float | None = None,
     ) -> Runless:
         """The events that belong to no run, after the cursor (or since that time, without one).
 
         The cursor moves only past what is older than `OVERLAP`: what it leaves out for now is
-        read again the next time, with whatever became visible between.
+        read again the next time, with whatever became visible between. `noted` is when the last
+        event was, by the clock of `now`: it stands for the time of one that is ahead of now.
         """
-        settled = now - OVERLAP.total_seconds()
+        overlap = OVERLAP.total_seconds()
+
+        def is_passed(event: Event) -> bool:
+            is_ahead = noted is not None and event.time > now + overlap
+            return (noted if noted is not None and is_ahead else event.time) < now - overlap
 
         def page(cursor: str | None) -> EventLogConnection:
             return runless_page(self._instance, cursor, _TYPES, PAGE)
 
         found = filter(None, map(runless_event, self._records(page, cursor, on_page)))
         events = tuple(each for each in found if each.time >= since)
-        passed = [each.storage_id for each in events if each.time < settled]
+        passed = [each.storage_id for each in events if is_passed(each)]
         if not passed:
             return Runless(events, cursor)
         return Runless(events, EventLogCursor.from_storage_id(max(passed)).to_string())
