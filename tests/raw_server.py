@@ -7,7 +7,7 @@ import socket
 import threading
 import zlib
 from collections.abc import Callable, Iterator
-from itertools import repeat
+from itertools import repeat, takewhile
 from typing import TypeAlias
 
 from typing_extensions import Self
@@ -57,7 +57,7 @@ class RawServer:
 
     def _connected(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError), connection, connection.makefile("rb") as file:
-            while head := b"".join(iter(file.readline, b"\r\n")):
+            while head := b"".join(takewhile(lambda line: line.strip(), iter(file.readline, b""))):
                 self.requests.append(head)
                 if not self._is_reading:
                     self.ended.wait()
