@@ -99,7 +99,8 @@ def _is_readable(match: re.Match[str], bare: str) -> bool:
     if not between.endswith(" "):
         return False
     is_sentence = bare.isalpha() and bool(re.compile(" [A-Za-z]").match(text, match.end()))
-    return bool(_COLUMN.fullmatch(bare)) or (":" in between and is_sentence)
+    is_column = between == " = " and match["value"] == bare and _COLUMN.fullmatch(bare)
+    return bool(is_column) or (between.strip() == ":" and is_sentence)
 
 
 NAMED = (
