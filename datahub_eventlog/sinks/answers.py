@@ -5,11 +5,11 @@
 | 200 with JSON | applied |
 | 400, 409, 412, 413, 422 | `Refused`: the content of at least one proposal |
 | 500 | `Broken`: the server, or a proposal that it stumbles over |
-| read timeout, 408, 504 | `TimedOut`: too much for one request, or the server is stuck |
+| an answer that is not there in time or not whole, 408, 504 | `TimedOut`: too much for one request, or the server is stuck |
 | 503 for two transactions that meet in the database | `Conflict` |
 | 401, 403, 404 and other 4xx; a web page; an untrusted certificate | `Misconfigured` |
 | a redirect that loses what was sent, or leads to another origin | `Misconfigured` |
-| an answer too long, or without an end | `Unending` |
+| an answer too long | `Unending` |
 | no connection, 425, 429, 502, 503 and the rest, such as what is no HTTP | `Unavailable` |
 
 Nothing else comes of an answer, whatever is in it.
@@ -83,7 +83,7 @@ class TimedOut(DeliveryError):
 
 
 class Unending(Unavailable):
-    """DataHub answers without an end, or far too much: asking again at once would not help."""
+    """DataHub answers far too much: asking again at once would not help."""
 
 
 def judge(response: requests.Response, url: str) -> Mapping[str, Any]:

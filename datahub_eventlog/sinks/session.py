@@ -52,7 +52,7 @@ class RedirectedElsewhere(requests.RequestException):
 
 
 class Endless(requests.RequestException):
-    """The server's answer is too long, or is not complete in time although it has begun."""
+    """The server's answer is too long."""
 
 
 class Unreadable(requests.RequestException):
@@ -234,13 +234,8 @@ class _Bytes(io.RawIOBase):
         return int(self._raw.fileno())
 
     def readinto(self, buffer: Any) -> int | None:
-        try:
-            self._socket.settimeout(self._exchange.patience(self._timeout))
-            count: int | None = self._raw.readinto(buffer)
-        except TimeoutError:
-            if self._count:
-                raise Endless("its answer has begun, and does not come to its end") from None
-            raise
+        self._socket.settimeout(self._exchange.patience(self._timeout))
+        count: int | None = self._raw.readinto(buffer)
         self._count += count or 0
         if self._count > self._exchange.most_bytes + HEAD_BYTES:
             raise _too_long(self._exchange.most_bytes)
