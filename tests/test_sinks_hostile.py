@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -155,6 +156,26 @@ def test_an_answer_that_announces_too_much_is_not_read() -> None:
     assert server.sent < IN_TRANSIT
 
 
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_a_refusal_of_any_length_costs_only_the_guilty_one(*, is_packed: bool) -> None:
+    said = b'{"message":"no sevens: ' + b"7" * (ANSWER_BYTES + 1) + b'"}'
+    packer = zlib.compressobj(wbits=31)
+    content = packer.compress(said) + packer.flush() if is_packed else said
+    lines = ["Content-Encoding: gzip"] if is_packed else []
+
+    def answer() -> Iterator[bytes]:
+        refused = whole(content, *lines, status="422 Unprocessable Entity")
+        yield from (refused if next(is_refused) else whole(b"{}"))()
+
+    is_refused = iter([True, True, False, True, False])  # of 4, 2, 1, 1 and 2
+    with RawServer(answer) as server:
+        sink = connected(server.url)
+        (rejected,) = sink.emit(many(4))
+        sink.close()
+    assert rejected.reason.startswith("422: no sevens: 777")
+    assert len(rejected.reason) < 600
+
+
 def test_an_answer_is_measured_as_it_is_unpacked() -> None:
     bomb = whole(packed(ANSWER_BYTES + 1), "Content-Encoding: gzip")
     with sink_of(bomb) as (_, sink), pytest.raises(Unending, match="longer than 4 MB"):
@@ -249,7 +270,8 @@ OBJECTS = b'{"message":' * 50_000 + b"1" + b"}" * 50_000
 
 ANSWERS: dict[str, Answer] = {
     "nested": whole(NESTED),
-    "nested objects": whole(OBJECTS, status="422 No"),
+    "nested objects": whole(b'{"message":' * 5000, status="422 No"),
+    "endless nested objects": whole(OBJECTS),
     "nested in an error": whole(NESTED, status="500 No"),
     "a message that is nested": whole(
         b'{"message":' + b"[" * 400 + b"]" * 400 + b"}", status="503 No"

@@ -28,6 +28,8 @@ from datahub_eventlog import public
 
 ANSWER_BYTES = 4 * 2**20
 """Of an answer to what we send: a word, or the reasons of a refusal."""
+REFUSAL_BYTES = 64 * 2**10
+"""Of an answer that says no, which its status does; the rest is cut off."""
 GRAPH_BYTES = 64 * 2**20
 """Of what is read from DataHub; a single aspect has at most the 16 MB of a request."""
 HEAD_BYTES = 2**20
@@ -37,6 +39,9 @@ PIECE_BYTES = 16 * 1024
 WHOLE = 1.25
 """Of the timeout, for connecting, sending and the whole answer."""
 MOST_REDIRECTS = 5
+REFUSALS = 400
+"""The first status that says no."""
+CUT = "_datahub_eventlog_is_cut"
 PACKED = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
 """How content may be packed: urllib3 unpacks these by the piece, in all of its versions."""
 PORTS = {"http": 80, "https": 443}
@@ -175,15 +180,24 @@ class _Adapter(HTTPAdapter):
             exchange.responses.append(response)
             _check(response, exchange.most_bytes)
             raw = response.raw
-            raw.stream = functools.partial(_at_most, exchange.most_bytes, raw.stream, raw.close)
+            bounded = functools.partial(_at_most, exchange.most_bytes)
+            if response.status_code >= REFUSALS:
+                bounded = functools.partial(_beginning, raw)
+            raw.stream = functools.partial(bounded, raw.stream, raw.close)
         return response
+
+
+def is_cut(response: requests.Response) -> bool:
+    """Whether an answer that says no was too long to be read to its end."""
+    return getattr(response.raw, CUT, False)
 
 
 def _check(response: requests.Response, most_bytes: int) -> None:
     """Raise what the head of an answer shows already."""
     packed = response.headers.get("Content-Encoding", "").strip().lower()
     length = response.headers.get("Content-Length", "").strip()
-    if packed in PACKED and not (length.isdecimal() and _is_more(length, most_bytes)):
+    is_long = length.isdecimal() and _is_more(length, most_bytes)
+    if packed in PACKED and (response.status_code >= REFUSALS or not is_long):
         return
     response.close()
     if packed not in PACKED:
@@ -210,6 +224,24 @@ def _at_most(
             close()
             raise _too_long(most_bytes)
         yield piece
+
+
+def _beginning(
+    raw: Any,
+    stream: Callable[..., Iterator[bytes]],
+    close: Callable[[], None],
+    *args: Any,
+    **settings: Any,
+) -> Iterator[bytes]:
+    """As much of a refusal as is worth reading; then the connection is closed."""
+    left = REFUSAL_BYTES
+    for piece in stream(*args, **settings):
+        yield piece[:left]
+        left -= len(piece)
+        if left < 0:
+            setattr(raw, CUT, True)
+            close()
+            return
 
 
 def _too_long(most_bytes: int) -> Endless:
