@@ -176,6 +176,13 @@ def test_a_refusal_of_any_length_costs_only_the_guilty_one(*, is_packed: bool) -
     assert len(rejected.reason) < 600
 
 
+def test_an_answer_in_latin_1_is_an_answer() -> None:
+    kind = "Content-Type: application/json; charset=iso-8859-1"
+    with sink_of(whole('{"value":"Grüße"}'.encode("latin-1"), kind)) as (server, sink):
+        assert sink.emit(many(3)) == []
+        assert len(server.requests) == 1
+
+
 def test_an_answer_is_measured_as_it_is_unpacked() -> None:
     bomb = whole(packed(ANSWER_BYTES + 1), "Content-Encoding: gzip")
     with sink_of(bomb) as (_, sink), pytest.raises(Unending, match="longer than 4 MB"):

@@ -143,9 +143,12 @@ def content(response: requests.Response) -> Mapping[str, Any] | None:
     """The JSON object of an answer; None for a web page or the like."""
     if not response.content and "X-RestLi-Protocol-Version" in response.headers:
         return {}
-    # JSON is UTF-8 whatever charset is named: to decode some takes forever, and so does a guess.
+    # Whatever charset is named: to decode some takes forever, and so does a guess.
     with contextlib.suppress(ValueError, RecursionError):
-        said = json.loads(response.content)
+        try:
+            said = json.loads(response.content)
+        except UnicodeDecodeError:
+            said = json.loads(response.content.decode("latin-1"))
         return said if isinstance(said, dict) else None
     return None
 
