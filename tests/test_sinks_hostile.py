@@ -183,6 +183,16 @@ def test_an_answer_in_latin_1_is_an_answer() -> None:
         assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("coding", ["none", "UTF-8", "identity", "gzip, identity", "utf-8,gzip"])
+def test_a_coding_that_packs_nothing_does_not_matter(coding: str) -> None:
+    packer = zlib.compressobj(wbits=31)
+    content = packer.compress(b"{}") + packer.flush() if "gzip" in coding else b"{}"
+    answer = whole(content, f"Content-Encoding: {coding}")
+    with sink_of(answer) as (server, sink):
+        assert sink.emit(many(3)) == []
+        assert len(server.requests) == 1
+
+
 def test_an_answer_is_measured_as_it_is_unpacked() -> None:
     bomb = whole(packed(ANSWER_BYTES + 1), "Content-Encoding: gzip")
     with sink_of(bomb) as (_, sink), pytest.raises(Unending, match="longer than 4 MB"):

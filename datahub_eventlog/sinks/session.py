@@ -42,8 +42,15 @@ MOST_REDIRECTS = 5
 REFUSALS = 400
 """The first status that says no."""
 CUT = "_datahub_eventlog_is_cut"
-PACKED = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
+PACKED = frozenset({"", "gzip", "x-gzip", "deflate"})
 """How content may be packed: urllib3 unpacks these by the piece, in all of its versions."""
+NOT_PACKED = frozenset(
+    {
+        *("", "identity", "none", "utf-8", "utf8", "ascii", "us-ascii"),
+        *("iso-8859-1", "iso-8859-15", "latin-1", "latin1", "windows-1252"),
+    }
+)
+"""What servers write there of content that is not packed: charsets belong elsewhere."""
 PORTS = {"http": 80, "https": 443}
 STUMBLING = (
     *(ArithmeticError, LookupError, RecursionError, ValueError),
@@ -194,7 +201,7 @@ def is_cut(response: requests.Response) -> bool:
 
 def _check(response: requests.Response, most_bytes: int) -> None:
     """Raise what the head of an answer shows already."""
-    packed = response.headers.get("Content-Encoding", "").strip().lower()
+    packed = _packed(response)
     length = response.headers.get("Content-Length", "").strip()
     is_long = length.isdecimal() and _is_more(length, most_bytes)
     if packed in PACKED and (response.status_code >= REFUSALS or not is_long):
@@ -203,6 +210,15 @@ def _check(response: requests.Response, most_bytes: int) -> None:
     if packed not in PACKED:
         raise Unreadable("its answer is packed in a way that nobody asked for")
     raise _too_long(most_bytes)
+
+
+def _packed(response: requests.Response) -> str:
+    """How the content is packed, which is all that urllib3 is told, too: it knows no `none`."""
+    names = response.headers.get("Content-Encoding", "").lower().split(",")
+    packed = ",".join(each.strip() for each in names if each.strip() not in NOT_PACKED)
+    if "Content-Encoding" in response.headers:
+        response.raw.headers["Content-Encoding"] = packed
+    return packed
 
 
 def _is_more(length: str, most_bytes: int) -> bool:
