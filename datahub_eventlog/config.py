@@ -90,6 +90,15 @@ class Pattern:
         return any(fits(each, name) for each in self.allow)
 
 
+_PARTS = (
+    r"\\N\{[^}]*\}|\\.|\(\?\#[^)]*\)"  # letters by their names, other escapes, comments
+    r"|\[\^?\]?(?:\\.|[^\]\\])*\]"  # classes
+    r"|\{(?:[0-9]+(?:,[0-9]*)?|,[0-9]*)\}|\{"  # repetitions, and what is none
+)
+_LETTER = r"(\\.)|\["
+_VERBOSE = r"\(\?[aimsu]*x[aimsux]*\)"
+
+
 def fits(pattern: str, name: str) -> bool:
     """Whether the name begins as the pattern says; raises `PatternTooSlow`.
 
@@ -111,7 +120,26 @@ def fits(pattern: str, name: str) -> bool:
 def _compiled(pattern: str) -> Any:
     import regex
 
-    return regex.compile(pattern, regex.IGNORECASE | regex.VERSION0)
+    return regex.compile(_plain(pattern), regex.IGNORECASE | regex.VERSION0)
+
+
+def _plain(pattern: str) -> str:
+    """The pattern with a backslash before what only `regex` gives a meaning.
+
+    To `re` a `{` that begins no number of repetitions is a letter, and so is a `[` in a class.
+    """
+    parts = _PARTS + (r"|\#[^\n]*" if re.search(_VERBOSE, pattern) else "")
+    return re.sub(parts, _as_letters, pattern, flags=re.DOTALL)
+
+
+def _as_letters(found: re.Match[str]) -> str:
+    part = found[0]
+    if part == "{":
+        return r"\{"
+    if part.startswith("["):
+        inside = re.sub(_LETTER, lambda each: each[1] or r"\[", part[1:], flags=re.DOTALL)
+        return f"[{inside}"
+    return part
 
 
 @dataclass(frozen=True)
@@ -402,7 +430,20 @@ def _pattern(value: Mapping[str, list[str]]) -> Pattern:
             re.compile(each)
         except re.error as error:
             raise Wrong(f"{each!r} is not a regular expression: {error}") from None
+        _check_compiled(each)
     return Pattern(tuple(value.get("allow", [".*"])), tuple(value.get("deny", [])))
+
+
+def _check_compiled(pattern: str) -> None:
+    """What would fail in every run is found here, unless nothing is delivered from here."""
+    try:
+        import regex
+    except ImportError:
+        return
+    try:
+        _compiled(pattern)
+    except regex.error as error:
+        raise Wrong(f"{pattern!r} is a regular expression that can't be used: {error}") from None
 
 
 def _redaction(value: Mapping[str, Any]) -> Redaction:

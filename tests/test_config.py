@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+import regex
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from datahub_eventlog.config import (
@@ -341,6 +342,49 @@ def test_patterns_have_the_syntax_and_the_meaning_that_they_have_in_recipes(patt
         warnings.simplefilter("ignore", FutureWarning)
         expected = [bool(re.match(pattern, name, re.IGNORECASE)) for name in names]
     assert [Pattern(allow=(pattern,)).allows(name) for name in names] == expected
+
+
+PARTS = (
+    *("a", "s", "e", "d", "i", "{", "}", "{e}", "{1}", "{1,2}", "{,2}", "{1,}", "{,}", "1", ","),
+    *("[", "]", "[^", "[[:alpha:]]", "^", ":", "<=", "(?:a)", "(?#[{)", "\\{", "\\[", "\\d", "|"),
+    *("\\N{DIGIT ONE}", "_", ".", "?"),
+)
+
+
+@given(
+    st.lists(st.sampled_from(PARTS), max_size=6).map("".join),
+    st.lists(st.text("asedi{}1,[]:^_<=", max_size=8), max_size=8),
+)
+@example("job_{env}_.*", ["job_{env}_x", "job_env_x"])
+@example("a{s}", ["a{s}", "as", "a"])
+@example("(?:a){e}", ["a{e}", "s", "a"])
+@example("^s.*{d}", ["s_1", "s_{d}"])
+@example("[[:alpha:]]+", ["a", "a]", "[]", ":]]"])
+@example("(?x)a #[\n{e}", ["a{e}", "a"])
+def test_whatever_python_takes_for_a_pattern_decides_as_in_python(
+    pattern: str, names: list[str]
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            compiled = re.compile(pattern, re.IGNORECASE)
+        except re.error:
+            assert read({"job_pattern": {"deny": [pattern]}}, {}).faults
+            return
+        config = read({"job_pattern": {"allow": [pattern]}}, {}).strict()
+    names = [*names, pattern]
+    assert [config.job_pattern.allows(each) for each in names] == [
+        bool(compiled.match(each)) for each in names
+    ]
+
+
+def test_a_pattern_that_could_fail_in_a_run_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise regex.error("it is beyond me")
+
+    monkeypatch.setattr(regex, "compile", fails)
+    (fault,) = read({"job_pattern": {"deny": ["never_seen_before"]}}, {}).faults
+    assert "it is beyond me" in fault.message
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*$", "x*(a|aa)+$", "(?=(a|aa)+$)a"])

@@ -5,11 +5,11 @@
 | 200 with JSON | applied |
 | 400, 409, 412, 413, 422 | `Refused`: the content of at least one proposal |
 | 500 | `Broken`: the server, or a proposal that it stumbles over |
-| read timeout, 408, 504 | `TimedOut`: too much for one request, or the server is stuck |
+| no whole answer in time, 408, 504 | `TimedOut`: too much at once, or the server is stuck |
 | 503 for two transactions that meet in the database | `Conflict` |
 | 401, 403, 404 and other 4xx; a web page; an untrusted certificate | `Misconfigured` |
 | a redirect that loses what was sent, or leads to another origin | `Misconfigured` |
-| an answer too long, or without an end | `Unending` |
+| an answer too long that says yes; of others the beginning is enough | `Unending` |
 | no connection, 425, 429, 502, 503 and the rest, such as what is no HTTP | `Unavailable` |
 
 Nothing else comes of an answer, whatever is in it.
@@ -21,6 +21,7 @@ import contextlib
 import email.utils
 import http.client
 import json
+import re
 import ssl
 import time
 import urllib.parse
@@ -38,7 +39,7 @@ from urllib3.exceptions import (
 
 from datahub_eventlog import public
 from datahub_eventlog.errors import Conflict, DeliveryError, Misconfigured, Unavailable
-from datahub_eventlog.sinks.session import Endless, RedirectedElsewhere, Unreadable
+from datahub_eventlog.sinks.session import Endless, RedirectedElsewhere, Unreadable, is_cut
 
 LONGEST_REASON = 500
 SUCCESS = range(200, 300)
@@ -52,6 +53,7 @@ LOSING_REDIRECTS = frozenset({301, 302, 303})
 
 CONFLICT = b"DATABASE_TRANSACTION_CONFLICT"
 """In the answer of GMS 1.7 where another request wrote the same rows."""
+MESSAGE = r'"message"\s*:\s*"((?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u]){0,2000})'
 UNTRUSTED = ("CERTIFICATE", "WRONG_VERSION", "RECORD_LAYER")
 
 ADVICE: Mapping[int, str] = {
@@ -83,7 +85,7 @@ class TimedOut(DeliveryError):
 
 
 class Unending(Unavailable):
-    """DataHub answers without an end, or far too much: asking again at once would not help."""
+    """DataHub answers far too much: asking again at once would not help."""
 
 
 def judge(response: requests.Response, url: str) -> Mapping[str, Any]:
@@ -97,7 +99,8 @@ def judge(response: requests.Response, url: str) -> Mapping[str, Any]:
     status = response.status_code
     if said is not None and status in SUCCESS:
         return said
-    if status in CONTENT and (said is not None or status == TOO_LARGE):
+    is_gms = said is not None or _is_cut_object(response)
+    if status in CONTENT and (is_gms or status == TOO_LARGE):
         raise Refused(f"{status}: {_reason(response)}", is_too_large=status == TOO_LARGE)
     raise _trouble(response, url)
 
@@ -140,16 +143,33 @@ def content(response: requests.Response) -> Mapping[str, Any] | None:
     """The JSON object of an answer; None for a web page or the like."""
     if not response.content and "X-RestLi-Protocol-Version" in response.headers:
         return {}
-    # JSON is UTF-8 whatever charset is named: to decode some takes forever, and so does a guess.
+    # Whatever charset is named: to decode some takes forever, and so does a guess.
     with contextlib.suppress(ValueError, RecursionError):
-        said = json.loads(response.content)
+        try:
+            said = json.loads(response.content)
+        except UnicodeDecodeError:
+            said = json.loads(response.content.decode("latin-1"))
         return said if isinstance(said, dict) else None
     return None
 
 
+def _is_cut_object(response: requests.Response) -> bool:
+    return is_cut(response) and response.content.lstrip().startswith(b"{")
+
+
+def _cut_message(response: requests.Response) -> Mapping[str, Any]:
+    """The beginning of the message in what is only the beginning of a JSON object."""
+    if not _is_cut_object(response):
+        return {}
+    found = re.search(MESSAGE, response.content.decode(errors="replace"))
+    with contextlib.suppress(ValueError):
+        return {"message": json.loads(f'"{found[1]}"', strict=False)} if found else {}
+    return {}
+
+
 def _reason(response: requests.Response) -> str:
     """The server's message on one line, without its stack trace."""
-    said = content(response) or {}
+    said = content(response) or _cut_message(response)
     texts = (said.get("message"), said.get("error"), response.reason)
     reason = next((each for each in texts if each and isinstance(each, str)), "no reason")
     return public.line(reason, LONGEST_REASON)

@@ -28,6 +28,8 @@ from datahub_eventlog import public
 
 ANSWER_BYTES = 4 * 2**20
 """Of an answer to what we send: a word, or the reasons of a refusal."""
+REFUSAL_BYTES = 64 * 2**10
+"""Of an answer that says no, which its status does; the rest is cut off."""
 GRAPH_BYTES = 64 * 2**20
 """Of what is read from DataHub; a single aspect has at most the 16 MB of a request."""
 HEAD_BYTES = 2**20
@@ -37,8 +39,18 @@ PIECE_BYTES = 16 * 1024
 WHOLE = 1.25
 """Of the timeout, for connecting, sending and the whole answer."""
 MOST_REDIRECTS = 5
-PACKED = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
+REFUSALS = 400
+"""The first status that says no."""
+CUT = "_datahub_eventlog_is_cut"
+PACKED = frozenset({"", "gzip", "x-gzip", "deflate"})
 """How content may be packed: urllib3 unpacks these by the piece, in all of its versions."""
+NOT_PACKED = frozenset(
+    {
+        *("", "identity", "none", "utf-8", "utf8", "ascii", "us-ascii"),
+        *("iso-8859-1", "iso-8859-15", "latin-1", "latin1", "windows-1252"),
+    }
+)
+"""What servers write there of content that is not packed: charsets belong elsewhere."""
 PORTS = {"http": 80, "https": 443}
 STUMBLING = (
     *(ArithmeticError, LookupError, RecursionError, ValueError),
@@ -52,7 +64,7 @@ class RedirectedElsewhere(requests.RequestException):
 
 
 class Endless(requests.RequestException):
-    """The server's answer is too long, or is not complete in time although it has begun."""
+    """The server's answer is too long."""
 
 
 class Unreadable(requests.RequestException):
@@ -175,20 +187,38 @@ class _Adapter(HTTPAdapter):
             exchange.responses.append(response)
             _check(response, exchange.most_bytes)
             raw = response.raw
-            raw.stream = functools.partial(_at_most, exchange.most_bytes, raw.stream, raw.close)
+            bounded = functools.partial(_at_most, exchange.most_bytes)
+            if response.status_code >= REFUSALS:
+                bounded = functools.partial(_beginning, raw)
+            raw.stream = functools.partial(bounded, raw.stream, raw.close)
         return response
+
+
+def is_cut(response: requests.Response) -> bool:
+    """Whether an answer that says no was too long to be read to its end."""
+    return getattr(response.raw, CUT, False)
 
 
 def _check(response: requests.Response, most_bytes: int) -> None:
     """Raise what the head of an answer shows already."""
-    packed = response.headers.get("Content-Encoding", "").strip().lower()
+    packed = _packed(response)
     length = response.headers.get("Content-Length", "").strip()
-    if packed in PACKED and not (length.isdecimal() and _is_more(length, most_bytes)):
+    is_long = length.isdecimal() and _is_more(length, most_bytes)
+    if packed in PACKED and (response.status_code >= REFUSALS or not is_long):
         return
     response.close()
     if packed not in PACKED:
         raise Unreadable("its answer is packed in a way that nobody asked for")
     raise _too_long(most_bytes)
+
+
+def _packed(response: requests.Response) -> str:
+    """How the content is packed, which is all that urllib3 is told, too: it knows no `none`."""
+    names = response.headers.get("Content-Encoding", "").lower().split(",")
+    packed = ",".join(each.strip() for each in names if each.strip() not in NOT_PACKED)
+    if "Content-Encoding" in response.headers:
+        response.raw.headers["Content-Encoding"] = packed
+    return packed
 
 
 def _is_more(length: str, most_bytes: int) -> bool:
@@ -210,6 +240,24 @@ def _at_most(
             close()
             raise _too_long(most_bytes)
         yield piece
+
+
+def _beginning(
+    raw: Any,
+    stream: Callable[..., Iterator[bytes]],
+    close: Callable[[], None],
+    *args: Any,
+    **settings: Any,
+) -> Iterator[bytes]:
+    """As much of a refusal as is worth reading; then the connection is closed."""
+    left = REFUSAL_BYTES
+    for piece in stream(*args, **settings):
+        yield piece[:left]
+        left -= len(piece)
+        if left < 0:
+            setattr(raw, CUT, True)
+            close()
+            return
 
 
 def _too_long(most_bytes: int) -> Endless:
@@ -234,13 +282,8 @@ class _Bytes(io.RawIOBase):
         return int(self._raw.fileno())
 
     def readinto(self, buffer: Any) -> int | None:
-        try:
-            self._socket.settimeout(self._exchange.patience(self._timeout))
-            count: int | None = self._raw.readinto(buffer)
-        except TimeoutError:
-            if self._count:
-                raise Endless("its answer has begun, and does not come to its end") from None
-            raise
+        self._socket.settimeout(self._exchange.patience(self._timeout))
+        count: int | None = self._raw.readinto(buffer)
         self._count += count or 0
         if self._count > self._exchange.most_bytes + HEAD_BYTES:
             raise _too_long(self._exchange.most_bytes)
