@@ -8,7 +8,13 @@ from receiver_schemas import check_urn
 
 from datahub_eventlog.config import Config
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.paths import dataset_of_path, is_scratch, paths
+from datahub_eventlog.translate.paths import (
+    NoDataset,
+    dataset_of_path,
+    is_scratch,
+    paths,
+    without_partition,
+)
 from datahub_eventlog.translate.urns import InvalidUrn
 from datahub_eventlog.values import Metadatum
 
@@ -125,3 +131,24 @@ def test_paths_are_told_from_other_metadata() -> None:
     }
     assert list(paths(metadata)) == ["/data/a", "/data/b", "s3://bucket/c"]
     assert list(paths({"path": text("the main road")})) == []
+
+
+def test_a_path_of_thousands_of_partitions_is_read_segment_by_segment() -> None:
+    days = "2026-11-26/" * 5000
+    assert without_partition(f"/data/{days}", "2026-11-26") == "/data"
+    with pytest.raises(NoDataset, match="one partition's"):
+        without_partition(f"/data/{days}x y", "2026-11-26")
+
+
+@pytest.mark.parametrize(
+    ("path", "partition"),
+    [
+        ("/data/2026/11/26", "26|2026-11-26"),
+        ("/data/2026/11/26/26.tar.gz", "2026-11-26|26"),
+        ("/data/a/b", "a/b"),
+        ("/data/eu\\2026-11-26\\", "eu|2026-11-26"),
+        ("/data/2026/11/26/00/00", "2026-11-26-00:00"),
+    ],
+)
+def test_a_partition_can_be_several_segments(path: str, partition: str) -> None:
+    assert without_partition(path, partition) == "/data"
