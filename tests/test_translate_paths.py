@@ -10,6 +10,7 @@ from datahub_eventlog.config import Config
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.paths import (
     NoDataset,
+    dataset_at,
     dataset_of_path,
     is_scratch,
     paths,
@@ -152,3 +153,21 @@ def test_a_path_of_thousands_of_partitions_is_read_segment_by_segment() -> None:
 )
 def test_a_partition_can_be_several_segments(path: str, partition: str) -> None:
     assert without_partition(path, partition) == "/data"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "s3://b/2026-11-26",
+        "s3://b//2026-11-26.parquet",
+        "s3://b/year=2026/month=11/day=26/o.parquet",
+        "abfss://box@account.dfs.core.windows.net/2026-11-26",
+        "https://account.blob.core.windows.net/box/2026-11-26?sig=secret",
+        "dbfs:/2026-11-26",
+        "C:\\2026-11-26.csv",
+    ],
+)
+def test_a_whole_bucket_is_not_the_dataset_of_a_partition_in_it(path: str) -> None:
+    with pytest.raises(NoDataset, match="one partition's"):
+        dataset_at(path, None, Context(), "2026-11-26")
+    assert dataset_of_path("s3://b", None, Context(), "2026-11-26") == dataset("s3", "b")

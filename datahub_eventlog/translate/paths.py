@@ -28,6 +28,11 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?://([^/]*))?(/.*)?$", re.DOTALL)
 _BLOB = re.compile(r"[a-z0-9]+\.(?:blob|dfs)\.core\.windows\.net$")
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|[/\\]|[A-Za-z]:[/\\]|file:$")
 _HOST = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]+://[^/]*")
+_ROOT = re.compile(
+    r"(?:(?i:https?)://[^/]*\.(?:blob|dfs)\.core\.windows\.net/[^/]+|"
+    r"[A-Za-z][A-Za-z0-9+.-]*:(?://[^/]*)?)[/\\]*"
+)
+"""A bucket, server or drive as a whole."""
 _SEPARATOR = re.compile(r"[/\\]")
 _DATE = re.compile(r"\d{4}-?\d\d")
 _RUN_STORAGE = re.compile(r"(?:^|/)storage/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:/|$)")
@@ -98,7 +103,8 @@ def without_partition(path: str, partition: str | None) -> str:
     longest = max(map(_segments, keys))
     end = hive.start() if hive else _end_of_folder(path, f"(?:{same}|{alike})", longest)
     folder = path[:end]
-    if re.search(rf"(?<![^\W_])(?:{same})(?![^\W_])", _HOST.sub("", folder)):
+    is_whole = folder != path and _ROOT.fullmatch(folder)
+    if is_whole or re.search(rf"(?<![^\W_])(?:{same})(?![^\W_])", _HOST.sub("", folder)):
         raise NoDataset("it is one partition's, and no folder of it is known to be the asset's own")
     return folder
 
