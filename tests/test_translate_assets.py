@@ -544,7 +544,7 @@ def test_an_asset_that_dagster_reports_as_failed_exists() -> None:
     assert catalog.series == {}
 
 
-def test_without_assets_a_failed_op_takes_and_makes_the_tables_of_their_definitions() -> None:
+def test_without_assets_a_failed_op_takes_tables_and_makes_none_by_definition() -> None:
     upstream = "prod/snowflake/db/s/customers"
     whole = log(
         planned(KEY),
@@ -555,7 +555,7 @@ def test_without_assets_a_failed_op_takes_and_makes_the_tables_of_their_definiti
     found = view(whole, emit_assets=False).ports
     assert (found.inputs, found.outputs) == ({}, {})
     assert found.takes == {"orders": {snowflake("db.s.customers")}}
-    assert found.makes == {"orders": {TABLE}}
+    assert found.makes == {}
 
 
 def test_without_assets_steps_read_and_write_their_tables() -> None:
