@@ -171,3 +171,11 @@ def test_a_whole_bucket_is_not_the_dataset_of_a_partition_in_it(path: str) -> No
     with pytest.raises(NoDataset, match="one partition's"):
         dataset_at(path, None, Context(), "2026-11-26")
     assert dataset_of_path("s3://b", None, Context(), "2026-11-26") == dataset("s3", "b")
+
+
+@pytest.mark.parametrize("time", ["20261126000000", "2026-11-26T00:00:00", "2026-11-26-00_00"])
+def test_the_file_of_an_hour_can_be_named_to_the_second(time: str) -> None:
+    hour = "2026-11-26-00:00"
+    assert without_partition(f"/data/orders/{time}.parquet", hour) == "/data/orders"
+    with pytest.raises(NoDataset, match="one partition's"):
+        without_partition(f"/data/orders_{time}.parquet", hour)

@@ -35,6 +35,7 @@ _ROOT = re.compile(
 """A bucket, server or drive as a whole."""
 _SEPARATOR = re.compile(r"[/\\]")
 _DATE = re.compile(r"\d{4}-?\d\d")
+_TO_THE_MINUTE = re.compile(r"\d{4}-?\d\d-?\d\d[-T_ ]?\d\d:?\d\d")
 _RUN_STORAGE = re.compile(r"(?:^|/)storage/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:/|$)")
 
 
@@ -153,10 +154,12 @@ def _mention(key: str) -> str:
     """A pattern of how paths write a partition's key, or one part of it.
 
     A date has any separators or none, and any date will do: an input can be of another day.
+    After a time of day there can be seconds.
     """
     if not _DATE.match(key):
         return re.escape(key)
-    return _BETWEEN.join(_digits(part) for part in re.findall(r"\d+|[^\W\d_]+", key))
+    date = _BETWEEN.join(_digits(part) for part in re.findall(r"\d+|[^\W\d_]+", key))
+    return rf"{date}(?:[-_:.+ ]*\d\d)?" if _TO_THE_MINUTE.fullmatch(key) else date
 
 
 def _digits(pattern: str) -> str:
