@@ -260,6 +260,7 @@ NATIVE_TYPES: dict[str, dict[str, tuple[str, ...]]] = {
             ">i4",
             "dtype('>i4')",
             "|u1",
+            "bfloat16",
         ),
         "Boolean": (
             "<class 'numpy.bool'>",
@@ -275,6 +276,7 @@ NATIVE_TYPES: dict[str, dict[str, tuple[str, ...]]] = {
             "dtype('O')",
             "object",
             "|O",
+            "O",
             "<U10",
             "dtype('<U10')",
         ),
@@ -689,6 +691,7 @@ NATIVE_TYPES: dict[str, dict[str, tuple[str, ...]]] = {
             "nvarchar(max)",
             "uniqueidentifier",
             "VARCHAR2(10 CHAR)",
+            "NATIONAL CHARACTER VARYING(3)",
             "CLOB",
         ),
         "Time": (
@@ -704,6 +707,8 @@ NATIVE_TYPES: dict[str, dict[str, tuple[str, ...]]] = {
         "Number": (
             "smallmoney",
             "NUMBER(10)",
+            "BINARY_DOUBLE",
+            "BINARY_FLOAT",
             "tinyint(1) unsigned",
             "year(4)",
         ),

@@ -544,7 +544,7 @@ def test_an_asset_that_dagster_reports_as_failed_exists() -> None:
     assert catalog.series == {}
 
 
-def test_without_assets_a_failed_op_takes_and_makes_the_tables_of_their_definitions() -> None:
+def test_without_assets_a_failed_op_takes_tables_and_makes_none_by_definition() -> None:
     upstream = "prod/snowflake/db/s/customers"
     whole = log(
         planned(KEY),
@@ -555,7 +555,7 @@ def test_without_assets_a_failed_op_takes_and_makes_the_tables_of_their_definiti
     found = view(whole, emit_assets=False).ports
     assert (found.inputs, found.outputs) == ({}, {})
     assert found.takes == {"orders": {snowflake("db.s.customers")}}
-    assert found.makes == {"orders": {TABLE}}
+    assert found.makes == {}
 
 
 def test_without_assets_steps_read_and_write_their_tables() -> None:
@@ -669,6 +669,8 @@ def test_partitions_that_nobody_planned_are_told_when_their_step_is_over() -> No
         (["9999-12-31", "9999-12-30"], None, "9999-12-30...9999-12-31"),
         (["9999-12-31", "0001-01-01"], None, "2 partitions: 0001-01-01, 9999-12-31"),
         ([f"k{number}" for number in range(1000)], None, "1,000 partitions: k0, k1, k2, ..."),
+        (["1" * 5000, "2", "010", "9"], None, "4 partitions: 2, 9, 010, ..."),
+        (["1" * 5000, "2"], None, f"2 partitions: 2, {'1' * 5000}"),
         (["²", "1", "x10", "x9"], None, "4 partitions: 1, x9, x10, ..."),
     ],
 )

@@ -8,7 +8,14 @@ from receiver_schemas import check_urn
 
 from datahub_eventlog.config import Config
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.paths import dataset_of_path, is_scratch, paths
+from datahub_eventlog.translate.paths import (
+    NoDataset,
+    dataset_at,
+    dataset_of_path,
+    is_scratch,
+    paths,
+    without_partition,
+)
 from datahub_eventlog.translate.urns import InvalidUrn
 from datahub_eventlog.values import Metadatum
 
@@ -125,3 +132,50 @@ def test_paths_are_told_from_other_metadata() -> None:
     }
     assert list(paths(metadata)) == ["/data/a", "/data/b", "s3://bucket/c"]
     assert list(paths({"path": text("the main road")})) == []
+
+
+def test_a_path_of_thousands_of_partitions_is_read_segment_by_segment() -> None:
+    days = "2026-11-26/" * 5000
+    assert without_partition(f"/data/{days}", "2026-11-26") == "/data"
+    with pytest.raises(NoDataset, match="one partition's"):
+        without_partition(f"/data/{days}x y", "2026-11-26")
+
+
+@pytest.mark.parametrize(
+    ("path", "partition"),
+    [
+        ("/data/2026/11/26", "26|2026-11-26"),
+        ("/data/2026/11/26/26.tar.gz", "2026-11-26|26"),
+        ("/data/a/b", "a/b"),
+        ("/data/eu\\2026-11-26\\", "eu|2026-11-26"),
+        ("/data/2026/11/26/00/00", "2026-11-26-00:00"),
+    ],
+)
+def test_a_partition_can_be_several_segments(path: str, partition: str) -> None:
+    assert without_partition(path, partition) == "/data"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "s3://b/2026-11-26",
+        "s3://b//2026-11-26.parquet",
+        "s3://b/year=2026/month=11/day=26/o.parquet",
+        "abfss://box@account.dfs.core.windows.net/2026-11-26",
+        "https://account.blob.core.windows.net/box/2026-11-26?sig=secret",
+        "dbfs:/2026-11-26",
+        "C:\\2026-11-26.csv",
+    ],
+)
+def test_a_whole_bucket_is_not_the_dataset_of_a_partition_in_it(path: str) -> None:
+    with pytest.raises(NoDataset, match="one partition's"):
+        dataset_at(path, None, Context(), "2026-11-26")
+    assert dataset_of_path("s3://b", None, Context(), "2026-11-26") == dataset("s3", "b")
+
+
+@pytest.mark.parametrize("time", ["20261126000000", "2026-11-26T00:00:00", "2026-11-26-00_00"])
+def test_the_file_of_an_hour_can_be_named_to_the_second(time: str) -> None:
+    hour = "2026-11-26-00:00"
+    assert without_partition(f"/data/orders/{time}.parquet", hour) == "/data/orders"
+    with pytest.raises(NoDataset, match="one partition's"):
+        without_partition(f"/data/orders_{time}.parquet", hour)

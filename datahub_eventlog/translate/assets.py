@@ -325,11 +325,11 @@ class _Telling:
                 yield from self._defined(facts, self._history.began)
 
     def _defined(self, facts: AssetFacts, since: float) -> Found:
+        """Nothing of the tables that it makes: on those, no run's word could outrank this."""
         lineage = asset_lineage(facts.key, None, self._assets)
         yield from lineage.problems
         yield from definition_proposals(facts, lineage, since, self._run_id, self._context)
-        yield from self._dependencies(lineage, since)
-        self._edges.add(lineage, since)
+        yield from self._dependencies(replace(lineage, downstreams=frozenset()), since)
 
     def _wiped(self) -> Found:
         for key, time in sorted(self._history.wiped.items()):

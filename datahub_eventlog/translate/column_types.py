@@ -173,8 +173,8 @@ def _named(kind: Kind, names: str) -> dict[str, Kind]:
 
 
 _SPECIAL: tuple[tuple[re.Pattern[str], Kind], ...] = (
-    # pandas' type of strings and of anything else, in lower case; Snowflake's is OBJECT.
-    (re.compile(r"object_?$"), StringTypeClass),
+    # pandas' and numpy's type of strings and of anything else; Snowflake's is OBJECT.
+    (re.compile(r"(?:object_?|O)$"), StringTypeClass),
     # pandas' ranges, which are no spans of time; DataHub has ranges as strings.
     (re.compile(r"interval\[.*, (?:right|left|both|neither)\]"), StringTypeClass),
     # Iceberg's; elsewhere FIXED is a number.
@@ -205,7 +205,7 @@ _TYPES: Mapping[str, Kind] = {
         "decimal, dec, numeric, bignumeric, bigdecimal, number, fixed, money, smallmoney,"
         "float, double, real, halffloat, half, serial, smallserial, bigserial, year, decfloat,"
         "complex, oid, int2vector, longlong, ulonglong, longdouble, clongdouble, intc, uintc, intp,"
-        "uintp, ubyte, ushort, ulong",
+        "uintp, ubyte, ushort, ulong, binary_double, binary_float, bfloat",
     ),
     **_named(
         StringTypeClass,
@@ -215,7 +215,7 @@ _TYPES: Mapping[str, Kind] = {
         "uniqueidentifier, xml, name, inet, cidr, macaddr, ipv, ltree, tsvector, hstore, int4range,"
         "int8range, numrange, tsrange, tstzrange, daterange, int4multirange, int8multirange,"
         "nummultirange, tsmultirange, tstzmultirange, datemultirange, tsquery, jsonpath, ipaddress,"
-        "range, long varchar",
+        "range, long varchar, national",
     ),
     **_named(
         BytesTypeClass,

@@ -4,6 +4,8 @@ What nobody but a definition can say (name, description, owners, group and the l
 the code that was loaded. What a run may know better (metadata, tables, lineage, columns) never
 takes the place of what a run said that made the asset, however old that is; until there is one,
 the newest definition counts. So neither takes from the other, in whatever order they arrive.
+
+Which tables the asset makes is left for a run to say that makes it: what is added to a table stays.
 """
 
 from __future__ import annotations

@@ -68,9 +68,15 @@ def _time(name: str, form: str) -> datetime | None:
 
 
 def _parts(name: str) -> list[tuple[int, str]]:
-    """Its texts and numbers, so that numbers are compared as such."""
+    """Its texts and numbers, so that numbers, however long, are compared as such."""
     parts = re.split(r"([0-9]+)", name)
-    return [(int(each), "") if each.isdecimal() else (-1, each) for each in parts]
+    return [_number(each) if each.isdecimal() else (-1, each) for each in parts]
+
+
+def _number(digits: str) -> tuple[int, str]:
+    """Of two numbers the one of more digits is the greater; `int` takes no more than 4300."""
+    digits = digits.lstrip("0")
+    return len(digits), digits
 
 
 def _next_month(time: datetime) -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 
 from datahub_eventlog.redact import USER_INFO
@@ -27,7 +28,14 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?://([^/]*))?(/.*)?$", re.DOTALL)
 _BLOB = re.compile(r"[a-z0-9]+\.(?:blob|dfs)\.core\.windows\.net$")
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|[/\\]|[A-Za-z]:[/\\]|file:$")
 _HOST = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]+://[^/]*")
+_ROOT = re.compile(
+    r"(?:(?i:https?)://[^/]*\.(?:blob|dfs)\.core\.windows\.net/[^/]+|"
+    r"[A-Za-z][A-Za-z0-9+.-]*:(?://[^/]*)?)[/\\]*"
+)
+"""A bucket, server or drive as a whole."""
+_SEPARATOR = re.compile(r"[/\\]")
 _DATE = re.compile(r"\d{4}-?\d\d")
+_TO_THE_MINUTE = re.compile(r"\d{4}-?\d\d-?\d\d[-T_ ]?\d\d:?\d\d")
 _RUN_STORAGE = re.compile(r"(?:^|/)storage/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:/|$)")
 
 
@@ -93,11 +101,39 @@ def without_partition(path: str, partition: str | None) -> str:
     same = "|".join(_mention(key) for key in keys)
     alike = "|".join(_digits(re.escape(key)) for key in keys)
     hive = re.search(rf"(?<=.)[/\\]\w+=(?:{same})(?:[/\\].*)?$", path)
-    last = rf"(?<=.)(?:[/\\](?:{same}|{alike}))+(?:\.\w+)*[/\\]?$"
-    folder = path[: hive.start()] if hive else re.sub(last, "", path)
-    if re.search(rf"(?<![^\W_])(?:{same})(?![^\W_])", _HOST.sub("", folder)):
+    longest = max(map(_segments, keys))
+    end = hive.start() if hive else _end_of_folder(path, f"(?:{same}|{alike})", longest)
+    folder = path[:end]
+    is_whole = folder != path and _ROOT.fullmatch(folder)
+    if is_whole or re.search(rf"(?<![^\W_])(?:{same})(?![^\W_])", _HOST.sub("", folder)):
         raise NoDataset("it is one partition's, and no folder of it is known to be the asset's own")
     return folder
+
+
+def _end_of_folder(path: str, key: str, longest: int) -> int:
+    """Where the keys begin that the path ends with, each of so many segments at most.
+
+    Segment by segment: one pattern of all would try every way to tell them apart.
+    """
+    is_key, is_file = re.compile(key), re.compile(rf"{key}(?:\.\w+)*")
+    last = len(path) - path.endswith(("/", "\\"))
+    ends, found = deque([(last, True)], longest), len(path)
+    for start in reversed([each.start() for each in _SEPARATOR.finditer(path, 1, last)]):
+        begins = any(
+            is_next and (is_file if end == last else is_key).fullmatch(path, start + 1, end)
+            for end, is_next in ends
+        )
+        ends.append((start, begins))
+        if begins:
+            found = start
+        elif not any(is_next for _, is_next in ends):
+            break
+    return found
+
+
+def _segments(key: str) -> int:
+    """In no more segments than these a path writes a partition's key."""
+    return len(re.findall(r"\d+|[^\W\d_]+|[/\\]", key)) + 1
 
 
 def is_scratch(path: str, run: Run | None, context: Context) -> bool:
@@ -118,10 +154,12 @@ def _mention(key: str) -> str:
     """A pattern of how paths write a partition's key, or one part of it.
 
     A date has any separators or none, and any date will do: an input can be of another day.
+    After a time of day there can be seconds.
     """
     if not _DATE.match(key):
         return re.escape(key)
-    return _BETWEEN.join(_digits(part) for part in re.findall(r"\d+|[^\W\d_]+", key))
+    date = _BETWEEN.join(_digits(part) for part in re.findall(r"\d+|[^\W\d_]+", key))
+    return rf"{date}(?:[-_:.+ ]*\d\d)?" if _TO_THE_MINUTE.fullmatch(key) else date
 
 
 def _digits(pattern: str) -> str:

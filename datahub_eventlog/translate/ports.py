@@ -50,7 +50,6 @@ class _Fold:
         self.outputs: dict[str, set[str]] = {}
         self.takes: dict[str, set[str]] = {}
         self.makes: dict[str, set[str]] = {}
-        self._materialized = history.materialized.keys()
         self._own = {each.key: {output.asset_key for output in each.outputs} for each in log.steps}
         self._planned = history.planned.keys()
 
@@ -74,8 +73,8 @@ class _Fold:
         read -= made
 
     def _define(self, step: Step, key: AssetKey) -> None:
-        # The table of an asset that was made is what its event says it is.
-        if self._emits or key not in self._materialized:
+        # Which table an asset makes is what the event says of a run that made it.
+        if self._emits:
             _put(self.makes, step.handle, self._stand_in(key, None))
         for each in self._assets.upstream(key, None):
             if each not in self._own[step.key]:
