@@ -454,11 +454,11 @@ def _redaction(value: Mapping[str, Any]) -> Redaction:
             raise Wrong(f"patterns: {pattern!r} is not a regular expression: {error}") from None
         if fits_nothing:
             raise Wrong(f"patterns: {pattern!r} fits an empty text, and so everywhere")
+        _check_compiled(pattern)
     if any(not re.search(r"\w", key) for key in value.get("keys", ())):
         raise Wrong("keys: expected names with a letter or digit")
-    return Redaction(
-        value.get("enabled", True), tuple(value.get("patterns", ())), tuple(value.get("keys", ()))
-    )
+    patterns = tuple(map(_plain, value.get("patterns", ())))
+    return Redaction(value.get("enabled", True), patterns, tuple(value.get("keys", ())))
 
 
 def _rest(value: Mapping[str, Any]) -> dict[str, Any]:

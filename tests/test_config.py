@@ -29,6 +29,7 @@ from datahub_eventlog.config import (
     read,
 )
 from datahub_eventlog.errors import ConfigurationError, PatternTooSlow
+from datahub_eventlog.redact import Redactor
 
 EXAMPLES: dict[str, tuple[Any, Any]] = {
     "enabled": (False, False),
@@ -391,3 +392,22 @@ def test_a_pattern_that_could_fail_in_a_run_is_a_fault(monkeypatch: pytest.Monke
 def test_a_pattern_that_python_never_ends_to_match_ends(pattern: str) -> None:
     with contextlib.suppress(PatternTooSlow):
         assert not Pattern(allow=(pattern,)).allows("a" * 60 + "b")
+
+
+@pytest.mark.parametrize(
+    ("redact", "message"),
+    [
+        ({"patterns": ["a("]}, "'a(' is not a regular expression"),
+        ({"patterns": ["x*"]}, "'x*' fits an empty text, and so everywhere"),
+        ({"keys": ["--"]}, "keys: expected names with a letter or digit"),
+        ({"pattern": ["x"]}, "there is no pattern"),
+    ],
+)
+def test_a_redaction_that_can_not_be_used_is_named(redact: Any, message: str) -> None:
+    (fault,) = read({"redact": redact}, {}).faults
+    assert message in fault.message
+
+
+def test_a_pattern_of_redaction_means_what_it_means_to_python() -> None:
+    config = read({"redact": {"patterns": ["C-{id}"]}}, {}).strict()
+    assert Redactor(config.redact.patterns).text("x C-{id} y") == "x *** y"
