@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
@@ -186,6 +186,35 @@ def test_without_the_right_to_make_tables_the_error_says_what_to_run(humble_url:
         ledger.touch("one")
 
 
+def test_who_may_only_read_and_write_rows_can_do_everything(
+    humble_url: str, postgres_url: str
+) -> None:
+    Ledger(create_engine(postgres_url, poolclass=NullPool).connect).migrate()
+    user = make_url(humble_url).username
+    execute(
+        create_engine(postgres_url, poolclass=NullPool).connect,
+        *(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {each} TO {user}" for each in NAMES),
+    )
+    ledger = Ledger(create_engine(humble_url, poolclass=NullPool).connect)
+    ledger.migrate()
+    whole_life(ledger)
+
+
+def test_a_ledger_lives_in_the_schema_that_the_search_path_names(postgres_url: str) -> None:
+    admin = create_engine(postgres_url, poolclass=NullPool).connect
+    Ledger(admin).touch("in public")
+    execute(admin, "CREATE SCHEMA elsewhere")
+    options = {"options": "-c search_path=elsewhere"}
+    connect = create_engine(postgres_url, poolclass=NullPool, connect_args=options).connect
+    ledger = Ledger(connect)
+    ledger.migrate()
+    whole_life(ledger)
+    assert Ledger(admin).states(["in public", "one"]) == {"in public": "pending"}
+    execute(connect, "ALTER TABLE datahub_eventlog_runs DROP COLUMN unfinished")
+    ledger.migrate()
+    assert "unfinished" in columns(connect, "datahub_eventlog_runs")
+
+
 # Migrating
 
 
@@ -328,6 +357,33 @@ def test_a_touch_gives_up_on_a_locked_row(new_connect: Connect, tmp_path: Path) 
     assert lease_of(ledger, "one").touches == 2
 
 
+@pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout"])
+def test_a_timeout_of_the_databases_own_is_no_error_of_the_run(
+    postgres_url: str, setting: str
+) -> None:
+    """Whatever ends a statement: the run is leased still, and goes on when nothing does."""
+    admin = create_engine(postgres_url, poolclass=NullPool)
+    Ledger(admin.connect).touch("one")
+    execute(admin.connect, f"ALTER DATABASE {admin.url.database} SET {setting} = '500ms'")
+    ledger = Ledger(create_engine(postgres_url, poolclass=NullPool).connect)
+    lease = lease_of(ledger, "one")
+    claims = [Claim("urn", "status", 1.0, "x")]
+    work: list[Callable[[], object]] = [
+        lambda: ledger.touch("one"),
+        lambda: ledger.extend(lease, MINUTE),
+        lambda: ledger.claim(lease, MINUTE, claims, resend_after=MINUTE),
+        lambda: ledger.settle(lease, "delivered"),
+    ]
+    for each in work:
+        with (
+            locked(admin.connect, "UPDATE datahub_eventlog_runs SET looked = looked"),
+            pytest.raises(LedgerUnavailable, match="timeout"),
+        ):
+            each()
+    ledger.settle(lease, "delivered")
+    whole_life(ledger)
+
+
 def test_a_touch_gives_up_on_locked_facts(new_connect: Connect, tmp_path: Path) -> None:
     ledger = impatient(new_connect, tmp_path)
     facts = Facts("hash", b"facts")
@@ -455,6 +511,17 @@ def test_a_file_that_is_no_database_is_reported(tmp_path: Path) -> None:
     path.write_text("not a database, but long enough to be looked at as if it were one" * 20)
     with pytest.raises(LedgerUnavailable, match="not a database"):
         Ledger.in_file(str(path), patience=1).touch("one")
+
+
+def test_a_file_that_can_only_be_read_is_reported_and_shows_its_status(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    Ledger.in_file(str(path), patience=1).touch("one")
+    url = f"sqlite:///file:{path}?mode=ro&uri=true"
+    ledger = Ledger(create_engine(url, poolclass=NullPool).connect)
+    for write in (ledger.migrate, lambda: ledger.touch("one"), lambda: lease_of(ledger, "one")):
+        with pytest.raises(LedgerUnavailable, match="readonly"):
+            write()
+    assert ledger.status().runs["pending"] == 1
 
 
 def test_a_folder_that_is_not_there_is_reported(tmp_path: Path) -> None:

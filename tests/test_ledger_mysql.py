@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,10 +14,11 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 from sqlglot import parse_one
 from sqlglot.errors import ParseError
+from sqlglot.expressions import Column
 
-from datahub_eventlog.ledger import ddl, leases, states, touches
+from datahub_eventlog.ledger import clocks, ddl, leases, states, touches
 from datahub_eventlog.ledger.dialects import Instant, impatient, insert_absent, instant, upsert
-from datahub_eventlog.ledger.records import Facts
+from datahub_eventlog.ledger.records import Facts, Lease
 from datahub_eventlog.ledger.tables import Moment, dispatchers, meta, metadata, runs
 
 NOW = instant(None)
@@ -69,6 +72,44 @@ def test_the_tables_are_mysql() -> None:
 def test_a_statement_of_another_database_would_be_noticed() -> None:
     with pytest.raises(ParseError):
         parse_one("INSERT INTO a VALUES (1) ON DUPLICATE KEY KEY UPDATE b = 1", dialect="mysql")
+
+
+class Compiling:
+    """Takes what a connection to MySQL would take, and keeps its text."""
+
+    def __init__(self) -> None:
+        self.statements: list[str] = []
+
+    def execute(self, statement: object) -> SimpleNamespace:
+        self.statements.append(compiled(statement))
+        return SimpleNamespace(rowcount=1)
+
+
+LEASE = Lease("one", "token", 3, 2, None, "", *(True, False), 0.0, 0.0, 0.0, "pending", False)
+MINUTE = timedelta(minutes=1)
+WRITES: dict[str, Callable[[Any], object]] = {
+    "attempt": lambda to: leases.attempt(to, NOW, LEASE, MINUTE),
+    "settle": lambda to: leases.settle(to, NOW, LEASE, "delivered", MINUTE, "1"),
+    "wait": lambda to: leases.wait(to, NOW, LEASE, MINUTE, "1"),
+    "defer": lambda to: leases.defer(to, NOW, LEASE, MINUTE, "bad", counts=True),
+    "park": lambda to: leases.park(to, NOW, LEASE, "bad"),
+    "release": lambda to: leases.release(to, NOW, LEASE),
+    "set right": lambda to: clocks.set_right(to, NOW),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_what_ends_a_delivery_is_mysql_and_reads_nothing_that_it_has_set(name: str) -> None:
+    connection = Compiling()
+    WRITES[name](connection)
+    assert connection.statements
+    for each in connection.statements:
+        tree = parse_one(each, dialect="mysql")
+        before: set[str] = set()
+        for change in tree.args.get("expressions") or ():
+            read = {column.name for column in change.expression.find_all(Column)}
+            assert not read & before
+            before.add(change.this.name)
 
 
 class Listing:
