@@ -57,7 +57,9 @@ class RawServer:
 
     def _connected(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError), connection, connection.makefile("rb") as file:
-            while head := b"".join(takewhile(lambda line: line.strip(), iter(file.readline, b""))):
+            while head := b"".join(
+                takewhile(lambda line: bytes(line).strip(), iter(file.readline, b""))
+            ):
                 self.requests.append(head)
                 if not self._is_reading:
                     self.ended.wait()
