@@ -111,7 +111,9 @@ def fits(pattern: str, name: str) -> bool:
 def _compiled(pattern: str) -> Any:
     import regex
 
-    return regex.compile(pattern, regex.IGNORECASE | regex.VERSION0)
+    # To `regex`, {e<=1} asks for something similar; to `re`, it is only text.
+    plain = re.sub(r"(?<!\\)(?<!\\N)\{(?!\d*(,\d*)?\})", r"\\{", pattern)
+    return regex.compile(plain, regex.IGNORECASE | regex.VERSION0)
 
 
 @dataclass(frozen=True)
