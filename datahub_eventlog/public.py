@@ -74,7 +74,8 @@ def _beginning(text: str) -> str:
     """As much as is looked at, without the torn word at its end, which may be half a secret."""
     if len(text) <= LONGEST_READ:
         return text
-    return f"{text[:LONGEST_READ].rpartition(' ')[0] or text[:LONGEST_LINE]} …"
+    words = text[:LONGEST_READ].rsplit(maxsplit=1)
+    return f"{words[0] if len(words) > 1 else ''} …"
 
 
 def without_secrets(text: str) -> str:

@@ -14,7 +14,7 @@ from dagster._core.storage.event_log.base import EventLogStorage
 import datahub_eventlog
 from datahub_eventlog import DataHubEventLogStorage, DataHubStorage
 
-EXTRAS = ("datahub", "tenacity", "sqlglot")
+EXTRAS = ("datahub", "regex", "tenacity", "sqlglot")
 
 needed = [each for each in requires("datahub-eventlog") or () if "extra ==" not in each]
 assert [each[: len("dagster")] for each in needed] == ["dagster"], needed

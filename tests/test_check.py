@@ -184,11 +184,11 @@ def test_what_is_wrong_in_the_block_or_behind_it_is_found(
 
 def test_patterns_are_tried_on_the_names_that_are_there(home: Path) -> None:
     files = {"datahub_file_config": {"path": str(home / "files")}}
-    pattern = {"deny": ["[q]{3}-(a|aa)+$"]}
+    pattern = {"deny": ["[q]{3}_(a|aa)+$"]}
     write_yaml(home, **sqlite_yaml({**files, "asset_pattern": pattern}))
-    assert checked()["asset_pattern"] == (True, ".*, [q]{3}-(a|aa)+$ can be used")
+    assert checked()["asset_pattern"] == (True, ".*, [q]{3}_(a|aa)+$ can be used")
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        instance.report_runless_asset_event(dg.AssetMaterialization(f"qqq-{'a' * 60}b"))
+        instance.report_runless_asset_event(dg.AssetMaterialization(f"qqq_{'a' * 60}b"))
     what, said = failure(checked())
     assert what == "asset_pattern"
     assert "does not decide within 1 s" in said

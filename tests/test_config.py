@@ -320,6 +320,8 @@ def test_patterns_match_at_the_start_and_ignore_case() -> None:
         *(
             "[[:alpha:]]x",
             "daily_{e<=1}",
+            r"d{1}a{1,}i{,1}ly\{x}",
+            r"\N{LATIN SMALL LETTER D}aily",
             "\u017fales|K",
             "(?P<a>d)aily",
             "(?:d|da)+?ily",

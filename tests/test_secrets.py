@@ -238,12 +238,12 @@ def test_any_error_is_one_line_that_can_be_printed(text: str | None, shown: str)
     assert public.words(Mean(text)).isprintable()
 
 
-@pytest.mark.parametrize("start", ["", "x" * 7_990 + " ", "postgresql://"])
+@pytest.mark.parametrize("start", ["", "x" * 7_990 + " "])
 def test_an_error_of_any_length_is_a_line_of_some_hundred_letters(start: str) -> None:
     text = f"{start}postgresql://me:{CANARY}{'y' * 10_000_000}@db/shop"
     shown = public.words(Mean(text))
     assert len(shown) < 3_000
-    assert CANARY not in shown or start == "postgresql://"
+    assert CANARY not in shown
 
 
 def test_a_trace_names_every_frame_and_shows_no_secret() -> None:
@@ -263,7 +263,7 @@ def test_a_trace_names_every_frame_and_shows_no_secret() -> None:
     assert (
         shown.index("in connect")
         < shown.index("postgresql://…@db/shop")
-        < shown.index("in deliver")
+        < shown.rindex("in deliver")
     )
     assert shown.endswith("Mean: its text can't be had: SystemExit")
 
