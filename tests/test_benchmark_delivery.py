@@ -16,6 +16,7 @@ ROWS = (
     "a run of 12 assets: proposals of the first and the second run",
     "a run of 12 assets: seconds at 0 ms (of the processor)",
     "a run of 12 assets: seconds at 10 ms (of the processor)",
+    "a run of 12 assets: hiding secrets, the delivery without it being 1",
     "a run of 12 assets: speed of the whole delivery, the client's own batches being 1",
     "from a run's end to complete in DataHub, dispatcher idle, seconds",
     "a backlog of 10 runs of 10 steps: runs a minute, one worker",

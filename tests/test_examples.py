@@ -11,7 +11,7 @@ import pytest
 from deployment import DEADLINE, Deployment
 
 FOLDER = Path(__file__).parent.parent / "examples"
-FLOW = "urn:li:dataFlow:(dagster,prod/{},PROD)"
+FLOW = "urn:li:dataFlow:(dagster,op_job.py/{},PROD)"
 
 
 def dataset(platform: str, name: str) -> str:
@@ -79,8 +79,8 @@ def test_the_job_of_ops_says_what_it_reads_and_writes(home: Deployment) -> None:
     found = run(home, "op_job.py")
     flow = FLOW.format("load_revenue")
     assert found.aspect(flow, "dataFlowInfo")["description"] == "Yesterday's orders, added up."
-    read = found.aspect(f"urn:li:dataJob:({flow},prod/read_orders)", "dataJobInputOutput")
-    write = found.aspect(f"urn:li:dataJob:({flow},prod/write_revenue)", "dataJobInputOutput")
+    read = found.aspect(f"urn:li:dataJob:({flow},op_job.py/read_orders)", "dataJobInputOutput")
+    write = found.aspect(f"urn:li:dataJob:({flow},op_job.py/write_revenue)", "dataJobInputOutput")
     assert [each["destinationUrn"] for each in read["inputDatasetEdges"]] == [
         dataset("postgres", "shop.public.orders")
     ]

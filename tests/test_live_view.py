@@ -125,7 +125,7 @@ def _ended(state: dict[str, Any], run_id: str) -> bool:
 
 
 def step(run_id: str, name: str) -> str:
-    return urns.instance_urn(f"{run_id}.prod/{name}", Context())
+    return urns.instance_urn(f"{run_id}.slow.py/{name}", Context())
 
 
 def test_a_run_that_goes_on_shows_as_running_with_its_steps(slow: Slow) -> None:

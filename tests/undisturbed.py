@@ -55,7 +55,9 @@ def undisturbed(instance: DagsterInstance, ledger: Ledger, config: Config | None
     created = ledger.created()
     with TemporaryDirectory() as folder, Receiver() as quiet:
         path = str(Path(folder, "ledger.db"))
-        fresh = Ledger.in_file(path, patience=30, clock=lambda: created)
+        Ledger.in_file(path, patience=30, clock=lambda: created).migrate()
+        fresh = Ledger.in_file(path, patience=30)
+        assert fresh.created() == created
         quietly = replace(config or Config(), target=RestTarget(server=quiet.url))
         with dispatcher_of(quietly, instance, fresh) as dispatcher:
             for run_id in (*_by_end(instance), ""):

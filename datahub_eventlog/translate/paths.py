@@ -154,7 +154,7 @@ def _mention(key: str) -> str:
     """A pattern of how paths write a partition's key, or one part of it.
 
     A date has any separators or none, and any date will do: an input can be of another day.
-    After a time of day there can be seconds.
+    ISO's T stands before a time of day. After a time of day there can be seconds.
     """
     if not _DATE.match(key):
         return re.escape(key)
@@ -166,7 +166,7 @@ def _digits(pattern: str) -> str:
     return re.sub(r"\d", r"\\d", pattern)
 
 
-_BETWEEN = r"(?:[-_:.+ ]*|[/\\](?:\w+=)?)"
+_BETWEEN = r"(?:[-_:.+ T]*|[/\\](?:\w+=)?)"
 
 
 def _is_path(name: str, metadatum: Metadatum) -> bool:
