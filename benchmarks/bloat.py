@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from crowd import own
+from contention import own
 from deployment import eventually
 from place import Place
 from rows import Row

@@ -27,7 +27,7 @@ os.environ.setdefault("DATAHUB_TELEMETRY_ENABLED", "false")
 
 from backlog import Backlog, Ended, Large
 from bloat import Bloat
-from crowd import Crowd
+from contention import Contention
 from daemon import Daemon
 from one_run import OneRun
 from place import Place, load, place
@@ -103,7 +103,7 @@ def _polling(where: Place, sizes: Sizes) -> Iterator[Row]:
 
 
 def _crowd(where: Place, sizes: Sizes) -> Iterator[Row]:
-    yield from Crowd(where, sizes.size, sizes.dispatchers, sizes.period).rows()
+    yield from Contention(where, sizes.size, sizes.dispatchers, sizes.period).rows()
     yield from Bloat(where, sizes.touches).rows()
 
 

@@ -35,7 +35,7 @@ from receiver import Remote
 from rich.console import Console
 from rich.table import Table
 
-from datahub_eventlog.placement import ledger_of
+from datahub_eventlog.ledger_location import ledger_of
 
 HERE = Path(__file__).parent
 STORING = "store_event"

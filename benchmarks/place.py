@@ -20,7 +20,7 @@ from datahub_eventlog.config import Config, Redaction, read
 from datahub_eventlog.dispatcher import Dispatcher, Opened, assemble, pool
 from datahub_eventlog.ledger import Facts, Ledger
 from datahub_eventlog.ledger.tables import metadata
-from datahub_eventlog.placement import ledger_of
+from datahub_eventlog.ledger_location import ledger_of
 
 
 @dataclass

@@ -123,7 +123,7 @@ def stored(instances: Mapping[str, dg.DagsterInstance], events: int) -> dict[str
 
 def drain(instance: dg.DagsterInstance) -> None:
     """Wait for the dispatcher, so that what it does for a run falls into no measurement."""
-    from datahub_eventlog.placement import ledger_of
+    from datahub_eventlog.ledger_location import ledger_of
 
     ledger = ledger_of(instance, patience=5)
     end = time.monotonic() + DRAINED_WITHIN

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from blame import Blame, errors_of, failed
 from dagster import DagsterEvent, DagsterInstance, DagsterRun, DagsterRunStatus
 from dagster._core.storage.dagster_run import RunRecord
-from mischief import Tally
+from faults import Tally
 from receiver import Receiver
 from undisturbed import differences, undisturbed
 

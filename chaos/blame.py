@@ -10,7 +10,7 @@ from typing import Protocol
 
 from dagster import DagsterEvent, DagsterRunStatus
 from dagster._core.storage.dagster_run import RunRecord
-from mischief import BROKEN, Tally
+from faults import BROKEN, Tally
 
 import datahub_eventlog
 from datahub_eventlog.source.runs import seconds

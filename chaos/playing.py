@@ -15,13 +15,13 @@ from tempfile import TemporaryDirectory
 from accounts import UNFINISHED, Accounts, Reckoning
 from blame import outbursts_in
 from dagster import DagsterInstance, DagsterRun, RunsFilter
-from mischief import Mischief, Tally
+from faults import Faults, Tally
 from stage import Stage, stage
 
 from datahub_eventlog.dispatcher.core import LOOK, TTL
 from datahub_eventlog.dispatcher.reconciler import EVERY, GRACE
 from datahub_eventlog.ledger import Ledger
-from datahub_eventlog.placement import ledger_of
+from datahub_eventlog.ledger_location import ledger_of
 
 PATIENCE = EVERY.total_seconds() + GRACE.total_seconds() + TTL.total_seconds()
 """Seconds in which everything must have been found and delivered, whatever happened."""
@@ -56,25 +56,25 @@ def _play(storage: str, seed: int, minutes: float, home: Path) -> bool:
     """One seed; whether all is well."""
     with stage(storage, home) as running:
         print(f"chaos on {storage}, seed {seed}: {minutes:g} minutes of trouble", flush=True)
-        mischief = Mischief(running, seed)
-        _trouble(mischief, minutes)
-        mischief.calm_down()
+        faults = Faults(running, seed)
+        _trouble(faults, minutes)
+        faults.calm_down()
         with running.deployment.instance() as instance:
             ledger = ledger_of(instance, patience=30)
             accounts = Accounts(instance, ledger, running.receiver)
             left = _end_runs(running, instance)
             seconds = _drain(running, accounts, ledger)
-            found = accounts.reckon(mischief.tally)
+            found = accounts.reckon(faults.tally)
             found.failed += outbursts_in(home, LOGS)
-            _report(mischief.tally, found, left, seconds)
+            _report(faults.tally, found, left, seconds)
     return found.is_good
 
 
-def _trouble(mischief: Mischief, minutes: float) -> None:
+def _trouble(faults: Faults, minutes: float) -> None:
     end = time.monotonic() + 60 * minutes
     while time.monotonic() < end:
-        mischief.go_on()
-        time.sleep(mischief.pause())
+        faults.go_on()
+        time.sleep(faults.pause())
 
 
 def _end_runs(running: Stage, instance: DagsterInstance) -> int:

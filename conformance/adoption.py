@@ -30,7 +30,7 @@ from sqlalchemy import make_url
 from datahub_eventlog import DataHubEventLogStorage
 from datahub_eventlog.capture import process
 from datahub_eventlog.errors import LedgerUnavailable
-from datahub_eventlog.placement import ledger_of
+from datahub_eventlog.ledger_location import ledger_of
 
 PARTS = frozenset({"run_storage", "event_log_storage", "schedule_storage"})
 """Keys of dagster.yaml that don't go together with `storage`."""

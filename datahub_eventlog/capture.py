@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from dagster import DagsterEventType, EventLogEntry
-from dagster._core.storage.event_log.base import EventLogStorage
 
-from datahub_eventlog import public
+from datahub_eventlog import error_text
 from datahub_eventlog.config import Config
+from datahub_eventlog.dagster_internals import EventLogStorage
 from datahub_eventlog.errors import LedgerMissing
 from datahub_eventlog.forwarding import ForwardingEventLogStorage
 from datahub_eventlog.log import logger
@@ -258,7 +258,9 @@ class CapturingEventLogStorage(ForwardingEventLogStorage):
         try:
             self._datahub_touch_if_due(run_id, kinds)
         except Exception as error:  # noqa: BLE001  # whatever it is, the event is stored
-            process().complaints.complain(f"An event could not be captured: {public.words(error)}")
+            process().complaints.complain(
+                f"An event could not be captured: {error_text.describe(error)}"
+            )
 
     def _datahub_touch_if_due(self, run_id: str, kinds: Collection[str]) -> None:
         touches = process().touches
@@ -307,14 +309,14 @@ class CapturingEventLogStorage(ForwardingEventLogStorage):
             return ledgers[self].touch(run_id, urgent=is_urgent, definitions=facts)
 
     def _datahub_open_ledger(self) -> Ledger:
-        from datahub_eventlog.placement import ledger_beside
+        from datahub_eventlog.ledger_location import ledger_beside
 
         return ledger_beside(self._datahub_backend, patience=PATIENCE)
 
     def _datahub_local_ledger(self, reason: LedgerMissing) -> Ledger:
         if not self.has_instance:
             raise reason
-        from datahub_eventlog.placement import local_ledger
+        from datahub_eventlog.ledger_location import local_ledger
 
         process().complaints.once(f"{reason}. A local file serves as the ledger instead.")
         return local_ledger(self._instance.root_directory, patience=PATIENCE)
@@ -352,6 +354,6 @@ def _facts(run_id: str) -> Facts | None:
         loaded = definitions.loaded(run_id)
         return None if loaded is None else Facts(*definitions.pack(loaded))
     except Exception as error:  # noqa: BLE001  # the run is captured without them
-        reason = public.words(error)
+        reason = error_text.describe(error)
         process().complaints.complain(f"A run's definitions could not be read: {reason}")
         return None

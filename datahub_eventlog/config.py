@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from dagster import Field, Map, Noneable, Permissive
-from dagster._config import EvaluationError, validate_config
 
+from datahub_eventlog.dagster_internals import EvaluationError, validate_config
+from datahub_eventlog.error_text import one_line, without_secrets
 from datahub_eventlog.errors import ConfigurationError, PatternTooSlow
-from datahub_eventlog.public import line, without_secrets
 
 PREFIX = "DATAHUB_EVENTLOG_"
 
@@ -109,9 +109,9 @@ def fits(pattern: str, name: str) -> bool:
         found = _compiled(pattern).match(name, timeout=PATTERN_SECONDS, concurrent=True)
     except TimeoutError:
         raise PatternTooSlow(
-            f"the pattern {line(pattern)} does not decide within {PATTERN_SECONDS:g} s whether it "
-            f"fits {line(name, 60)}: there is more than one way to repeat the same. Repeat only "
-            "one thing, such as a+ for (a+)+ or (a|aa)+, and [^_]* for .* where a _ follows"
+            f"the pattern {one_line(pattern)} does not decide within {PATTERN_SECONDS:g} s whether "
+            f"it fits {one_line(name, 60)}: there is more than one way to repeat the same. Repeat "
+            "only one thing, such as a+ for (a+)+ or (a|aa)+, and [^_]* for .* where a _ follows"
         ) from None
     return found is not None
 

@@ -19,12 +19,14 @@ from types import FrameType
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.dependency import NodeHandle
-from dagster._core.definitions.job_base import InMemoryJob
-from dagster._core.definitions.reconstruct import ReconstructableJob
-from dagster._core.execution.context.system import IPlanContext
 
-from datahub_eventlog import public
+from datahub_eventlog import error_text
+from datahub_eventlog.dagster_internals import (
+    InMemoryJob,
+    IPlanContext,
+    NodeHandle,
+    ReconstructableJob,
+)
 from datahub_eventlog.dbt_sources import TABLE_NAME, dbt_sources, table_of
 from datahub_eventlog.log import logger
 from datahub_eventlog.metadata import metadata_of
@@ -232,7 +234,7 @@ class _Assets:
                 yield self._facts_of(key)
             except Exception as error:  # noqa: BLE001 - parts of definitions are the user's code
                 self._unread.append(key.to_user_string())
-                logger.debug("No facts of %s: %s", self._unread[-1], public.words(error))
+                logger.debug("No facts of %s: %s", self._unread[-1], error_text.describe(error))
 
     def spec(self, key: dg.AssetKey) -> dg.AssetSpec | None:
         """What was said of the asset, or None if only its name is known."""
@@ -258,7 +260,7 @@ class _Assets:
         try:
             return dbt_sources(each for each in specs if each is not None)
         except Exception as error:  # noqa: BLE001 - a translator is the user's own code
-            logger.debug("The sources of dbt can't be read: %s", public.words(error))
+            logger.debug("The sources of dbt can't be read: %s", error_text.describe(error))
             return {}
 
     def of_output(self, handle: NodeHandle, output: str) -> dg.AssetSpec | None:

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from dagster._core.storage.event_log.base import EventLogStorage
+from datahub_eventlog.dagster_internals import EventLogStorage
 
 OWN = "_datahub"
 """How the names of the stand-in's own attributes begin; every other one is the backend's."""

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from dagster import DagsterInstance
-from dagster._core.instance.ref import InstanceRef
 
-from datahub_eventlog import extras, public
+from datahub_eventlog import error_text, extras
 from datahub_eventlog.config import PREFIX, Block, Config
-from datahub_eventlog.forks import importing
+from datahub_eventlog.dagster_internals import InstanceRef
+from datahub_eventlog.fork_safe_import import importing
 from datahub_eventlog.log import logger
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def role(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
 def opened(instance_ref: InstanceRef) -> Iterator[Opened]:
     """An instance and its ledger for a dispatcher, which shares no storage with anybody."""
     from datahub_eventlog.dispatcher import Opened
-    from datahub_eventlog.placement import ledger_of
+    from datahub_eventlog.ledger_location import ledger_of
 
     with DagsterInstance.from_ref(instance_ref) as instance:
         yield Opened(instance, ledger_of(instance, patience=PATIENCE))
@@ -178,7 +178,7 @@ class Lifecycle:
             logger.error(  # noqa: TRY400  # `traced` has the traceback
                 "Nothing is delivered to DataHub from this process, since what delivers can't be "
                 "imported: %s",
-                public.traced(error),
+                error_text.trace(error),
             )
             return
         with self._lock:

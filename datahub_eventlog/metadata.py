@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.metadata import normalize_metadata_value
-from dagster._core.errors import DagsterInvalidMetadata
 
+from datahub_eventlog.dagster_internals import DagsterInvalidMetadata, normalize_metadata_value
 from datahub_eventlog.values import Json, Metadata, Metadatum
 
 

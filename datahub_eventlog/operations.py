@@ -14,15 +14,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dagster import DagsterInstance
-from dagster._core.instance.ref import InstanceRef
 
-from datahub_eventlog import definitions, public
+from datahub_eventlog import definitions, error_text
 from datahub_eventlog.config import Block, Config, Reading
+from datahub_eventlog.dagster_internals import InstanceRef
 from datahub_eventlog.errors import ConfigurationError, DataHubEventLogError
 from datahub_eventlog.extractor import Extractor
 from datahub_eventlog.ledger import Ledger, Status, ddl
+from datahub_eventlog.ledger_location import ledger_of
 from datahub_eventlog.lifecycle import PATIENCE, opened, ref_of
-from datahub_eventlog.placement import ledger_of
 from datahub_eventlog.redact import DEFAULT
 from datahub_eventlog.sinks.memory import MemorySink
 from datahub_eventlog.source import Source
@@ -63,7 +63,7 @@ def _home() -> DagsterInstance:
         raise
     except Exception as error:
         raise ConfigurationError(
-            f"the instance of DAGSTER_HOME can't be loaded: {public.words(error)}"
+            f"the instance of DAGSTER_HOME can't be loaded: {error_text.describe(error)}"
         ) from error
 
 

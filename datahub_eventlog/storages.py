@@ -13,28 +13,29 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import Any as DagsterAny
 from dagster import DagsterInstance, Field
-from dagster._config.config_schema import UserConfigSchema
-from dagster._core.instance.config import configurable_class_schema, storage_config_schema
-from dagster._core.instance.ref import (
-    InstanceRef,
-    configurable_class_data,
-    configurable_storage_data,
-)
-from dagster._core.storage.base_storage import DagsterStorage
-from dagster._core.storage.event_log import (
-    ConsolidatedSqliteEventLogStorage,
-    InMemoryEventLogStorage,
-    SqlEventLogStorage,
-    SqliteEventLogStorage,
-)
-from dagster._core.storage.event_log.base import EventLogStorage
-from dagster._core.storage.runs import RunStorage, SqliteRunStorage
-from dagster._core.storage.schedules.base import ScheduleStorage
-from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from typing_extensions import Self
 
-from datahub_eventlog import config, public
+from datahub_eventlog import config, error_text
 from datahub_eventlog.capture import ALIVE, PATIENCE, CapturingEventLogStorage, process
+from datahub_eventlog.dagster_internals import (
+    ConfigurableClass,
+    ConfigurableClassData,
+    ConsolidatedSqliteEventLogStorage,
+    DagsterStorage,
+    EventLogStorage,
+    InMemoryEventLogStorage,
+    InstanceRef,
+    RunStorage,
+    ScheduleStorage,
+    SqlEventLogStorage,
+    SqliteEventLogStorage,
+    SqliteRunStorage,
+    UserConfigSchema,
+    configurable_class_data,
+    configurable_class_schema,
+    configurable_storage_data,
+    storage_config_schema,
+)
 from datahub_eventlog.errors import ConfigurationError
 from datahub_eventlog.forwarding import forwarding
 from datahub_eventlog.lifecycle import Left, completed_ref, lifecycle, ref_of, role
@@ -224,7 +225,7 @@ class DataHubEventLogStorage(CapturingEventLogStorage, ConfigurableClass):
 
         So that what was left out on purpose is not taken for lost when capture is on again.
         """
-        from datahub_eventlog.placement import existing_ledger
+        from datahub_eventlog.ledger_location import existing_ledger
 
         try:
             directory = self._instance.root_directory
@@ -232,7 +233,7 @@ class DataHubEventLogStorage(CapturingEventLogStorage, ConfigurableClass):
             if ledger is not None:
                 ledger.switched_off()
         except Exception as error:  # noqa: BLE001  # what is switched off must not be in the way
-            reason = public.words(error)
+            reason = error_text.describe(error)
             process().complaints.complain(f"The ledger was not told that capture is off: {reason}")
 
     @property

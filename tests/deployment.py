@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 from dagster import DagsterInstance
 
-from datahub_eventlog.placement import ledger_of
+from datahub_eventlog.ledger_location import ledger_of
 
 DEADLINE = 300.0
 """Seconds after which something that must happen counts as not happening."""

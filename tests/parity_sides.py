@@ -28,7 +28,7 @@ from datahub_eventlog.definitions import decode
 from datahub_eventlog.dispatcher import Dispatcher, Opened, assemble
 from datahub_eventlog.dispatcher.context import context_of
 from datahub_eventlog.ledger import Facts, Ledger
-from datahub_eventlog.placement import ledger_of
+from datahub_eventlog.ledger_location import ledger_of
 from datahub_eventlog.source import Source
 from datahub_eventlog.translate import Context
 from datahub_eventlog.values import RunLog

@@ -13,7 +13,7 @@ from typing_extensions import Self
 from datahub_eventlog.config import Config, RestTarget
 from datahub_eventlog.dispatcher import Dispatcher, Opened, assemble
 from datahub_eventlog.ledger import Facts, Ledger
-from datahub_eventlog.placement import ledger_of
+from datahub_eventlog.ledger_location import ledger_of
 
 
 class DataHub:

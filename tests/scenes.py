@@ -18,7 +18,7 @@ from datahub_eventlog.dispatcher.translation import ForExtractor
 from datahub_eventlog.errors import Rejected
 from datahub_eventlog.extractor import Extractor
 from datahub_eventlog.ledger import Ledger
-from datahub_eventlog.placement import ledger_of
+from datahub_eventlog.ledger_location import ledger_of
 from datahub_eventlog.source import Source
 from datahub_eventlog.testing import MemorySink
 from datahub_eventlog.values import Proposal

@@ -14,7 +14,7 @@ from instances import configured
 from sqlalchemy import make_url
 
 from datahub_eventlog.ledger import Ledger
-from datahub_eventlog.placement import ledger_of
+from datahub_eventlog.ledger_location import ledger_of
 
 Yaml = dict[str, Any]
 

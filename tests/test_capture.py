@@ -30,7 +30,7 @@ from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.pool import NullPool
 from visitors import make_tables, visitor
 
-from datahub_eventlog import capture, placement
+from datahub_eventlog import capture, ledger_location
 from datahub_eventlog.capture import (
     REMEMBERED,
     RUNLESS,
@@ -42,7 +42,7 @@ from datahub_eventlog.capture import (
 from datahub_eventlog.config import Config
 from datahub_eventlog.definitions import Loaded, decode, read
 from datahub_eventlog.ledger import Lease, Ledger
-from datahub_eventlog.placement import FILE, ledger_beside
+from datahub_eventlog.ledger_location import FILE, ledger_beside
 
 INTERVAL = 5.0
 
@@ -576,7 +576,9 @@ def test_beside_an_event_log_that_is_not_sql_the_ledger_is_a_local_file(
     with in_memory(storage, tmp_path) as instance:
         storage.store_event(entry("RUN_START"))
         storage.store_event(entry("RUN_SUCCESS"))
-        found = placement.ledger_of(instance, patience=1).lease("test", 9, timedelta(minutes=1))
+        found = ledger_location.ledger_of(instance, patience=1).lease(
+            "test", 9, timedelta(minutes=1)
+        )
     assert [(each.run_id, each.touches) for each in found] == [(RUN, 2)]
     assert tmp_path.joinpath(FILE).exists()
     (warning,) = caplog.messages
@@ -595,7 +597,7 @@ def test_where_tables_may_not_be_made_the_ledger_is_a_local_file_and_one_warning
             storage.store_event(entry("RUN_SUCCESS"))
             assert len(storage.get_logs_for_run(RUN)) == 2
             (warning,) = caplog.messages
-            ledger = placement.ledger_of(instance, patience=1)
+            ledger = ledger_location.ledger_of(instance, patience=1)
             assert [each.touches for each in ledger.lease("test", 9, timedelta(minutes=1))] == [2]
     assert "datahub-eventlog ddl" in warning
     assert tmp_path.joinpath(FILE).exists()
@@ -616,7 +618,7 @@ def test_when_an_administrator_has_made_the_tables_new_processes_find_the_ledger
             instance.event_log_storage.store_event(entry("RUN_START", run_id="after"))
             instance.event_log_storage.store_event(entry("RUN_SUCCESS", run_id="after"))
             assert touched(instance.event_log_storage) == {"after": 2}
-            assert placement.ledger_of(instance, patience=1).state("after") == "leased"
+            assert ledger_location.ledger_of(instance, patience=1).state("after") == "leased"
     assert caplog.messages == [warning]
 
 

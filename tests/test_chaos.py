@@ -17,8 +17,8 @@ from dagster import DagsterInstance
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from deployment import sqlite_yaml
 from entries import RUN, entry
+from faults import Tally
 from instances import configured
-from mischief import Tally
 from receiver import Receiver
 from sqlalchemy import delete
 from undisturbed import dispatcher_of
@@ -27,7 +27,7 @@ from datahub_eventlog import DataHubEventLogStorage
 from datahub_eventlog.config import Config, RestTarget
 from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.ledger.tables import runs
-from datahub_eventlog.placement import ledger_of
+from datahub_eventlog.ledger_location import ledger_of
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.context import Context
 

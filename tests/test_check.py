@@ -21,11 +21,11 @@ from ledgers import Clock
 from receiver import Receiver
 from sqlalchemy import create_engine, text
 
-from datahub_eventlog import __version__, checkup
+from datahub_eventlog import __version__, checks
 from datahub_eventlog.cli import main
 from datahub_eventlog.config import Config
 from datahub_eventlog.ledger.tables import metadata
-from datahub_eventlog.placement import ledger_of
+from datahub_eventlog.ledger_location import ledger_of
 
 
 @pytest.fixture
@@ -278,14 +278,14 @@ def test_kafka_and_its_schema_registry_are_asked(home: Path) -> None:
 
 
 def test_what_jobs_are_called_in_datahub_is_told() -> None:
-    by_code, by_option = checkup.jobs(Config()), checkup.jobs(Config(urn_prefix="shop"))
+    by_code, by_option = checks.jobs(Config()), checks.jobs(Config(urn_prefix="shop"))
     assert by_code.is_ok
     assert "`dagster job execute -f x.py` executes is x.py/<job>" in by_code.text
     assert by_option.text == "each is shop/<job> in DataHub, as urn_prefix says"
 
 
 def test_clocks_that_differ_are_found() -> None:
-    good, bad = checkup.clock(-1.0), checkup.clock(61.0)
+    good, bad = checks.clock(-1.0), checks.clock(61.0)
     assert good.is_ok
     assert not bad.is_ok
     assert bad.text == (

@@ -19,8 +19,8 @@ from undisturbed import differences, dispatcher_of, undisturbed
 
 from datahub_eventlog.config import Config, RestTarget
 from datahub_eventlog.ledger.dialects import Clock
+from datahub_eventlog.ledger_location import ledger_of
 from datahub_eventlog.lifecycle import VARIABLE
-from datahub_eventlog.placement import ledger_of
 
 PIPELINES = pipelines.__file__
 HOUR = 3600.0

@@ -43,8 +43,8 @@ from datahub_eventlog.dispatcher.core import AT_ONCE
 from datahub_eventlog.errors import LedgerUnavailable
 from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.ledger.tables import metadata, runs
+from datahub_eventlog.ledger_location import ledger_beside, ledger_of
 from datahub_eventlog.lifecycle import opened
-from datahub_eventlog.placement import ledger_beside, ledger_of
 from datahub_eventlog.source import Source
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.checks import assertion_urn

@@ -16,7 +16,7 @@ from datahub_eventlog.cli import main
 from datahub_eventlog.config import read
 from datahub_eventlog.dispatcher import Dispatcher, Opened, assemble
 from datahub_eventlog.ledger import Status
-from datahub_eventlog.placement import ledger_of
+from datahub_eventlog.ledger_location import ledger_of
 from datahub_eventlog.sinks.file import file_name
 from datahub_eventlog.testing import capturing, delivered
 

@@ -15,7 +15,7 @@ from deployment import Deployment, eventually, sqlite_yaml
 from sqlalchemy import make_url
 from styles import named, style_a, style_b
 
-from datahub_eventlog.placement import ledger_of
+from datahub_eventlog.ledger_location import ledger_of
 from datahub_eventlog.source.runs import run_of
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.urns import flow_urn

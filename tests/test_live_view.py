@@ -19,7 +19,7 @@ from undisturbed import differences, undisturbed
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher import Dispatcher, core
 from datahub_eventlog.ledger import Lease, Ledger
-from datahub_eventlog.placement import ledger_of
+from datahub_eventlog.ledger_location import ledger_of
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.values import RunLog

@@ -27,7 +27,7 @@ from deployment import (
 from sqlalchemy import make_url
 
 from datahub_eventlog.definitions import decode
-from datahub_eventlog.placement import ledger_of
+from datahub_eventlog.ledger_location import ledger_of
 
 PIPELINES = pipelines.__file__
 

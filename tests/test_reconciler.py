@@ -21,9 +21,9 @@ from datahub_eventlog.config import Config, FileTarget
 from datahub_eventlog.dispatcher import Worker
 from datahub_eventlog.dispatcher.reconciler import Reconciler
 from datahub_eventlog.ledger import Ledger
+from datahub_eventlog.ledger_location import ledger_of
 from datahub_eventlog.lifecycle import VARIABLE, opened
 from datahub_eventlog.operations import Operations
-from datahub_eventlog.placement import ledger_of
 from datahub_eventlog.source import Source
 
 MONTH = timedelta(days=30)

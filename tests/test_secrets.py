@@ -16,7 +16,7 @@ from deployment import Deployment, eventually, sqlite_yaml
 from instances import configured, write_yaml
 from receiver import Receiver
 
-from datahub_eventlog import public
+from datahub_eventlog import error_text
 from datahub_eventlog.cli import main
 from datahub_eventlog.config import read
 
@@ -209,7 +209,7 @@ def test_a_worker_shows_no_secret_while_it_can_not_deliver(
     ],
 )
 def test_what_looks_like_a_password_is_left_out(said: str, shown: str) -> None:
-    assert public.without_secrets(said) == shown
+    assert error_text.without_secrets(said) == shown
 
 
 class Mean(Exception):
@@ -234,14 +234,14 @@ class Mean(Exception):
     ],
 )
 def test_any_error_is_one_line_that_can_be_printed(text: str | None, shown: str) -> None:
-    assert public.words(Mean(text)) == shown
-    assert public.words(Mean(text)).isprintable()
+    assert error_text.describe(Mean(text)) == shown
+    assert error_text.describe(Mean(text)).isprintable()
 
 
 @pytest.mark.parametrize("start", ["", "x" * 7_990 + " "])
 def test_an_error_of_any_length_is_a_line_of_some_hundred_letters(start: str) -> None:
     text = f"{start}postgresql://me:{CANARY}{'y' * 10_000_000}@db/shop"
-    shown = public.words(Mean(text))
+    shown = error_text.describe(Mean(text))
     assert len(shown) < 3_000
     assert CANARY not in shown
 
@@ -258,7 +258,7 @@ def test_a_trace_names_every_frame_and_shows_no_secret() -> None:
 
     with pytest.raises(Mean) as raised:
         deliver()
-    shown = public.traced(raised.value)
+    shown = error_text.trace(raised.value)
     assert CANARY not in shown
     assert (
         shown.index("in connect")
@@ -271,4 +271,4 @@ def test_a_trace_names_every_frame_and_shows_no_secret() -> None:
 def test_a_trace_of_errors_in_a_circle_ends() -> None:
     one, other = ValueError("one"), ValueError("other")
     one.__cause__, other.__cause__ = other, one
-    assert public.traced(one).count("ValueError") == 2
+    assert error_text.trace(one).count("ValueError") == 2

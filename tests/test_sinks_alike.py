@@ -21,7 +21,7 @@ from datahub_eventlog.config import Config, FileTarget, KafkaTarget, RestTarget,
 from datahub_eventlog.demo import jobs
 from datahub_eventlog.dispatcher import Dispatcher, Opened, assemble
 from datahub_eventlog.ledger import Facts, Ledger
-from datahub_eventlog.placement import ledger_of
+from datahub_eventlog.ledger_location import ledger_of
 from datahub_eventlog.sinks import connect
 from datahub_eventlog.testing import capturing, delivered
 from datahub_eventlog.translate import Context, translate

@@ -32,8 +32,8 @@ from styles import named, style_a, style_b, touched
 
 from datahub_eventlog import DataHubEventLogStorage, capture
 from datahub_eventlog.errors import ConfigurationError
+from datahub_eventlog.ledger_location import FILE
 from datahub_eventlog.lifecycle import VARIABLE, role
-from datahub_eventlog.placement import FILE
 from datahub_eventlog.storages import mixture_of
 
 THREADS = 20

@@ -25,8 +25,8 @@ from datahub_eventlog.dispatcher import Worker
 from datahub_eventlog.dispatcher.reconciler import Reconciler
 from datahub_eventlog.ledger import Claim, Facts, Ledger
 from datahub_eventlog.ledger.moving import OVERLAP, PAGE
+from datahub_eventlog.ledger_location import FILE, ledger_of
 from datahub_eventlog.lifecycle import opened
-from datahub_eventlog.placement import FILE, ledger_of
 from datahub_eventlog.source import Source
 
 DAY = timedelta(days=1)

@@ -12,7 +12,7 @@ import pipelines
 import pytest
 from deployment import Deployment, eventually, sqlite_yaml
 
-from datahub_eventlog.placement import ledger_of
+from datahub_eventlog.ledger_location import ledger_of
 
 NOTHING = "Nothing is delivered to DataHub from this process"
 CLIENT = {"server": "http://127.0.0.1:9"}

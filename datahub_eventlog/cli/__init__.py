@@ -17,9 +17,9 @@ from types import FrameType
 import click
 from rich.console import Console
 
-from datahub_eventlog import extras, public
+from datahub_eventlog import error_text, extras
 from datahub_eventlog._version import __version__
-from datahub_eventlog.checkup import checkup
+from datahub_eventlog.checks import check_instance
 from datahub_eventlog.cli import pages, showing
 from datahub_eventlog.cli.backfilling import backfill
 from datahub_eventlog.cli.explaining import explain
@@ -52,7 +52,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except DataHubEventLogError as error:
-            raise click.ClickException(public.without_secrets(str(error))) from error
+            raise click.ClickException(error_text.without_secrets(str(error))) from error
         except ModuleNotFoundError as error:
             name = str(error.name).partition(".")[0]
             if name not in extras.DELIVERY:
@@ -88,7 +88,7 @@ def _operations() -> Iterator[Operations]:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def check(*, as_json: bool) -> None:
     """Tell whether all is well, and what to do where it isn't."""
-    findings = checkup()
+    findings = check_instance()
     if as_json:
         click.echo(json.dumps([pages.finding_json(each) for each in findings], indent=2))
     else:

@@ -16,7 +16,7 @@ from dagster import DagsterInstance
 from rich.console import Console
 from rich.progress import Progress
 
-from datahub_eventlog import public
+from datahub_eventlog import error_text
 from datahub_eventlog.demo.picture import show
 from datahub_eventlog.errors import DataHubEventLogError
 
@@ -62,7 +62,7 @@ def run(home: Path, console: Console) -> None:
     with DagsterInstance.from_config(str(home)) as instance:
         show(instance, console)
     console.print(
-        f"Delivered to {public.address(server)}" if server else f"The proposals are in {files}"
+        f"Delivered to {error_text.address(server)}" if server else f"The proposals are in {files}"
     )
     if not server:
         console.print(f"To bring them into a DataHub: datahub ingest mcps {files}/<run>.json")

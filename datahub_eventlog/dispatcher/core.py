@@ -13,7 +13,7 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from datahub_eventlog import definitions, public
+from datahub_eventlog import definitions, error_text
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher.delivery import Delivery, Mark, Report, Rules
 from datahub_eventlog.dispatcher.filters import has_wanted_steps, is_wanted
@@ -175,7 +175,7 @@ class Dispatcher:
             self._parts.ledger.release(lease)
         except Conflict as error:  # DataHub is up, and so are the others
             logger.info("Run %s is tried again soon: %s", lease.run_id, error)
-            reason = self._redacted(public.words(error))
+            reason = self._redacted(error_text.describe(error))
             self._parts.ledger.defer(lease, CONFLICT_DELAY, reason, counts=False)
         except (LeaseLost, LedgerUnavailable):
             raise
@@ -183,7 +183,7 @@ class Dispatcher:
             self._put_off(lease, error)
 
     def _put_off(self, lease: Lease, error: Exception) -> None:
-        reason = self._redacted(public.words(error))
+        reason = self._redacted(error_text.describe(error))
         if lease.attempts + 1 >= self._config.max_attempts:
             self._park(lease, reason, error)
             return
@@ -192,7 +192,7 @@ class Dispatcher:
         self._parts.ledger.defer(lease, delay, reason, counts=True)
 
     def _park(self, lease: Lease, reason: str, error: Exception | None = None) -> None:
-        trace = f"\n{public.traced(error)}" if error else ""
+        trace = f"\n{error_text.trace(error)}" if error else ""
         logger.error("Run %s is parked: %s%s", lease.run_id, reason, trace)
         if self._parts.ledger.park(lease, reason):
             self._under_way.pop(lease.run_id, None)

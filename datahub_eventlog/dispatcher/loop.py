@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from datahub_eventlog import public
+from datahub_eventlog import error_text
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher.core import Dispatcher
 from datahub_eventlog.dispatcher.reconciler import Reconciler
@@ -111,7 +111,7 @@ class Loop:
         except LedgerUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - the next time may do
-            reason = public.traced(error)
+            reason = error_text.trace(error)
             logger.error("The instance's runs could not be compared with the ledger: %s", reason)  # noqa: TRY400 - `traced` has the traceback
 
     def _wait(self, interval: timedelta) -> None:

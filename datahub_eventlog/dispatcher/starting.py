@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from dagster import DagsterInstance
 
-from datahub_eventlog import extractor, extras, public, sinks
+from datahub_eventlog import error_text, extractor, extras, sinks
 from datahub_eventlog._version import __version__
 from datahub_eventlog.config import (
     Block,
@@ -39,10 +39,10 @@ from datahub_eventlog.errors import (
     Unavailable,
 )
 from datahub_eventlog.extractor import Extractor
-from datahub_eventlog.forks import importing
+from datahub_eventlog.fork_safe_import import importing
 from datahub_eventlog.ledger import Ledger
+from datahub_eventlog.ledger_location import take_over_local
 from datahub_eventlog.log import logger, redact_with
-from datahub_eventlog.placement import take_over_local
 from datahub_eventlog.redact import DEFAULT
 from datahub_eventlog.source import Source
 
@@ -297,7 +297,7 @@ class DaemonThread:
         except Exception as error:  # noqa: BLE001 - the daemon goes on
             logger.error(  # noqa: TRY400 - `traced` has the traceback
                 "The DataHub dispatcher broke; runs wait in the ledger until it is back: %s",
-                public.traced(error),
+                error_text.trace(error),
             )
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from datahub_eventlog import public
+from datahub_eventlog import error_text
 from datahub_eventlog.config import Config
 from datahub_eventlog.extractor.deadline import Call, TookTooLong
 from datahub_eventlog.extractor.functions import load
@@ -140,7 +140,7 @@ class Extractor:
 
     def _problem(self, name: str, about: str, error: Exception) -> Problem:
         function = getattr(self._config, name)
-        reason = f"{function} failed: {public.words(error)}"
+        reason = f"{function} failed: {error_text.describe(error)}"
         if name in self._off:
             reason += "; it is off in this process from now on, `retry` delivers the run again"
         logger.warning("%s %s: %s", name, about, reason)

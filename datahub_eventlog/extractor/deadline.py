@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Generic, TypeVar
 
-from datahub_eventlog import public
+from datahub_eventlog import error_text
 from datahub_eventlog.errors import DataHubEventLogError
 
 Result = TypeVar("Result")
@@ -34,7 +34,7 @@ class Call(Generic[Result]):
         if self._error is not None:
             if isinstance(self._error, Exception):
                 raise self._error
-            raise DataHubEventLogError(public.words(self._error))
+            raise DataHubEventLogError(error_text.describe(self._error))
         return self._result
 
     def _run(self) -> None:

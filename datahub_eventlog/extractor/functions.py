@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from datahub_eventlog import public
+from datahub_eventlog import error_text
 from datahub_eventlog.errors import ConfigurationError
 
 
@@ -22,7 +22,7 @@ def load(path: str | None, option: str, arguments: int) -> Callable[..., Any] | 
             found = getattr(found, part)
     except Exception as error:
         raise ConfigurationError(
-            f"datahub: {option}: {path} can't be imported here: {public.words(error)}."
+            f"datahub: {option}: {path} can't be imported here: {error_text.describe(error)}."
             " It must be importable where delivery happens: in the daemon's or a worker's image."
         ) from error
     if not callable(found):

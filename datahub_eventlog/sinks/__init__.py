@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from typing_extensions import assert_never
 
-from datahub_eventlog import extras, public
+from datahub_eventlog import error_text, extras
 from datahub_eventlog.config import FileTarget, KafkaTarget, RestTarget, Target
 from datahub_eventlog.errors import ConfigurationError, Rejected
 from datahub_eventlog.values import Proposal
@@ -115,7 +115,7 @@ def where(target: Target | None) -> str:
     """The target in a few words, without what may be secret."""
     match target:
         case RestTarget(server=server):
-            return public.address(server)
+            return error_text.address(server)
         case KafkaTarget(bootstrap=bootstrap):
             return f"Kafka at {bootstrap}"
         case FileTarget(path=path):

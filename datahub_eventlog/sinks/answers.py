@@ -37,7 +37,7 @@ from urllib3.exceptions import (
     ReadTimeoutError,
 )
 
-from datahub_eventlog import public
+from datahub_eventlog import error_text
 from datahub_eventlog.errors import Conflict, DeliveryError, Misconfigured, Unavailable
 from datahub_eventlog.sinks.session import Endless, RedirectedElsewhere, Unreadable, is_cut
 
@@ -116,7 +116,7 @@ def _location(response: requests.Response, url: str) -> str:
         there = urllib.parse.urljoin(url, response.headers["Location"])
     except ValueError:
         return "what is no address"
-    return public.line(public.address(there))
+    return error_text.one_line(error_text.address(there))
 
 
 def _elsewhere(url: str, what: str) -> Misconfigured:
@@ -172,7 +172,7 @@ def _reason(response: requests.Response) -> str:
     said = content(response) or _cut_message(response)
     texts = (said.get("message"), said.get("error"), response.reason)
     reason = next((each for each in texts if each and isinstance(each, str)), "no reason")
-    return public.line(reason, LONGEST_REASON)
+    return error_text.one_line(reason, LONGEST_REASON)
 
 
 def _retry_after(response: requests.Response) -> float | None:

@@ -27,7 +27,7 @@ from datahub.emitter.kafka_emitter import (
 )
 from pydantic import ValidationError
 
-from datahub_eventlog import public
+from datahub_eventlog import error_text
 from datahub_eventlog.config import KafkaTarget
 from datahub_eventlog.errors import (
     ConfigurationError,
@@ -232,7 +232,7 @@ def _without_secrets(text: str, target: KafkaTarget) -> str:
 
 
 def _registry_trouble(error: BaseException | None, target: KafkaTarget) -> DeliveryError:
-    url = public.address(target.schema_registry_url)
+    url = error_text.address(target.schema_registry_url)
     if not isinstance(error, SchemaRegistryError):
         kind = type(error).__name__
         return Unavailable(f"Connection error: the schema registry is not up at {url} ({kind})")
@@ -268,7 +268,7 @@ def _probe_brokers(target: KafkaTarget) -> Finding:
 
 def _probe_registry(target: KafkaTarget) -> Finding:
     """Asks as delivery does: with the same credentials and certificates."""
-    url = public.address(target.schema_registry_url)
+    url = error_text.address(target.schema_registry_url)
     options = {"url": target.schema_registry_url, **_registry_config(target)}
     try:
         SchemaRegistryClient(

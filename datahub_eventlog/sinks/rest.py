@@ -24,7 +24,7 @@ from datahub.metadata.schema_classes import SystemMetadataClass
 from tenacity import RetryCallState, Retrying, retry_if_exception
 from tenacity.wait import wait_exponential, wait_random, wait_random_exponential
 
-from datahub_eventlog import public
+from datahub_eventlog import error_text
 from datahub_eventlog.config import RestTarget
 from datahub_eventlog.errors import (
     ConfigurationError,
@@ -88,7 +88,7 @@ class RestSink:
     ) -> None:
         """Take a target; `sleep` waits between tries, `on_answer` gets a request's seconds."""
         self._on_answer = on_answer
-        self._url = public.address(target.server)
+        self._url = error_text.address(target.server)
         self._timeout = target.timeout_sec
         self._mode = ON_THE_WIRE[emit_mode]
         self._headers = INDEX_NOW if emit_mode == "SYNC_WAIT" else None
@@ -294,10 +294,10 @@ def probe(target: RestTarget) -> Sequence[Finding]:
     try:
         config = _get(emitter, target, "/config")
         if str(config.get("noCode")).lower() != "true":
-            url = public.address(target.server)
+            url = error_text.address(target.server)
             text = f"{url} answers, but as DataHub's frontend or something else: {ADVICE[404]}"
             return [Finding(is_ok=False, what="DataHub", text=text)]
-        text = f"GMS {_version(config)} answers at {public.address(target.server)}"
+        text = f"GMS {_version(config)} answers at {error_text.address(target.server)}"
         return [Finding(is_ok=True, what="DataHub", text=text), _token(emitter, target)]
     except DeliveryError as error:
         return [Finding(is_ok=False, what="DataHub", text=str(error))]
@@ -309,7 +309,7 @@ def _version(config: Mapping[str, Any]) -> str:
     versions = config.get("versions")
     ours = versions.get("acryldata/datahub") if isinstance(versions, Mapping) else None
     version = ours.get("version") if isinstance(ours, Mapping) else None
-    return public.line(version, 50) if isinstance(version, str) else "of an unknown version"
+    return error_text.one_line(version, 50) if isinstance(version, str) else "of an unknown version"
 
 
 def _token(emitter: DatahubRestEmitter, target: RestTarget) -> Finding:
@@ -325,7 +325,7 @@ def _token(emitter: DatahubRestEmitter, target: RestTarget) -> Finding:
 
 def _get(emitter: DatahubRestEmitter, target: RestTarget, path: str) -> Mapping[str, Any]:
     """The answer's content; empty for what GMS says it does not have."""
-    url = public.address(target.server)
+    url = error_text.address(target.server)
     try:
         response = _session(emitter).get(f"{target.server.rstrip('/')}{path}")
     except requests.RequestException as error:

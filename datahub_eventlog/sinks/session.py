@@ -24,7 +24,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
-from datahub_eventlog import public
+from datahub_eventlog import error_text
 
 ANSWER_BYTES = 4 * 2**20
 """Of an answer to what we send: a word, or the reasons of a refusal."""
@@ -120,7 +120,7 @@ class BoundedSession(requests.Session):
         if exchange is None:
             return self._begin(request, settings)
         if _origin(request.url) != exchange.origin:
-            raise RedirectedElsewhere(f"redirects to {public.address(str(request.url))}")
+            raise RedirectedElsewhere(f"redirects to {error_text.address(str(request.url))}")
         return super().send(request, **settings)
 
     def _begin(

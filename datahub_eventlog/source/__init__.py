@@ -24,10 +24,13 @@ from dagster import (
     RunStatusSensorContext,
     build_run_status_sensor_context,
 )
-from dagster._core.event_api import EventLogCursor
-from dagster._core.snap import ExecutionPlanSnapshot, JobSnap
-from dagster._core.storage.event_log.base import EventLogConnection
 
+from datahub_eventlog.dagster_internals import (
+    EventLogConnection,
+    EventLogCursor,
+    ExecutionPlanSnapshot,
+    JobSnap,
+)
 from datahub_eventlog.errors import DataHubEventLogError
 from datahub_eventlog.source.events import event_of
 from datahub_eventlog.source.history import History, Selection

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from datahub_eventlog import public
+from datahub_eventlog import error_text
 from datahub_eventlog.errors import LedgerUnavailable
 
 GIVES_UP = frozenset({"dagster_postgres", "dagster_mysql"})
@@ -24,7 +24,7 @@ def reaching() -> Iterator[None]:
         yield
     except Exception as error:
         if _is_away(error):
-            reason = public.words(getattr(error, "orig", None) or error)
+            reason = error_text.describe(getattr(error, "orig", None) or error)
             raise LedgerUnavailable(f"The event log's database: {reason}") from error
         raise
 

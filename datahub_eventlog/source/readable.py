@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dagster import DagsterEventType, DagsterInstance, EventLogRecord, RunRecord, RunsFilter
-from dagster._core.event_api import EventLogCursor
-from dagster._core.storage.event_log.base import EventLogConnection
 
-from datahub_eventlog import public
+from datahub_eventlog import error_text
+from datahub_eventlog.dagster_internals import EventLogConnection, EventLogCursor
 from datahub_eventlog.log import logger
 from datahub_eventlog.source.events import event_of
 from datahub_eventlog.source.reaching import is_unreadable
@@ -41,7 +40,9 @@ def _one_by_one(instance: DagsterInstance, filters: RunsFilter) -> Iterator[RunR
         except Exception as error:
             if not is_unreadable(error):
                 raise
-            logger.debug("The record of run %s can't be read: %s", run_id, public.words(error))
+            logger.debug(
+                "The record of run %s can't be read: %s", run_id, error_text.describe(error)
+            )
         else:
             if record is not None:
                 yield record

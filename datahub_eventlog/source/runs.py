@@ -8,10 +8,12 @@ from pathlib import PurePath
 from typing import Any
 
 from dagster import DagsterRun
-from dagster._core.snap import ExecutionPlanSnapshot
-from dagster._core.snap.dep_snapshot import DependencyStructureSnapshot
-from dagster._core.storage.dagster_run import RunRecord
 
+from datahub_eventlog.dagster_internals import (
+    DependencyStructureSnapshot,
+    ExecutionPlanSnapshot,
+    RunRecord,
+)
 from datahub_eventlog.metadata import metadata_of
 from datahub_eventlog.values import CheckKey, Job, Op, Port, Run, Step, StepOutput
 

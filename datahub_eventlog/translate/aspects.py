@@ -25,7 +25,7 @@ from datahub.metadata.schema_classes import (
 from datahub.specific.aspect_helpers.ownership import HasOwnershipPatch
 from datahub.specific.aspect_helpers.tags import HasTagsPatch
 
-from datahub_eventlog import public
+from datahub_eventlog import error_text
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.plain import plain
 from datahub_eventlog.values import Change, Json, Problem, Proposal
@@ -160,7 +160,7 @@ def _upsert(
     try:
         body = prepared(aspect).body
     except (AvroException, TypeError, ValueError) as error:
-        return Problem(urn, name, public.words(error))
+        return Problem(urn, name, error_text.describe(error))
     kind = urns.entity_type(urn)
     return Proposal(urn, kind, name, body, time=time, run_id=run_id, is_vacant=is_vacant)
 

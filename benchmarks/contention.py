@@ -79,7 +79,7 @@ class Polled:
 
 
 @dataclass(frozen=True)
-class Crowd:
+class Contention:
     """Each dispatcher is a thread of this process with a connection of its own."""
 
     place: Place

@@ -28,7 +28,7 @@ def address(url: str) -> str:
     return urllib.parse.urlunsplit((split.scheme, host, split.path, "", ""))
 
 
-def words(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """Any error in one line of printable letters, without the secrets that it may repeat.
 
     Never raises, whatever somebody's class does when it is asked for its text.
@@ -37,11 +37,11 @@ def words(error: BaseException) -> str:
         text = _beginning(str(error))
     except BaseException as broken:  # noqa: BLE001 - `__str__` is somebody else's code
         text = f"its text can't be had: {type(broken).__name__}"
-    return line(f"{type(error).__name__}: {without_secrets(text)}").removesuffix(":")
+    return one_line(f"{type(error).__name__}: {without_secrets(text)}").removesuffix(":")
 
 
-def traced(error: BaseException) -> str:
-    """Where an error and those behind it were raised, each as `words` has it.
+def trace(error: BaseException) -> str:
+    """Where an error and those behind it were raised, each as `describe` has it.
 
     What Python's own traceback shows, but for the raw texts. Never raises.
     """
@@ -53,12 +53,12 @@ def traced(error: BaseException) -> str:
         stack = traceback.StackSummary.from_list(
             traceback.extract_tb(inner.__traceback__)[-LONGEST_STACK:]
         )
-        parts.append("".join([*stack.format(), words(inner)]))
+        parts.append("".join([*stack.format(), describe(inner)]))
         inner = inner.__cause__ or (None if inner.__suppress_context__ else inner.__context__)
     return "\n\nafter which came:\n\n".join(reversed(parts))
 
 
-def line(text: str, length: int = LONGEST_LINE) -> str:
+def one_line(text: str, length: int = LONGEST_LINE) -> str:
     """A text of somebody else's in one line: bounded, and what can't be printed as an escape."""
     short = " ".join(text[: 2 * length].split())
     escaped = "".join(each if each.isprintable() else _escaped(each) for each in short)

@@ -11,8 +11,8 @@ import pipelines
 import pytest
 from deployment import Deployment, sqlite_yaml
 
-from datahub_eventlog import forks
-from datahub_eventlog.placement import ledger_of
+from datahub_eventlog import fork_safe_import
+from datahub_eventlog.ledger_location import ledger_of
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -78,7 +78,7 @@ def test_a_child_that_is_forked_beside_a_dispatcher_executes_a_run_which_is_capt
 
 
 def test_a_fork_does_not_wait_for_the_thread_that_forks() -> None:
-    with forks.importing():
+    with fork_safe_import.importing():
         child = os.fork()
         if child == 0:
             # Somebody else can import in the child, although the parent goes on.
@@ -90,5 +90,5 @@ def test_a_fork_does_not_wait_for_the_thread_that_forks() -> None:
 
 
 def _import() -> None:
-    with forks.importing():
+    with fork_safe_import.importing():
         pass

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from dagster import DagsterInstance
 
-from datahub_eventlog import extras, public, sinks
+from datahub_eventlog import error_text, extras, sinks
 from datahub_eventlog.config import (
     Config,
     Pattern,
@@ -20,9 +20,9 @@ from datahub_eventlog.config import (
 )
 from datahub_eventlog.errors import DataHubEventLogError, LedgerMissing, PatternTooSlow
 from datahub_eventlog.ledger import Dispatcher
+from datahub_eventlog.ledger_location import ledger_beside
 from datahub_eventlog.lifecycle import PATIENCE
 from datahub_eventlog.operations import NO_HOME, Operations
-from datahub_eventlog.placement import ledger_beside
 from datahub_eventlog.sinks import Finding, where
 from datahub_eventlog.storages import DataHubEventLogStorage, DataHubStorage, mixture_of
 
@@ -49,7 +49,7 @@ NOBODY = {
 }
 
 
-def checkup() -> list[Finding]:
+def check_instance() -> list[Finding]:
     """Look at everything; what can't be looked at, because something else failed, is left out."""
     found: list[Finding] = []
     home = _home()
@@ -60,7 +60,7 @@ def checkup() -> list[Finding]:
         with DagsterInstance.get() as instance:
             found += _on_instance(instance)
     except Exception as error:  # noqa: BLE001 - whatever Dagster raises is the finding
-        found.append(Finding(is_ok=False, what="dagster.yaml", text=public.words(error)))
+        found.append(Finding(is_ok=False, what="dagster.yaml", text=error_text.describe(error)))
     return found
 
 

@@ -72,7 +72,7 @@ class Tally:
     """Requests that Dagster itself could not serve, and why."""
 
 
-class Mischief:
+class Faults:
     """Launches runs, and gets into their way."""
 
     def __init__(self, stage: Stage, seed: int) -> None:

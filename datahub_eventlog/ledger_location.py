@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from dagster import DagsterInstance
-from dagster._core.storage.event_log import (
-    ConsolidatedSqliteEventLogStorage,
-    SqliteEventLogStorage,
-)
-from dagster._core.storage.event_log.base import EventLogStorage
 from sqlalchemy.engine import Engine
 
+from datahub_eventlog.dagster_internals import (
+    ConsolidatedSqliteEventLogStorage,
+    EventLogStorage,
+    SqliteEventLogStorage,
+)
 from datahub_eventlog.errors import LedgerMissing, LedgerUnavailable
 from datahub_eventlog.ledger import Connect, Ledger
 from datahub_eventlog.log import logger
