@@ -22,6 +22,7 @@ from datahub_eventlog import error_text
 from datahub_eventlog.config import Config
 from datahub_eventlog.dagster_internals import EventLogStorage
 from datahub_eventlog.errors import LedgerMissing
+from datahub_eventlog.event_types import CAPTURED, RUN_ENDS, RUN_EVENTS, RUN_STARTS
 from datahub_eventlog.forwarding import ForwardingEventLogStorage
 from datahub_eventlog.log import logger
 
@@ -30,28 +31,6 @@ if TYPE_CHECKING:
 
 RUNLESS = ""
 """The run id of events that belong to no run."""
-STARTS = frozenset({"RUN_START", "RUN_RESUMED"})
-"""Stored by the process that executes the run."""
-ENDS = frozenset({"RUN_SUCCESS", "RUN_FAILURE", "RUN_CANCELED"})
-RUN_EVENTS = (
-    STARTS
-    | ENDS
-    | {"RUN_ENQUEUED", "RUN_DEQUEUED", "RUN_STARTING", "RUN_CANCELING", "RUN_SUSPENDED"}
-)
-CAPTURED = RUN_EVENTS | {
-    *("STEP_START", "STEP_RESTARTED", "STEP_UP_FOR_RETRY"),
-    *("STEP_SUCCESS", "STEP_FAILURE", "STEP_SKIPPED"),
-    *("HANDLED_OUTPUT", "LOADED_INPUT"),
-    *("ASSET_MATERIALIZATION_PLANNED", "ASSET_MATERIALIZATION", "ASSET_FAILED_TO_MATERIALIZE"),
-    *("ASSET_OBSERVATION", "ASSET_WIPED"),
-    *("ASSET_CHECK_EVALUATION_PLANNED", "ASSET_CHECK_EVALUATION"),
-    "STEP_WORKER_STARTING",
-}
-"""Names of the event types that DataHub is told of, and STEP_WORKER_STARTING, where the run's
-process says that it starts a step whose own process may be too short to say anything. Others are
-no reason to look at a run: log messages, engine events, FRESHNESS_*, and what a newer Dagster adds
-and nobody translates yet."""
-
 REMEMBERED = 1000
 """Runs of which a process remembers what it touched."""
 PATIENCE = 1.0
@@ -108,10 +87,10 @@ class Touches:
         with self._lock:
             run = self._run(run_id, now)
             is_urgent = _is_urgent(run, run_id, kinds)
-            run.is_started = run.is_started or not STARTS.isdisjoint(kinds)
+            run.is_started = run.is_started or not RUN_STARTS.isdisjoint(kinds)
             if not (is_urgent or run_id in self._owed or now - run.since >= interval):
                 return False
-            if now < self._paused_until and ENDS.isdisjoint(kinds):
+            if now < self._paused_until and RUN_ENDS.isdisjoint(kinds):
                 self._owe(run_id)
                 return False
             self._owed.pop(run_id, None)
@@ -168,9 +147,9 @@ def _hurries(run_id: str, kinds: Collection[str]) -> bool:
 
 def _is_urgent(run: _Run, run_id: str, kinds: Collection[str]) -> bool:
     """Whether the events don't wait for the interval."""
-    if run_id == RUNLESS or not ENDS.isdisjoint(kinds):
+    if run_id == RUNLESS or not RUN_ENDS.isdisjoint(kinds):
         return True
-    if not run.is_started and not STARTS.isdisjoint(kinds):
+    if not run.is_started and not RUN_STARTS.isdisjoint(kinds):
         return True
     return not run.is_touched and not RUN_EVENTS.isdisjoint(kinds)
 
@@ -264,14 +243,14 @@ class CapturingEventLogStorage(ForwardingEventLogStorage):
 
     def _datahub_touch_if_due(self, run_id: str, kinds: Collection[str]) -> None:
         touches = process().touches
-        if not STARTS.isdisjoint(kinds):
+        if not RUN_STARTS.isdisjoint(kinds):
             touches.keep(run_id, _facts(run_id))
         if touches.is_due(run_id, kinds, self._datahub_interval):
             age = None
             try:
                 age = self._datahub_touch(run_id, is_urgent=_hurries(run_id, kinds))
             finally:
-                if not ENDS.isdisjoint(kinds) and touches.was_started(run_id):
+                if not RUN_ENDS.isdisjoint(kinds) and touches.was_started(run_id):
                     self._datahub_ended(run_id, age)
             self._datahub_pay()
 

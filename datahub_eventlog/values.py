@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeAlias
 
+from datahub_eventlog.event_types import RUN_ENDS
+
 Json: TypeAlias = Any
 """What `json.dumps` takes: None, bool, int, float, str, and lists and dicts of them."""
 
@@ -40,8 +42,6 @@ class Metadatum:
 Metadata: TypeAlias = Mapping[str, Metadatum]
 
 
-RUN_ENDS = frozenset({"RUN_SUCCESS", "RUN_FAILURE", "RUN_CANCELED"})
-"""The events that end a run. The event says so, not the record: that is updated after it."""
 ENDED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
 """The statuses of a run whose record has ended."""
 DATA_VERSION = "dagster/data_version"

@@ -23,6 +23,7 @@ from datahub_eventlog.dispatcher.pause import Pause
 from datahub_eventlog.dispatcher.tables import Tables
 from datahub_eventlog.dispatcher.watch import Watch
 from datahub_eventlog.errors import Conflict, LeaseLost, LedgerUnavailable, Unavailable
+from datahub_eventlog.event_types import PLANNED
 from datahub_eventlog.extractor import Extractor
 from datahub_eventlog.ledger import Lease, Ledger, Outcome
 from datahub_eventlog.log import logger
@@ -51,13 +52,6 @@ LIVE_POLL = 5.0
 SHORTEST_POLL = 30.0
 LONGEST_POLL = 600.0
 """The same of a run that was silent for so long, and at the most."""
-PRELUDE = frozenset(
-    {
-        *("RUN_ENQUEUED", "RUN_DEQUEUED", "RUN_STARTING"),
-        *("ASSET_MATERIALIZATION_PLANNED", "ASSET_CHECK_EVALUATION_PLANNED"),
-    }
-)
-"""The events of a run that has not begun: there is nothing to show yet."""
 FACTS = 16
 """Jobs whose definitions are kept decoded: the runs of one have the same again and again."""
 REMEMBERED = 1000
@@ -364,7 +358,7 @@ def _is_first(lease: Lease) -> bool:
 
 
 def _is_waiting(log: RunLog) -> bool:
-    return all(each.type in PRELUDE for each in log.events)
+    return all(event.type in PLANNED for event in log.events)
 
 
 def _patience(log: RunLog, lease: Lease) -> timedelta:

@@ -25,6 +25,7 @@ from dagster import (
     build_run_status_sensor_context,
 )
 
+from datahub_eventlog import event_types
 from datahub_eventlog.dagster_internals import (
     EventLogConnection,
     EventLogCursor,
@@ -39,7 +40,6 @@ from datahub_eventlog.source.readable import run_records, runless_event, runless
 from datahub_eventlog.source.runs import job_of, run_of, seconds, steps_of
 from datahub_eventlog.values import (
     ENDED,
-    RUN_ENDS,
     AssetKey,
     Definitions,
     Event,
@@ -53,17 +53,9 @@ OVERLAP = timedelta(seconds=60)
 PAGE = 1000
 """Events a query."""
 
-_READ = (
-    *("RUN_ENQUEUED", "RUN_DEQUEUED", "RUN_STARTING", "RUN_START", "RUN_CANCELING"),
-    *("RUN_SUCCESS", "RUN_FAILURE", "RUN_CANCELED", "RUN_SUSPENDED", "RUN_RESUMED"),
-    *("STEP_START", "STEP_SUCCESS", "STEP_FAILURE", "STEP_SKIPPED"),
-    *("STEP_UP_FOR_RETRY", "STEP_RESTARTED", "STEP_EXPECTATION_RESULT"),
-    *("HANDLED_OUTPUT", "LOADED_INPUT"),
-    *("ASSET_MATERIALIZATION", "ASSET_OBSERVATION", "ASSET_MATERIALIZATION_PLANNED"),
-    *("ASSET_FAILED_TO_MATERIALIZE", "ASSET_WIPED"),
-    *("ASSET_CHECK_EVALUATION", "ASSET_CHECK_EVALUATION_PLANNED"),
-)
-_TYPES = {getattr(DagsterEventType, name) for name in _READ if hasattr(DagsterEventType, name)}
+_TYPES_READ = {
+    member for name, member in DagsterEventType.__members__.items() if name in event_types.READ
+}
 
 
 @dataclass(frozen=True)
@@ -113,7 +105,7 @@ class Source:
         """
 
         def page(cursor: str | None) -> EventLogConnection:
-            return self._instance.get_records_for_run(run.run_id, cursor, _TYPES, PAGE)
+            return self._instance.get_records_for_run(run.run_id, cursor, _TYPES_READ, PAGE)
 
         return RunLog(
             run=run,
@@ -146,7 +138,7 @@ class Source:
             return (noted if noted is not None and is_ahead else event.time) < now - overlap
 
         def page(cursor: str | None) -> EventLogConnection:
-            return runless_page(self._instance, cursor, _TYPES, PAGE)
+            return runless_page(self._instance, cursor, _TYPES_READ, PAGE)
 
         found = filter(None, map(runless_event, self._records(page, cursor, on_page)))
         events = tuple(each for each in found if each.time >= since)
@@ -184,7 +176,7 @@ class Source:
 
     def sensor_context(self, run_id: str) -> RunStatusSensorContext:
         """The context that a run status sensor would get for the run's end."""
-        ends = {getattr(DagsterEventType, name) for name in RUN_ENDS}
+        ends = {DagsterEventType[name] for name in event_types.RUN_ENDS}
         records = self._instance.get_records_for_run(run_id, of_type=ends).records
         run = self._instance.get_run_by_id(run_id)
         if run is None or not records:

@@ -32,7 +32,7 @@ def event_of(record: EventLogRecord) -> Event | None:
     event = entry.dagster_event
     if event is None:
         return None
-    read = _DATA.get(event.event_type.name)
+    read = READERS.get(event.event_type.name)
     return Event(
         storage_id=record.storage_id,
         type=event.event_type.name,
@@ -158,7 +158,7 @@ def _wiped(event: Any) -> EventData:
     return Wiped(_path(data.asset_key), tuple(partitions) if partitions else None)
 
 
-_DATA: Mapping[str, Callable[[Any], EventData]] = {
+READERS: Mapping[str, Callable[[Any], EventData]] = {
     "RUN_FAILURE": _run_failure,
     "RUN_CANCELED": _run_failure,
     "STEP_FAILURE": _step_failure,
