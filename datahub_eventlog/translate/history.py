@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from datahub_eventlog.event_types import STEP_ENDS
 from datahub_eventlog.translate.partitions import is_time, partitions_text
 from datahub_eventlog.values import (
     AssetKey,
@@ -28,8 +29,6 @@ ROW_COUNT = "dagster/row_count"
 PARTITION_ROW_COUNT = "dagster/partition_row_count"
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
-
-_STEP_ENDS = frozenset({"STEP_SUCCESS", "STEP_FAILURE", "STEP_SKIPPED"})
 
 
 @dataclass
@@ -198,7 +197,7 @@ def _add_asset(history: History, event: Event, asset: Materialization) -> None:
 def _add_progress(history: History, event: Event) -> None:
     if event.ends_run:
         history.is_over = True
-    elif event.step_key is not None and event.type in _STEP_ENDS:
+    elif event.step_key is not None and event.type in STEP_ENDS:
         history.over.add(event.step_key)
         if event.type == "STEP_FAILURE":
             history.failed_steps[event.step_key] = event.time
