@@ -20,7 +20,7 @@ from pairs import Median, median
 from storing import run_of
 
 from datahub_eventlog import DataHubEventLogStorage
-from datahub_eventlog.definitions import Loaded, pack
+from datahub_eventlog.definitions import LoadedJob, pack
 
 CALLS = 2000
 COLUMNS = 30
@@ -104,11 +104,11 @@ def _import(compiled: str) -> float:
     return float(subprocess.check_output([sys.executable, "-c", IMPORT, compiled], text=True))
 
 
-def _loaded(count: int) -> Loaded:
+def _loaded(count: int) -> LoadedJob:
     """A repository of that many assets, each with columns and metadata."""
     assets = [_asset(number) for number in range(count)]
     repository = dg.Definitions(assets=assets).get_repository_def()
-    return Loaded(repository.get_job("__ASSET_JOB"), repository)
+    return LoadedJob(repository.get_job("__ASSET_JOB"), repository)
 
 
 def _asset(number: int) -> dg.AssetsDefinition:

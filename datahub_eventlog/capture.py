@@ -330,8 +330,8 @@ def _facts(run_id: str) -> Facts | None:
         from datahub_eventlog import definitions
         from datahub_eventlog.ledger import Facts
 
-        loaded = definitions.loaded(run_id)
-        return None if loaded is None else Facts(*definitions.pack(loaded))
+        job = definitions.loaded_job(run_id)
+        return None if job is None else Facts(*definitions.pack(job))
     except Exception as error:  # noqa: BLE001  # the run is captured without them
         reason = error_text.describe(error)
         process().complaints.complain(f"A run's definitions could not be read: {reason}")

@@ -37,7 +37,7 @@ def dbt_sources(specs: Iterable[dg.AssetSpec]) -> Mapping[dg.AssetKey, dg.AssetS
     return {each.key: each for each in found.values() if counts[each.key] == 1}
 
 
-def table_of(source: dg.AssetSpec) -> Mapping[str, Any]:
+def table_metadata(source: dg.AssetSpec) -> Mapping[str, Any]:
     """What of a source's metadata says which table it is."""
     return {name: source.metadata[name] for name in TABLE if name in source.metadata}
 

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from dagster import DagsterInstance
 from sqlalchemy.engine import Engine
 
-from datahub_eventlog.dagster_internals import (
-    ConsolidatedSqliteEventLogStorage,
-    EventLogStorage,
-    SqliteEventLogStorage,
-)
+from datahub_eventlog.dagster_internals import EventLogStorage, event_log_engine, sqlite_file
 from datahub_eventlog.errors import LedgerMissing, LedgerUnavailable
 from datahub_eventlog.ledger import Connect, Ledger
 from datahub_eventlog.log import logger
@@ -73,10 +68,9 @@ def ledger_beside(storage: EventLogStorage, *, patience: float) -> Ledger:
 
     Raises `LedgerMissing` if the event log is in no database that SQLAlchemy connects to.
     """
-    if isinstance(storage, SqliteEventLogStorage):
-        return Ledger.in_file(storage.path_for_shard("index"), patience=patience)
-    if isinstance(storage, ConsolidatedSqliteEventLogStorage):
-        return Ledger.in_file(storage.get_db_path(), patience=patience)
+    file = sqlite_file(storage)
+    if file is not None:
+        return Ledger.in_file(file, patience=patience)
     connect = _connections(storage)
     if connect is None:
         raise LedgerMissing(f"{storage.__class__.__name__} has no database for the ledger")
@@ -89,11 +83,10 @@ def _connections(storage: EventLogStorage) -> Connect | None:
     Dagster's own try for six seconds to reach a server. That is too long for a touch, while a
     dispatcher has a patience of its own.
     """
-    wrapped: Any = storage
-    engine = getattr(wrapped, "_engine", None)
+    engine = event_log_engine(storage)
     if isinstance(engine, Engine) and engine.dialect.name != "sqlite":
         # Asked for each time: `optimize_for_webserver` replaces it.
-        return lambda: wrapped._engine.connect()  # noqa: PLW0108, SLF001
+        return lambda: event_log_engine(storage).connect()
     connect: Connect | None = getattr(storage, "index_connection", None)
     return connect
 

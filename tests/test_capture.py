@@ -40,7 +40,7 @@ from datahub_eventlog.capture import (
     process,
 )
 from datahub_eventlog.config import Config
-from datahub_eventlog.definitions import Loaded, decode, read
+from datahub_eventlog.definitions import LoadedJob, decode, read
 from datahub_eventlog.ledger import Lease, Ledger
 from datahub_eventlog.ledger_location import FILE, ledger_beside
 
@@ -646,7 +646,7 @@ def test_the_definitions_of_a_run_are_stored_with_its_start(
     assert first.definitions == second.definitions
     packed = ledger_of(storage).facts(first.definitions)
     assert packed is not None
-    assert decode(packed) == read(Loaded(pipelines.nested))
+    assert decode(packed) == read(LoadedJob(pipelines.nested))
 
 
 def test_definitions_that_could_not_be_stored_are_stored_by_the_next_touch(

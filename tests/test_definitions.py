@@ -16,8 +16,9 @@ from dagster._core.definitions.reconstruct import ReconstructableJob, Reconstruc
 from dagster._core.storage.event_log import InMemoryEventLogStorage
 from instances import in_memory
 
-from datahub_eventlog import definitions
-from datahub_eventlog.definitions import Loaded, decode, encode, loaded, pack, read
+from datahub_eventlog.definitions import LoadedJob, decode, loaded_job, pack, packing, read
+from datahub_eventlog.definitions.facts import freshness_settings, partitions_in_words
+from datahub_eventlog.definitions.loaded import loaded
 from datahub_eventlog.values import (
     AssetFacts,
     AssetKey,
@@ -108,7 +109,11 @@ def nested() -> None:
 
 
 def facts(name: str) -> Definitions:
-    return read(Loaded(REPOSITORY.get_job(name), REPOSITORY))
+    return read(LoadedJob(REPOSITORY.get_job(name), REPOSITORY))
+
+
+def encode(whole: Definitions) -> tuple[str, bytes]:
+    return packing.encode(whole.assets.values(), whole)
 
 
 def test_an_assets_facts_are_those_of_its_definition() -> None:
@@ -163,7 +168,7 @@ def test_an_upstream_asset_that_only_its_name_is_known_of_says_nothing_else() ->
     def here() -> None: ...
 
     job = dg.Definitions(assets=[here]).get_repository_def().get_job("__ASSET_JOB")
-    assert read(Loaded(job)).assets["elsewhere",] == AssetFacts(("elsewhere",), is_external=True)
+    assert read(LoadedJob(job)).assets["elsewhere",] == AssetFacts(("elsewhere",), is_external=True)
 
 
 def test_an_upstream_asset_that_another_job_makes_is_not_external() -> None:
@@ -178,7 +183,7 @@ def test_an_upstream_asset_that_another_job_makes_is_not_external() -> None:
     take = dg.Definitions(assets, jobs=[job]).get_repository_def().get_job("take")
     if not hasattr(take.asset_layer.asset_graph, "source_asset_graph"):
         pytest.skip("the jobs of this Dagster know nothing of assets that other jobs make")
-    found = read(Loaded(take))
+    found = read(LoadedJob(take))
     assert {key[0]: each.is_external for key, each in found.assets.items()} == {
         "taken": False,
         "bought": True,
@@ -197,7 +202,7 @@ def test_what_is_said_of_an_upstream_asset_by_its_dependency_counts() -> None:
     said = {STUB: True, "dagster/table_name": "db.crm.contacts"}
     stub = dg.AssetSpec("elsewhere", metadata=said)
     job = dg.Definitions(assets=[here, stub]).get_repository_def().get_job("__ASSET_JOB")
-    found = read(Loaded(job)).assets["elsewhere",]
+    found = read(LoadedJob(job)).assets["elsewhere",]
     assert found.metadata == {"dagster/table_name": Metadatum("text", "db.crm.contacts")}
     assert found.is_external
 
@@ -273,7 +278,7 @@ def test_a_source_of_dbt_is_what_the_manifest_says() -> None:
             "source.shop.payments": dg.AssetSpec("payments", description="Paid."),
         }
     )
-    found = read(Loaded(dbt_job(translator))).assets
+    found = read(LoadedJob(dbt_job(translator))).assets
     assert found["contacts",] == AssetFacts(
         ("contacts",),
         tags={"dagster/kind/duckdb": ""},
@@ -300,7 +305,7 @@ def test_an_asset_that_dbt_takes_as_its_source_is_the_table_that_dbt_reads() -> 
     repository = dg.Definitions([*dbt_assets(translator), made, named]).get_repository_def()
     ingest = dg.define_asset_job("ingest", [made, named])
     job = dg.Definitions([made, named], jobs=[ingest]).get_repository_def().get_job("ingest")
-    found = read(Loaded(job, repository)).assets
+    found = read(LoadedJob(job, repository)).assets
     assert {name: each.value for name, each in found["contacts",].metadata.items()} == {
         **contacts,
         "n": 1,
@@ -312,19 +317,19 @@ def test_an_asset_that_dbt_takes_as_its_source_is_the_table_that_dbt_reads() -> 
 def test_two_sources_of_dbt_that_are_one_asset_say_nothing_of_it() -> None:
     same = dg.AssetSpec("contacts", metadata={"dagster/table_name": "a.b.c"})
     translator = Translator({"source.crm.contacts": same, "source.shop.payments": same})
-    found = read(Loaded(dbt_job(translator))).assets
+    found = read(LoadedJob(dbt_job(translator))).assets
     assert found["contacts",] == AssetFacts(("contacts",), is_external=True)
 
 
 def test_a_translator_of_dbt_that_raises_costs_only_what_it_knows() -> None:
-    found = read(Loaded(dbt_job(Translator({})))).assets
+    found = read(LoadedJob(dbt_job(Translator({})))).assets
     assert found["contacts",] == AssetFacts(("contacts",), is_external=True)
     assert found["orders",].deps == (("contacts",), ("payments",))
 
 
 def test_a_subset_of_a_job_has_the_facts_of_its_own_assets_and_of_those_upstream() -> None:
     job = REPOSITORY.get_job("daily").get_subset(asset_selection={dg.AssetKey("report")})
-    assert set(read(Loaded(job, REPOSITORY)).assets) == {("report",), ("shop", "orders")}
+    assert set(read(LoadedJob(job, REPOSITORY)).assets) == {("report",), ("shop", "orders")}
 
 
 def test_checks_are_told_with_their_assets_also_by_a_job_of_checks_alone() -> None:
@@ -348,7 +353,7 @@ def test_ports_with_metadata_are_found_by_the_handles_of_their_ops_wherever_thos
         inputs={"x": {"datahub.inputs": Metadatum("json", ["a"])}},
         outputs={"result": {"kept": Metadatum("bool", True)}},
     )
-    assert read(Loaded(nested)).ports == {"inner.middle": port, "twin": port}
+    assert read(LoadedJob(nested)).ports == {"inner.middle": port, "twin": port}
 
 
 def test_what_an_asset_says_is_not_repeated_for_the_output_of_its_op() -> None:
@@ -381,7 +386,7 @@ def test_what_an_asset_says_is_not_repeated_for_the_output_of_its_op() -> None:
     ],
 )
 def test_partitions_are_told_in_words(partitions: Any, words: str) -> None:
-    assert definitions._partitions(partitions) == words
+    assert partitions_in_words(partitions) == words
 
 
 @pytest.mark.skipif(not hasattr(FreshnessPolicy, "time_window"), reason="newer than this Dagster")
@@ -390,7 +395,7 @@ def test_a_freshness_policy_is_told_in_seconds() -> None:
         fail_window=timedelta(hours=2), warn_window=timedelta(hours=1)
     )
     spec = dg.AssetSpec("a", freshness_policy=policy)
-    assert definitions._freshness(spec) == {"fail_after_seconds": 7200, "warn_after_seconds": 3600}
+    assert freshness_settings(spec) == {"fail_after_seconds": 7200, "warn_after_seconds": 3600}
 
 
 def test_one_asset_that_cannot_be_read_costs_only_itself_and_is_named(
@@ -410,7 +415,7 @@ def test_one_asset_that_cannot_be_read_costs_only_itself_and_is_named(
     def good() -> None: ...
 
     repository = dg.Definitions(assets=[bad, good]).get_repository_def()
-    assets = read(Loaded(repository.get_job("__ASSET_JOB"), repository)).assets
+    assets = read(LoadedJob(repository.get_job("__ASSET_JOB"), repository)).assets
     assert assets["good",].description == "fine"
     assert ("bad",) not in assets
     (warning,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
@@ -422,7 +427,7 @@ def test_one_asset_that_cannot_be_read_costs_only_itself_and_is_named(
 def test_packing_loses_nothing(name: str) -> None:
     whole = facts(name)
     assert decode(encode(whole)[1]) == whole
-    assert decode(pack(Loaded(REPOSITORY.get_job(name), REPOSITORY))[1]) == whole
+    assert decode(pack(LoadedJob(REPOSITORY.get_job(name), REPOSITORY))[1]) == whole
 
 
 def test_packing_keeps_values_of_every_kind() -> None:
@@ -460,7 +465,7 @@ def test_what_a_newer_package_adds_is_passed_over() -> None:
 
 
 def test_too_many_facts_are_cut_and_say_so() -> None:
-    text = Metadatum("text", "x" * (definitions.CAP // 8))
+    text = Metadatum("text", "x" * (packing.MOST_CHARACTERS // 8))
     assets: dict[AssetKey, AssetFacts] = {}
     for n in range(10):
         assets[str(n),] = AssetFacts((str(n),), metadata={"t": text})
@@ -479,12 +484,12 @@ class Peeking(InMemoryEventLogStorage):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[Loaded | None] = []
+        self.found: list[LoadedJob | None] = []
 
     def store_event(self, event: dg.EventLogEntry) -> None:
         super().store_event(event)
         if event.dagster_event and event.dagster_event.event_type_value == "PIPELINE_START":
-            self.found.append(loaded(event.run_id))
+            self.found.append(loaded_job(event.run_id))
 
 
 def names(storage: Peeking) -> list[str]:
@@ -538,13 +543,13 @@ def test_nothing_is_loaded_for_a_job_that_is_no_longer_in_dagsters_cache(
     monkeypatch.setenv("PIPELINES_LOADS", str(tmp_path / "loads"))
     job = reconstructable(tmp_path)
     before = ReconstructableJob.get_definition.cache_info()
-    assert definitions._loaded(job) is None
+    assert loaded(job) is None
     assert not tmp_path.joinpath("loads").exists()
     assert ReconstructableJob.get_definition.cache_info().currsize == before.currsize
 
 
 def test_outside_of_a_run_no_definitions_are_found() -> None:
-    assert loaded("a run") is None
+    assert loaded_job("a run") is None
 
 
 def test_the_definitions_of_another_run_further_up_are_not_taken(
@@ -571,7 +576,7 @@ def test_the_time_to_pack_grows_with_the_number_of_assets() -> None:
     assert calls[2] < 2.1 * calls[1]
 
 
-def repository_of(count: int) -> Loaded:
+def repository_of(count: int) -> LoadedJob:
     def make(number: int) -> dg.AssetsDefinition:
         @dg.asset(
             name=f"a{number}",
@@ -583,10 +588,10 @@ def repository_of(count: int) -> Loaded:
         return one
 
     repository = dg.Definitions(assets=[make(n) for n in range(count)]).get_repository_def()
-    return Loaded(repository.get_job("__ASSET_JOB"), repository)
+    return LoadedJob(repository.get_job("__ASSET_JOB"), repository)
 
 
-def count_calls(definitions_of_run: Loaded) -> int:
+def count_calls(definitions_of_run: LoadedJob) -> int:
     calls = 0
 
     def count(_frame: object, event: str, _argument: object) -> None:

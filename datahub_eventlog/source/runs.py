@@ -13,6 +13,7 @@ from datahub_eventlog.dagster_internals import (
     DependencyStructureSnapshot,
     ExecutionPlanSnapshot,
     RunRecord,
+    remote_origin,
 )
 from datahub_eventlog.metadata import metadata_of
 from datahub_eventlog.values import CheckKey, Job, Op, Port, Run, Step, StepOutput
@@ -51,8 +52,7 @@ def seconds(moment: datetime) -> float:
 
 def _origin(run: DagsterRun) -> tuple[str | None, str | None]:
     """The names of the code location and the repository, where the run has a remote origin."""
-    # `external_job_origin` before Dagster 1.10
-    origin = getattr(run, "remote_job_origin", None) or getattr(run, "external_job_origin", None)
+    origin = remote_origin(run)
     if origin is None:
         return None, None
     repository = origin.repository_origin
