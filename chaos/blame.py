@@ -19,7 +19,7 @@ PID = re.compile(r"pid: (\d+)")
 OURS = str(Path(datahub_eventlog.__file__).parent)
 TABLES = "datahub_eventlog_"
 """What the names of the ledger's tables begin with."""
-PASSES_ON = ("_datahub_backend.", "forwarding.py")
+PASSES_ON = ("datahub.backend.", "forwarding.py")
 """What stands in a frame of ours in which Dagster's own storage is called."""
 UNREACHABLE = frozenset({"OperationalError", "DagsterPostgresException"})
 """What Dagster raises when it doesn't reach its database."""

@@ -168,12 +168,12 @@ class Notes:
         suite = suites.suite_of(item.nodeid)
         self._adoption.style = "B" if suite is None else suite.style
         self._note = {"test": item.nodeid, "result": "missing", "reason": "", "touched": 0}
-        instances, complaints = self._adoption.instances, process().complaints.count
+        instances, complaints = self._adoption.instances, process().warnings.count
         try:
             return (yield)
         finally:
             self._note["instances"] = self._adoption.instances - instances
-            self._note["complaints"] = process().complaints.count - complaints
+            self._note["complaints"] = process().warnings.count - complaints
             self._write()
 
     @pytest.hookimpl(tryfirst=True)

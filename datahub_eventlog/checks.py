@@ -18,13 +18,14 @@ from datahub_eventlog.config import (
     inline_secrets,
     obstacle_in,
 )
+from datahub_eventlog.default_storage import mixed_storages
 from datahub_eventlog.errors import DataHubEventLogError, LedgerMissing, PatternTooSlow
 from datahub_eventlog.ledger import Dispatcher
 from datahub_eventlog.ledger_location import ledger_beside
-from datahub_eventlog.lifecycle import PATIENCE
 from datahub_eventlog.operations import NO_HOME, Operations
+from datahub_eventlog.reopening import LOCK_SECONDS
 from datahub_eventlog.sinks import Finding, where
-from datahub_eventlog.storages import DataHubEventLogStorage, DataHubStorage, mixture_of
+from datahub_eventlog.storages import DataHubEventLogStorage, DataHubStorage
 
 SKEW = 5.0
 """Seconds by which the clocks of this machine and of the database may differ."""
@@ -91,7 +92,7 @@ def _on_instance(instance: DagsterInstance) -> Iterator[Finding]:
 
 def _storage(instance: DagsterInstance) -> Finding:
     """Which of the two styles is used, around what."""
-    mixture = mixture_of(instance)
+    mixture = mixed_storages(instance)
     unified = instance.get_ref().storage_data
     is_unified = unified is not None and unified.class_name == DataHubStorage.__name__
     style = (DataHubStorage if is_unified else DataHubEventLogStorage).__name__
@@ -166,7 +167,7 @@ def clock(skew: float) -> Finding:
 def _place(instance: DagsterInstance) -> Finding:
     """A local file serves one machine; with a database for the events, that is seldom meant."""
     try:
-        ledger_beside(instance.event_log_storage, patience=PATIENCE).dispatchers()
+        ledger_beside(instance.event_log_storage, patience=LOCK_SECONDS).dispatchers()
     except LedgerMissing as error:
         text = f"it is a local file, which only this machine sees. {error}"
         return Finding(is_ok=False, what="ledger", text=text)

@@ -9,39 +9,32 @@ from __future__ import annotations
 import abc
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from operator import attrgetter
+from typing import Any, Protocol, TypeVar
 
 from datahub_eventlog.dagster_internals import EventLogStorage
 
-OWN = "_datahub"
-"""How the names of the stand-in's own attributes begin; every other one is the backend's."""
+OWN_ATTRIBUTE = "datahub"
+"""The stand-in's only attribute; every other one is the backend's."""
 
-_KEPT = frozenset({"has_instance", "_instance", "_instance_weakref", "register_instance"})
+KEPT = frozenset({"has_instance", "_instance", "_instance_weakref", "register_instance"})
 """What the stand-in answers itself: the instance is registered with it, too."""
+
+_OWN = frozenset({OWN_ATTRIBUTE, "_instance_weakref"})
 
 _Class = TypeVar("_Class", bound=type)
 
 
-def _seen_class(storage: object) -> Any:
-    return vars(storage).get(f"{OWN}_class", type(storage))
-
-
-class _Disguise:
-    """Answers `isinstance` as the backend would; `type()` stays our own.
-
-    A class of its own, since a class body that defines `__class__` can't call `super()`.
-    """
-
-    __class__ = property(_seen_class)
-
-
 def forwarding(base: type, target: str) -> Callable[[_Class], _Class]:
-    """Give a class a member for each one of `base` that it has not, towards its own `target`."""
+    """Give a class a member for each one of `base` that it has not, towards its own `target`.
+
+    `target` is the path of an attribute, such as `datahub.backend`.
+    """
 
     def completed(cls: _Class) -> _Class:
         for name, member in _members(base):
-            if name not in vars(cls) and name not in _KEPT:
-                setattr(cls, name, _forwarded(name, member, target))
+            if name not in vars(cls) and name not in KEPT:
+                setattr(cls, name, _forwarded(name, member, attrgetter(target)))
         abc.update_abstractmethods(cls)
         return cls
 
@@ -49,6 +42,7 @@ def forwarding(base: type, target: str) -> Callable[[_Class], _Class]:
 
 
 def _members(storage_class: type) -> Iterator[tuple[str, Any]]:
+    """The members that Dagster itself gives to a base class of its storages."""
     for cls in reversed(storage_class.__mro__):
         if cls.__module__.split(".")[0] == "dagster":
             for name, member in vars(cls).items():
@@ -60,79 +54,83 @@ def _is_forwarded(member: Any) -> bool:
     return not isinstance(member, type) and (callable(member) or hasattr(member, "__get__"))
 
 
-def _forwarded(name: str, member: Any, target: str) -> Any:
-    if callable(member) and not isinstance(member, staticmethod):
-        return _method(name, member, target)
-    return _property(name, target)
+def _forwarded(name: str, member: Any, target: Callable[[Any], Any]) -> Any:
+    if not callable(member) or isinstance(member, staticmethod):
+        return property(lambda self: getattr(target(self), name), doc=f"The backend's `{name}`.")
 
-
-def _method(name: str, original: Any, target: str) -> Callable[..., Any]:
     def forward(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        return getattr(getattr(self, target), name)(*args, **kwargs)
+        return getattr(target(self), name)(*args, **kwargs)
 
     # Not the original's `__dict__`: it says that the method is abstract.
-    return functools.update_wrapper(forward, original, updated=())
+    return functools.update_wrapper(forward, member, updated=())
 
 
-def _property(name: str, target: str) -> property:
-    def forward(self: Any) -> Any:
-        return getattr(getattr(self, target), name)
+class Target(Protocol):
+    """What a stand-in holds in its attribute `datahub`."""
 
-    return property(forward, doc=f"The backend's `{name}`.")
+    @property
+    def backend(self) -> EventLogStorage:
+        """The storage behind it, which may be made when this is asked for."""
+        ...
+
+    @property
+    def has_backend(self) -> bool:
+        """Whether that storage is there already."""
+        ...
+
+    @property
+    def backend_class(self) -> type:
+        """The class that `isinstance` sees."""
+        ...
 
 
-@forwarding(EventLogStorage, f"{OWN}_backend")
+def _seen_class(storage: object) -> Any:
+    target = vars(storage).get(OWN_ATTRIBUTE)
+    return type(storage) if target is None else target.backend_class
+
+
+class _Disguise:
+    """Answers `isinstance` as the backend would; `type()` stays our own.
+
+    A class of its own, since a class body that defines `__class__` can't call `super()`.
+    """
+
+    __class__ = property(_seen_class)
+
+
+@forwarding(EventLogStorage, f"{OWN_ATTRIBUTE}.backend")
 class ForwardingEventLogStorage(_Disguise, EventLogStorage):
     """Forwards everything to a backend: methods, properties, and attributes of any name.
 
     Only the registration of the instance is kept here as well. A subclass overrides what it
-    adds to, and names its own attributes `_datahub...`.
+    adds to, and keeps what it needs for that in `datahub`.
     """
 
-    _datahub_backend: EventLogStorage
-    _datahub_class: type[EventLogStorage]
+    datahub: Target
 
-    def __init__(self, backend: EventLogStorage | type[EventLogStorage]) -> None:
-        """Stand in for `backend`, or for the one that `_datahub_build` makes at its first use.
-
-        In that case `backend` is the class that it will have.
-        """
+    def __init__(self, target: Target) -> None:
         super().__init__()
-        if isinstance(backend, type):
-            self._datahub_class = backend
-        else:
-            self._datahub_class = backend.__class__
-            self._datahub_backend = backend
-
-    def _datahub_build(self) -> EventLogStorage:
-        raise AttributeError(f"{OWN}_backend")
+        self.datahub = target
 
     def register_instance(self, instance: Any) -> None:
         """Register the instance here and with the backend, if it has none yet."""
         super().register_instance(instance)
-        backend = vars(self).get(f"{OWN}_backend")
-        if backend is not None and not backend.has_instance:
-            backend.register_instance(instance)
+        if self.datahub.has_backend and not self.datahub.backend.has_instance:
+            self.datahub.backend.register_instance(instance)
 
     def __getattr__(self, name: str) -> Any:
-        if name == f"{OWN}_backend":
-            return self._datahub_build()
-        if name.startswith(OWN):
+        if name == OWN_ATTRIBUTE:
             raise AttributeError(name)
-        return getattr(self._datahub_backend, name)
+        return getattr(self.datahub.backend, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if _is_own(name):
+        if name in _OWN:
             object.__setattr__(self, name, value)
         else:
-            setattr(self._datahub_backend, name, value)
+            setattr(self.datahub.backend, name, value)
 
     def __delattr__(self, name: str) -> None:
-        if _is_own(name):
+        if name in _OWN:
             object.__delattr__(self, name)
         else:
-            delattr(self._datahub_backend, name)
-
-
-def _is_own(name: str) -> bool:
-    return name.startswith(OWN) or name == "_instance_weakref"
+            delattr(self.datahub.backend, name)

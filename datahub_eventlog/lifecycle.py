@@ -7,87 +7,98 @@ imported where it is started and nowhere else, since all of DataHub's client com
 from __future__ import annotations
 
 import atexit
-import multiprocessing
 import os
-import sys
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Protocol
 
 from dagster import DagsterInstance
 
-from datahub_eventlog import error_text, extras
-from datahub_eventlog.config import PREFIX, Block, Config
-from datahub_eventlog.dagster_internals import InstanceRef
+from datahub_eventlog import capture, error_text, extras
+from datahub_eventlog.capture import Capture
+from datahub_eventlog.config import Config
+from datahub_eventlog.dagster_internals import InstanceRef, instance_ref
 from datahub_eventlog.fork_safe_import import importing
 from datahub_eventlog.log import logger
+from datahub_eventlog.process_role import role
+from datahub_eventlog.reopening import completed_ref, opened
 
-if TYPE_CHECKING:
-    from datahub_eventlog.dispatcher import Opened
-
-VARIABLE = f"{PREFIX}IS_DAEMON"
-"""An environment variable that says whether this process is the daemon, where it isn't seen."""
-PATIENCE = 5.0
-"""Seconds that a dispatcher waits for a lock of the ledger's."""
-WEBSERVERS = {"dagster-webserver", "dagster_webserver"}
-PROGRAMS = WEBSERVERS | {"dagster", "dagster-daemon", "dagster._daemon"}
-"""Dagster's, as they stand in a command line; an argument can have the same name."""
-SERVERS = {("api", "grpc"), ("code-server", "start")}
-DAEMONS = {("dagster-daemon", "run"), ("dagster._daemon", "run")}
-"""Its other commands, such as the liveness check, end at once and deliver nothing."""
-REMEMBERED = 1000
+HEARTBEAT_SECONDS = 30.0
+"""A dispatcher whose heartbeat is older is taken for dead."""
+MOST_PENDING_RUNS = 1000
 """Runs that a process delivers itself at most; older ones are left to others."""
-CONSTRUCTION = timedelta(seconds=60)
-"""In which an instance that has registered its storages is complete."""
-
-Role = Literal["daemon", "server", "other"]
 
 
-def role(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> Role:
-    """What this process is: Dagster's daemon, another server of Dagster's, or neither.
+# What a storage calls
 
-    A server's children are neither, although they have its environment and, if they were
-    forked, its command line.
+
+def on_registration(storage: Capture, instance: DagsterInstance) -> None:
+    """In the daemon, start the dispatcher, or note in the ledger that capture is off.
+
+    Returns at once: an instance that registers its storages is not complete yet.
     """
-    if multiprocessing.parent_process() is not None:
-        return "other"
-    names = [Path(each).name.removesuffix(".exe") for each in argv or sys.orig_argv]
-    commands = set(pairwise(names))
-    if commands & SERVERS or next((each for each in names if each in PROGRAMS), "") in WEBSERVERS:
-        return "server"
-    said = environ.get(VARIABLE, "").lower()
-    if said in {"true", "1"} or (said not in {"false", "0"} and commands & DAEMONS):
-        return "daemon"
-    return "other"
+    config = storage.reading.config
+    if not config.enabled and role() == "daemon":
+        _note_off(storage, instance)
+    elif _delivers_by_itself(config) and role() == "daemon":
+        current().start_dispatcher(storage, instance)
 
 
-@contextmanager
-def opened(instance_ref: InstanceRef) -> Iterator[Opened]:
-    """An instance and its ledger for a dispatcher, which shares no storage with anybody."""
-    from datahub_eventlog.dispatcher import Opened
-    from datahub_eventlog.ledger_location import ledger_of
+def on_run_end(storage: Capture, run_id: str, heartbeat_age: float | None) -> None:
+    """Have this process deliver a run that it executed, if no dispatcher is there for it.
 
-    with DagsterInstance.from_ref(instance_ref) as instance:
-        yield Opened(instance, ledger_of(instance, patience=PATIENCE))
+    `heartbeat_age` is how many seconds ago a dispatcher was last seen, if ever.
+    """
+    config = storage.reading.config
+    if heartbeat_age is not None and heartbeat_age < HEARTBEAT_SECONDS:
+        return
+    can_deliver = _delivers_by_itself(config) and config.target is not None
+    if not (can_deliver and config.exit_timeout and role() == "other"):
+        return
+    instance = storage.instance
+    ref = None if instance is None else instance_ref(instance)
+    if instance is not None and ref is not None and not storage.reading.faults:
+        run = PendingRun(run_id, ref, instance.root_directory, config)
+        current().deliver_at_exit(run)
 
 
-class Handle(Protocol):
-    """A dispatcher that runs in a thread of its own."""
+def on_dispose(storage: Capture) -> None:
+    """Stop the dispatcher that ends with the storage, and deliver what this process has left."""
+    lifecycle = current()
+    if lifecycle.ends_with(storage):
+        lifecycle.stop_dispatcher()
+    lifecycle.deliver_pending_runs()
 
-    def stop(self, timeout: timedelta) -> None:
-        """Hand back what is not delivered, and end within that time."""
+
+def _delivers_by_itself(config: Config) -> bool:
+    return config.enabled and config.dispatch == "auto"
+
+
+def _note_off(storage: Capture, instance: DagsterInstance) -> None:
+    """Note it once in a process, when the instance is complete."""
+    if capture.process().is_off_noted:
+        return
+    capture.process().is_off_noted = True
+    awaited = weakref.ref(instance)
+
+    def note() -> None:
+        if completed_ref(awaited) is not None:
+            storage.note_off()
+
+    threading.Thread(target=note, name="datahub-eventlog-off", daemon=True).start()
+
+
+# What a process delivers
 
 
 @dataclass(frozen=True)
-class Left:
+class PendingRun:
     """A run that ended here while no dispatcher was alive."""
 
     run_id: str
@@ -97,45 +108,49 @@ class Left:
     config: Config
 
 
+class Handle(Protocol):
+    """A dispatcher that runs in a thread of its own."""
+
+    def stop(self, timeout: timedelta) -> None:
+        """Hand back what is not delivered, and end within that time."""
+
+
 class Lifecycle:
     """What one process delivers itself; a forked child starts no dispatcher beside its parent's."""
 
     def __init__(self, *, is_forked: bool = False) -> None:
         self._lock = threading.Lock()
         self._is_forked = is_forked
-        self._owner: weakref.ref[Any] | None = None
+        self._owner: weakref.ref[Capture] | None = None
         self._timeout = timedelta()
         self._handle: Handle | None = None
         self._is_stopped = False
-        self._left: deque[Left] = deque(maxlen=REMEMBERED)
+        self._pending: deque[PendingRun] = deque(maxlen=MOST_PENDING_RUNS)
         self._is_registered = False
 
-    def start(
-        self, owner: object, instance: DagsterInstance, block: Block | None, config: Config
-    ) -> None:
+    def start_dispatcher(self, owner: Capture, instance: DagsterInstance) -> None:
         """Start the dispatcher of a daemon, unless this process has one; it ends with `owner`.
 
-        Returns at once: an instance that registers its storages is not complete yet.
+        Returns at once, and starts it when the instance is complete.
         """
         with self._lock:
             if self._is_forked or self._owner is not None:
                 return
             self._owner = weakref.ref(owner)
-            self._timeout = config.exit_timeout
-            self._at_exit()
-        starter = threading.Thread(
+            self._timeout = owner.reading.config.exit_timeout
+            self._end_with_process()
+        threading.Thread(
             target=self._start,
-            args=(weakref.ref(instance), block),
+            args=(weakref.ref(instance), owner.settings.block),
             name="datahub-eventlog-start",
             daemon=True,
-        )
-        starter.start()
+        ).start()
 
-    def owns(self, storage: object) -> bool:
+    def ends_with(self, storage: Capture) -> bool:
         """Whether the dispatcher ends with that storage."""
         return self._owner is not None and self._owner() is storage
 
-    def stop(self) -> None:
+    def stop_dispatcher(self) -> None:
         """Stop the dispatcher, if there is one; returns within its `exit_timeout`."""
         with self._lock:
             self._is_stopped = True
@@ -143,26 +158,26 @@ class Lifecycle:
         if handle is not None:
             handle.stop(self._timeout)
 
-    def leave(self, left: Left) -> None:
+    def deliver_at_exit(self, run: PendingRun) -> None:
         """Remember a run that this process is to deliver before it ends."""
         with self._lock:
-            self._left.append(left)
-            self._at_exit()
+            self._pending.append(run)
+            self._end_with_process()
 
-    def deliver(self) -> None:
-        """Deliver the runs that were left; what takes too long stays in the ledger."""
+    def deliver_pending_runs(self) -> None:
+        """Deliver the runs that are remembered; what takes too long stays in the ledger."""
         with self._lock:
-            left = list(self._left)
-            self._left.clear()
-        while left:
-            first = left[0]
-            same = [each for each in left if each.instance_ref is first.instance_ref]
-            left = [each for each in left if each.instance_ref is not first.instance_ref]
-            _deliver(first, [each.run_id for each in same])
+            pending = list(self._pending)
+            self._pending.clear()
+        by_instance: dict[int, list[PendingRun]] = {}
+        for run in pending:
+            by_instance.setdefault(id(run.instance_ref), []).append(run)
+        for runs in by_instance.values():
+            _deliver(runs)
 
-    def _start(self, instance: weakref.ref[DagsterInstance], block: Block | None) -> None:
-        instance_ref = completed_ref(instance)
-        if instance_ref is None:
+    def _start(self, instance: weakref.ref[DagsterInstance], block: object) -> None:
+        ref = completed_ref(instance)
+        if ref is None:
             return
         try:
             with importing():
@@ -175,7 +190,7 @@ class Lifecycle:
             )
             return
         except Exception as error:  # noqa: BLE001  # the process goes on without
-            logger.error(  # noqa: TRY400  # `traced` has the traceback
+            logger.error(  # noqa: TRY400  # the text has the traceback
                 "Nothing is delivered to DataHub from this process, since what delivers can't be "
                 "imported: %s",
                 error_text.trace(error),
@@ -183,20 +198,53 @@ class Lifecycle:
             return
         with self._lock:
             if not self._is_stopped:
-                known = {} if block is None else block
-                self._handle = start_in_daemon(known, lambda: opened(instance_ref))
+                self._handle = start_in_daemon({} if block is None else block, lambda: opened(ref))
 
-    def _at_exit(self) -> None:
+    def _end_with_process(self) -> None:
         """Have everything ended before the interpreter is, whether or not Dagster disposes."""
         if self._is_registered:
             return
         self._is_registered = True
-        _before_threads_end(self._exit)
-        atexit.register(self._exit)
+        _before_threads_end(self._end)
+        atexit.register(self._end)
 
-    def _exit(self) -> None:
-        self.stop()
-        self.deliver()
+    def _end(self) -> None:
+        self.stop_dispatcher()
+        self.deliver_pending_runs()
+
+
+_current = Lifecycle()
+
+
+def current() -> Lifecycle:
+    """The lifecycle of this process."""
+    return _current
+
+
+def forget(*, is_forked: bool = False) -> None:
+    """Start anew; what is pending belongs to the process that remembered it."""
+    global _current  # noqa: PLW0603  # the documented process state
+    _current = Lifecycle(is_forked=is_forked)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: forget(is_forked=True))
+
+
+def _deliver(runs: Sequence[PendingRun]) -> None:
+    """Deliver the runs of one instance within its `exit_timeout`."""
+    start = time.monotonic()
+    first = runs[0]
+    try:
+        if extras.missing() or not Path(first.directory).is_dir():
+            return
+        from datahub_eventlog.dispatcher import deliver_runs
+
+        rest = first.config.exit_timeout - timedelta(seconds=time.monotonic() - start)
+        run_ids = [run.run_id for run in runs]
+        deliver_runs(first.config, lambda: opened(first.instance_ref), run_ids, rest)
+    except Exception as error:  # noqa: BLE001  # the run has ended well, and is in the ledger
+        logger.warning("Left for the next dispatcher: %s", error)
 
 
 def _before_threads_end(function: Callable[[], None]) -> None:
@@ -207,52 +255,3 @@ def _before_threads_end(function: Callable[[], None]) -> None:
             register(function)
     except RuntimeError:
         logger.debug("The interpreter is ending already.")
-
-
-def completed_ref(instance: weakref.ref[DagsterInstance]) -> InstanceRef | None:
-    """Wait until the instance is complete; None if it can't be opened a second time."""
-    end = time.monotonic() + CONSTRUCTION.total_seconds()
-    while time.monotonic() < end:
-        built = instance()
-        if built is None:
-            return None
-        if hasattr(built, "_ref"):
-            return ref_of(built)
-        del built
-        time.sleep(0.01)
-    return None
-
-
-def ref_of(instance: DagsterInstance) -> InstanceRef | None:
-    """What another instance like it can be opened from; None if it lives in memory only."""
-    return instance._ref  # noqa: SLF001  # `get_ref` raises a CheckError instead
-
-
-def _deliver(first: Left, run_ids: Sequence[str]) -> None:
-    start = time.monotonic()
-    try:
-        if extras.missing() or not Path(first.directory).is_dir():
-            return
-        from datahub_eventlog.dispatcher import deliver_runs
-
-        rest = first.config.exit_timeout - timedelta(seconds=time.monotonic() - start)
-        deliver_runs(first.config, lambda: opened(first.instance_ref), run_ids, rest)
-    except Exception as error:  # noqa: BLE001  # the run has ended well, and is in the ledger
-        logger.warning("Left for the next dispatcher: %s", error)
-
-
-_lifecycle = Lifecycle()
-
-
-def lifecycle() -> Lifecycle:
-    """The state of this process; after a fork, the child has its own."""
-    return _lifecycle
-
-
-def _forget() -> None:
-    global _lifecycle  # noqa: PLW0603  # the documented process state
-    _lifecycle = Lifecycle(is_forked=True)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)

@@ -17,13 +17,13 @@ from dagster import DagsterInstance
 
 from datahub_eventlog import definitions, error_text
 from datahub_eventlog.config import Block, Config, Reading
-from datahub_eventlog.dagster_internals import InstanceRef
+from datahub_eventlog.dagster_internals import InstanceRef, instance_ref
 from datahub_eventlog.errors import ConfigurationError, DataHubEventLogError
 from datahub_eventlog.extractor import Extractor
 from datahub_eventlog.ledger import Ledger, Status, ddl
 from datahub_eventlog.ledger_location import ledger_of
-from datahub_eventlog.lifecycle import PATIENCE, opened, ref_of
 from datahub_eventlog.redact import DEFAULT
+from datahub_eventlog.reopening import LOCK_SECONDS, opened
 from datahub_eventlog.sinks.memory import MemorySink
 from datahub_eventlog.source import Source
 from datahub_eventlog.storages import DataHubEventLogStorage
@@ -103,13 +103,12 @@ class Operations:
     @property
     def reading(self) -> Reading:
         """The configuration as far as it can be read in this process."""
-        reading: Reading = self._wrapper._datahub_reading  # noqa: SLF001 - its names are all so
-        return reading
+        return self._wrapper.datahub.reading
 
     @property
     def block(self) -> Block:
         """What stands under `datahub:` in dagster.yaml, unresolved."""
-        return self._wrapper._datahub_block  # noqa: SLF001 - its names are all so
+        return self._wrapper.datahub.settings.block
 
     @property
     def config(self) -> Config:
@@ -119,7 +118,7 @@ class Operations:
     @property
     def ledger(self) -> Ledger:
         """The ledger beside the instance's event log."""
-        return ledger_of(self._instance, patience=PATIENCE)
+        return ledger_of(self._instance, patience=LOCK_SECONDS)
 
     def status(self) -> Status:
         """What has been captured, and what became of it."""
@@ -132,7 +131,7 @@ class Operations:
 
         instance_ref = self._ref("seen by a worker")
         if not self.config.enabled:
-            self._wrapper._datahub_note_off()  # noqa: SLF001 - its names are all so
+            self._wrapper.datahub.note_off()
         return Worker(self.config, lambda: opened(instance_ref), metrics_port=metrics_port)
 
     def preview(self, run_id: str) -> list[Proposal | Problem]:
@@ -226,7 +225,7 @@ class Operations:
 
     def _ref(self, verb: str) -> InstanceRef:
         """By which the instance can be opened once more."""
-        found = ref_of(self._instance)
-        if found is None:
+        ref = instance_ref(self._instance)
+        if ref is None:
             raise DataHubEventLogError(f"an instance in memory can't be {verb}")
-        return found
+        return ref

@@ -49,4 +49,4 @@ def forgetful_process() -> None:
     """Every test begins as a new process does: a touch that failed before must not hold it up."""
     from datahub_eventlog import capture
 
-    capture._forget()
+    capture.forget()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from dagster import EventLogEntry
@@ -18,13 +19,21 @@ from typing_extensions import Self
 from datahub_eventlog.forwarding import ForwardingEventLogStorage
 
 
+@dataclass(frozen=True)
+class Target:
+    """A backend that is there, seen as any class."""
+
+    backend: EventLogStorage
+    backend_class: type
+    has_backend: bool = True
+
+
 class NoSqlEventLogStorage(ForwardingEventLogStorage, ConfigurableClass):
     """An event log that is in no database anybody could know of."""
 
     def __init__(self, base_dir: str | None = None) -> None:
         hidden = SqliteEventLogStorage(base_dir) if base_dir else InMemoryEventLogStorage()
-        super().__init__(hidden)
-        self._datahub_class = type(self)
+        super().__init__(Target(hidden, type(self)))
 
     def __getattr__(self, name: str) -> Any:
         if name == "index_connection":

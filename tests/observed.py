@@ -26,14 +26,14 @@ for name in os.environ.get("OBSERVED_WITHOUT", "").split():
     sys.modules[name] = None
 
 statements, connections = [], []
-PASSING = ("capture.py", "forwarding.py", "storages.py")
+PASSING = ("capture/__init__.py", "default_storage.py", "forwarding.py", "storages.py")
 
 def is_ours():
     """Whether our package wants it for itself, and does not only pass it on."""
     frame = sys._getframe(2)
     while frame:
-        folder, name = os.path.split(frame.f_code.co_filename)
-        if "datahub_eventlog" in folder and name not in PASSING:
+        _, package, path = frame.f_code.co_filename.rpartition("datahub_eventlog" + os.sep)
+        if package and path.replace(os.sep, "/") not in PASSING:
             return True
         frame = frame.f_back
     return False

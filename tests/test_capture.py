@@ -30,16 +30,10 @@ from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.pool import NullPool
 from visitors import make_tables, visitor
 
-from datahub_eventlog import capture, ledger_location
-from datahub_eventlog.capture import (
-    REMEMBERED,
-    RUNLESS,
-    CapturingEventLogStorage,
-    Complaints,
-    Touches,
-    process,
-)
-from datahub_eventlog.config import Config
+from datahub_eventlog import DataHubEventLogStorage, capture, ledger_location
+from datahub_eventlog.capture import Capture, Settings, process
+from datahub_eventlog.capture.policy import MOST_RUNS, RUNLESS, TouchPolicy
+from datahub_eventlog.capture.warning_log import MOST_TEXTS, WarningLog
 from datahub_eventlog.definitions import LoadedJob, decode, read
 from datahub_eventlog.ledger import Lease, Ledger
 from datahub_eventlog.ledger_location import FILE, ledger_beside
@@ -59,172 +53,170 @@ class Clock:
 
 
 @dataclass
-class Policy:
+class Clocked:
     """The policy, and a clock that a test moves."""
 
     clock: Clock = field(default_factory=Clock)
 
     def __post_init__(self) -> None:
-        self.touches = Touches(self.clock)
+        self.policy = TouchPolicy(self.clock)
 
-    def due(self, *kinds: str, run: str = RUN, after: float = 0.0) -> bool:
+    def due(self, *types: str, run: str = RUN, after: float = 0.0) -> bool:
         self.clock.now += after
-        return self.touches.is_due(run, set(kinds), INTERVAL)
+        return self.policy.is_due(run, set(types), INTERVAL)
 
     def fails(self, *, run: str = RUN, spent: float = 0.001) -> None:
-        self.touches.failed(run, spent, INTERVAL)
+        self.policy.touch_failed(run, spent, INTERVAL)
 
 
 @pytest.fixture
-def policy() -> Policy:
-    return Policy()
+def clocked() -> Clocked:
+    return Clocked()
 
 
 def test_the_first_run_level_event_of_a_run_is_due_at_once_and_the_next_one_is_not(
-    policy: Policy,
+    clocked: Clocked,
 ) -> None:
-    assert policy.due("RUN_ENQUEUED")
-    assert not policy.due("RUN_DEQUEUED")
-    assert not policy.due("RUN_STARTING", after=1)
+    assert clocked.due("RUN_ENQUEUED")
+    assert not clocked.due("RUN_DEQUEUED")
+    assert not clocked.due("RUN_STARTING", after=1)
 
 
-def test_the_start_of_a_run_is_due_whatever_came_before_and_only_once(policy: Policy) -> None:
-    assert policy.due("RUN_STARTING")
-    assert policy.due("RUN_START")
-    assert not policy.due("RUN_START")
+def test_the_start_of_a_run_is_due_whatever_came_before_and_only_once(clocked: Clocked) -> None:
+    assert clocked.due("RUN_STARTING")
+    assert clocked.due("RUN_START")
+    assert not clocked.due("RUN_START")
 
 
-def test_every_terminal_event_is_due(policy: Policy) -> None:
-    assert policy.due("RUN_START")
-    assert policy.due("RUN_FAILURE")
-    assert policy.due("RUN_FAILURE")
-    assert policy.due("RUN_CANCELED")
+def test_every_terminal_event_is_due(clocked: Clocked) -> None:
+    assert clocked.due("RUN_START")
+    assert clocked.due("RUN_FAILURE")
+    assert clocked.due("RUN_FAILURE")
+    assert clocked.due("RUN_CANCELED")
 
 
-def test_the_events_of_a_short_step_process_are_never_due(policy: Policy) -> None:
-    assert not any(policy.due("STEP_START", after=0.1) for _ in range(40))
+def test_the_events_of_a_short_step_process_are_never_due(clocked: Clocked) -> None:
+    assert not any(clocked.due("STEP_START", after=0.1) for _ in range(40))
 
 
-def test_a_long_step_process_is_noticed_once_an_interval(policy: Policy) -> None:
-    due = [policy.due("ASSET_MATERIALIZATION", after=1) for _ in range(16)]
+def test_a_long_step_process_is_noticed_once_an_interval(clocked: Clocked) -> None:
+    due = [clocked.due("ASSET_MATERIALIZATION", after=1) for _ in range(16)]
     assert [index for index, is_due in enumerate(due) if is_due] == [5, 10, 15]
 
 
-def test_the_interval_counts_from_the_last_touch(policy: Policy) -> None:
-    policy.due("STEP_START")
-    assert policy.due("RUN_START", after=3)
-    assert not policy.due("STEP_SUCCESS", after=4)
-    assert policy.due("STEP_SUCCESS", after=1)
+def test_the_interval_counts_from_the_last_touch(clocked: Clocked) -> None:
+    clocked.due("STEP_START")
+    assert clocked.due("RUN_START", after=3)
+    assert not clocked.due("STEP_SUCCESS", after=4)
+    assert clocked.due("STEP_SUCCESS", after=1)
 
 
-def test_runs_have_intervals_of_their_own(policy: Policy) -> None:
-    assert policy.due("RUN_START", run="a")
-    assert policy.due("RUN_START", run="b")
+def test_runs_have_intervals_of_their_own(clocked: Clocked) -> None:
+    assert clocked.due("RUN_START", run="a")
+    assert clocked.due("RUN_START", run="b")
 
 
-def test_every_event_without_a_run_is_due(policy: Policy) -> None:
-    assert policy.due("ASSET_MATERIALIZATION", run=RUNLESS)
-    assert policy.due("ASSET_OBSERVATION", run=RUNLESS)
+def test_every_event_without_a_run_is_due(clocked: Clocked) -> None:
+    assert clocked.due("ASSET_MATERIALIZATION", run=RUNLESS)
+    assert clocked.due("ASSET_OBSERVATION", run=RUNLESS)
 
 
-def test_a_failed_touch_is_due_again_at_the_next_event_after_a_pause(policy: Policy) -> None:
-    assert policy.due("RUN_START")
-    policy.fails()
-    assert not policy.due("STEP_START")
-    assert policy.due("STEP_START", after=INTERVAL)
-    assert not policy.due("STEP_START")
+def test_a_failed_touch_is_due_again_at_the_next_event_after_a_pause(clocked: Clocked) -> None:
+    assert clocked.due("RUN_START")
+    clocked.fails()
+    assert not clocked.due("STEP_START")
+    assert clocked.due("STEP_START", after=INTERVAL)
+    assert not clocked.due("STEP_START")
 
 
-def test_the_pause_grows_with_the_time_that_the_failed_touch_took(policy: Policy) -> None:
-    assert policy.due("RUN_START")
-    policy.fails(spent=1.0)
-    assert not policy.due("STEP_START", after=19)
-    assert policy.due("STEP_START", after=1)
+def test_the_pause_grows_with_the_time_that_the_failed_touch_took(clocked: Clocked) -> None:
+    assert clocked.due("RUN_START")
+    clocked.fails(spent=1.0)
+    assert not clocked.due("STEP_START", after=19)
+    assert clocked.due("STEP_START", after=1)
 
 
-def test_the_end_of_a_run_does_not_wait_for_the_pause(policy: Policy) -> None:
-    assert policy.due("RUN_START")
-    policy.fails(spent=1.0)
-    assert policy.due("RUN_SUCCESS")
+def test_the_end_of_a_run_does_not_wait_for_the_pause(clocked: Clocked) -> None:
+    assert clocked.due("RUN_START")
+    clocked.fails(spent=1.0)
+    assert clocked.due("RUN_SUCCESS")
 
 
-def test_what_fell_into_the_pause_is_owed_and_paid_once(policy: Policy) -> None:
-    assert policy.due("RUN_START", run="a")
-    policy.fails(run="a")
-    assert not policy.due("RUN_ENQUEUED", run="b")
-    assert not policy.due("ASSET_MATERIALIZATION", run=RUNLESS)
-    owed = [policy.touches.next_owed() for _ in range(4)]
-    assert owed == ["a", "b", RUNLESS, None]
+def test_what_fell_into_the_pause_is_missed_and_taken_once(clocked: Clocked) -> None:
+    assert clocked.due("RUN_START", run="a")
+    clocked.fails(run="a")
+    assert not clocked.due("RUN_ENQUEUED", run="b")
+    assert not clocked.due("ASSET_MATERIALIZATION", run=RUNLESS)
+    missed = [clocked.policy.next_missed() for _ in range(4)]
+    assert missed == ["a", "b", RUNLESS, None]
 
 
 def test_the_process_that_stored_the_start_is_the_one_that_executes_the_run(
-    policy: Policy,
+    clocked: Clocked,
 ) -> None:
-    policy.due("RUN_START", run="a")
-    policy.due("RUN_FAILURE", run="b")
-    assert policy.touches.was_started("a")
-    assert not policy.touches.was_started("b")
-    assert not policy.touches.was_started("c")
+    clocked.due("RUN_START", run="a")
+    clocked.due("RUN_FAILURE", run="b")
+    assert clocked.policy.was_started("a")
+    assert not clocked.policy.was_started("b")
+    assert not clocked.policy.was_started("c")
 
 
-def test_a_process_remembers_a_bounded_number_of_runs(policy: Policy) -> None:
+def test_a_process_remembers_a_bounded_number_of_runs(clocked: Clocked) -> None:
     for number in range(10_000):
-        policy.due("RUN_START", run=str(number))
-        policy.fails(run=str(number), spent=0)
-        policy.due("RUN_SUCCESS", run=str(number), after=INTERVAL)
-    assert len(policy.touches) == REMEMBERED
-    assert len(policy.touches._owed) <= REMEMBERED
+        clocked.due("RUN_START", run=str(number))
+        clocked.fails(run=str(number), spent=0)
+        clocked.due("RUN_SUCCESS", run=str(number), after=INTERVAL)
+    assert len(clocked.policy) == MOST_RUNS
+    assert len(clocked.policy._missed) <= MOST_RUNS
 
 
-def test_of_many_threads_at_once_only_one_is_told_to_touch(policy: Policy) -> None:
+def test_of_many_threads_at_once_only_one_is_told_to_touch(clocked: Clocked) -> None:
     barrier = threading.Barrier(8)
 
     def ask(_: int) -> bool:
         barrier.wait()
-        return policy.due("RUN_START")
+        return clocked.due("RUN_START")
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(ask, range(8))) == 1
 
 
-# Complaining
+# Warning
 
 
-def test_the_same_complaint_is_logged_once_a_minute_and_always_counted(
+def test_the_same_warning_is_logged_once_a_minute_and_always_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = Clock()
-    complaints = Complaints(clock)
+    warnings = WarningLog(clock)
     for _ in range(3):
-        complaints.complain("no disk")
-    complaints.complain("no network")
+        warnings.warn("no disk")
+    warnings.warn("no network")
     clock.now += 60
-    complaints.complain("no disk")
+    warnings.warn("no disk")
     assert caplog.messages == ["no disk", "no network", "no disk"]
-    assert complaints.count == 5
+    assert warnings.count == 5
 
 
 def test_a_warning_of_the_whole_process_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    complaints = Complaints(Clock())
-    complaints.once("so it is")
-    complaints.once("so it is")
+    warnings = WarningLog(Clock())
+    warnings.warn_once("so it is")
+    warnings.warn_once("so it is")
     assert caplog.messages == ["so it is"]
 
 
-def test_many_different_complaints_are_not_remembered_for_ever() -> None:
-    complaints = Complaints(Clock())
-    for number in range(2 * REMEMBERED):
-        complaints.complain(str(number))
-    assert len(complaints._logged) == REMEMBERED
+def test_many_different_warnings_are_not_remembered_for_ever() -> None:
+    warnings = WarningLog(Clock())
+    for number in range(2 * MOST_TEXTS):
+        warnings.warn(str(number))
+    assert len(warnings._logged) == MOST_TEXTS
 
 
 # Storing
 
 
-class Storage(CapturingEventLogStorage):
-    @classmethod
-    def around(cls, backend: EventLogStorage, **options: Any) -> Storage:
-        return cls(backend, Config(**options))
+def wrapped(backend: EventLogStorage, **options: Any) -> DataHubEventLogStorage:
+    return DataHubEventLogStorage.around(backend, {"dispatch": "off", **options})
 
 
 Backend = Callable[[], EventLogStorage]
@@ -242,9 +234,9 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
 @pytest.fixture(autouse=True)
 def _fresh_process() -> Iterator[None]:
     """What one test touched is forgotten by the next."""
-    capture._forget()
+    capture.forget()
     yield
-    capture._forget()
+    capture.forget()
 
 
 def ledger_of(storage: EventLogStorage) -> Ledger:
@@ -281,7 +273,7 @@ def statements() -> Iterator[list[str]]:
 
 
 def test_an_event_is_stored_and_its_run_touched(backend: Backend) -> None:
-    storage = Storage.around(backend())
+    storage = wrapped(backend())
     storage.store_event(entry("RUN_START"))
     assert [each.run_id for each in storage.get_logs_for_run(RUN)] == [RUN]
     assert touched(storage) == {RUN: 1}
@@ -302,21 +294,21 @@ class Batching(InMemoryEventLogStorage):
 def test_a_batch_reaches_the_backend_as_a_batch() -> None:
     backend = Batching()
     events = [materialized("a"), materialized("b")]
-    Storage.around(backend).store_event_batch(events)
+    wrapped(backend).store_event_batch(events)
     assert backend.batches == [events]
     assert len(backend.get_logs_for_run(RUN)) == 2
     backend.dispose()
 
 
 def test_a_batch_reaches_the_log_and_touches_each_of_its_runs_once(backend: Backend) -> None:
-    storage = Storage.around(backend(), touch_interval=timedelta(0))
+    storage = wrapped(backend(), touch_interval=0)
     storage.store_event_batch([materialized("a"), materialized("b"), materialized("a", "other")])
     assert len(storage.get_logs_for_run(RUN)) == 2
     assert touched(storage) == {RUN: 1, "other": 1}
 
 
 def test_noise_does_not_touch_anything(backend: Backend) -> None:
-    storage = Storage.around(backend(), touch_interval=timedelta(0))
+    storage = wrapped(backend(), touch_interval=0)
     storage.store_event(message("hello"))
     storage.store_event(entry("ENGINE_EVENT", data=EngineEventData()))
     assert touched(storage) == {}
@@ -334,28 +326,28 @@ def test_changes_of_freshness_are_noise(backend: Backend) -> None:
         previous_state=FreshnessState.UNKNOWN,
         state_change_timestamp=0.0,
     )
-    storage = Storage.around(backend())
+    storage = wrapped(backend())
     storage.store_event(entry("FRESHNESS_STATE_CHANGE", run_id=RUNLESS, data=change))
     assert touched(storage) == {}
 
 
 def test_nothing_is_noted_of_an_event_that_the_backend_refuses(backend: Backend) -> None:
-    storage = Storage.around(backend())
+    storage = wrapped(backend())
     with pytest.raises(Exception, match="event"):
         storage.store_event("no event")  # type: ignore[arg-type]
     assert touched(storage) == {}
-    assert process().complaints.count == 0
+    assert process().warnings.count == 0
 
 
 def test_storages_of_one_process_share_what_was_touched(backend: Backend) -> None:
-    Storage.around(backend()).store_event(entry("RUN_START"))
-    transient = Storage.around(backend())
+    wrapped(backend()).store_event(entry("RUN_START"))
+    transient = wrapped(backend())
     transient.store_event(entry("STEP_START"))
     assert touched(transient) == {RUN: 1}
 
 
 def test_a_switched_off_capture_only_stores(backend: Backend) -> None:
-    storage = Storage.around(backend(), enabled=False)
+    storage = wrapped(backend(), enabled=False)
     storage.store_event(entry("RUN_START"))
     assert len(storage.get_logs_for_run(RUN)) == 1
     assert touched(storage) == {}
@@ -375,14 +367,14 @@ def test_a_switched_off_capture_only_stores(backend: Backend) -> None:
 def test_a_touch_is_one_statement_and_everything_else_costs_none(
     backend: Backend, kinds: list[str], touches: int
 ) -> None:
-    plain, wrapped = backend(), Storage.around(backend())
-    wrapped.store_event(entry("RUN_START", run_id="before"))
+    plain, storage = backend(), wrapped(backend())
+    storage.store_event(entry("RUN_START", run_id="before"))
     with statements() as without:
         for kind in kinds:
             plain.store_event(entry(kind, run_id="a"))
     with statements() as counted:
         for kind in kinds:
-            wrapped.store_event(entry(kind, run_id="b"))
+            storage.store_event(entry(kind, run_id="b"))
     ours = [each for each in counted if "datahub_eventlog" in each]
     assert len(ours) == touches
     assert counted.count("CONNECT") - without.count("CONNECT") == touches
@@ -391,14 +383,14 @@ def test_a_touch_is_one_statement_and_everything_else_costs_none(
 
 
 def test_an_event_without_a_run_touches_the_row_of_the_runless_events(backend: Backend) -> None:
-    storage = Storage.around(backend())
+    storage = wrapped(backend())
     storage.store_event(materialized("a", run_id=RUNLESS))
     storage.store_event(materialized("a", run_id=RUNLESS))
     assert touched(storage) == {RUNLESS: 2}
 
 
 def test_many_threads_store_their_events_and_every_run_is_touched(backend: Backend) -> None:
-    storage = Storage.around(backend())
+    storage = wrapped(backend())
     runs = [f"run-{number}" for number in range(6)]
 
     def execute(run_id: str) -> None:
@@ -409,17 +401,17 @@ def test_many_threads_store_their_events_and_every_run_is_touched(backend: Backe
         list(pool.map(execute, runs))
     assert touched(storage) == dict.fromkeys(runs, 2)
     assert all(len(storage.get_logs_for_run(each)) == 3 for each in runs)
-    assert process().complaints.count == 0
+    assert process().warnings.count == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_touches_for_itself(backend: Backend) -> None:
-    storage = Storage.around(backend())
+    storage = wrapped(backend())
     storage.store_event(entry("RUN_START"))
     child = os.fork()
     if child == 0:
         storage.store_event(entry("RUN_START"))
-        os._exit(process().complaints.count)
+        os._exit(process().warnings.count)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert touched(storage) == {RUN: 2}
 
@@ -439,14 +431,14 @@ class Faulty(InMemoryEventLogStorage):
 
 
 @pytest.fixture
-def faulty() -> Iterator[tuple[Storage, Faulty]]:
+def faulty() -> Iterator[tuple[DataHubEventLogStorage, Faulty]]:
     backend = Faulty()
-    yield Storage.around(backend, touch_interval=timedelta(0)), backend
+    yield wrapped(backend, touch_interval=0), backend
     backend.dispose()
 
 
 def test_an_error_of_the_ledger_is_logged_and_counted_and_not_raised(
-    faulty: tuple[Storage, Faulty], caplog: pytest.LogCaptureFixture
+    faulty: tuple[DataHubEventLogStorage, Faulty], caplog: pytest.LogCaptureFixture
 ) -> None:
     storage, backend = faulty
     backend.error = OSError("no route to host")
@@ -455,35 +447,30 @@ def test_an_error_of_the_ledger_is_logged_and_counted_and_not_raised(
     assert len(storage.get_logs_for_run(RUN)) == 3
     assert len(caplog.messages) == 1
     assert "no route to host" in caplog.messages[0]
-    assert process().complaints.count == 3
-
-
-class Ending(Storage):
-    """Remembers the runs that have ended in this process."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.ended: list[str] = []
-
-    def _datahub_ended(self, run_id: str, age: float | None) -> None:
-        self.ended.append(run_id)
+    assert process().warnings.count == 3
 
 
 @pytest.mark.parametrize("repaired", [True, False])
 def test_the_end_of_a_run_is_known_whatever_became_of_other_touches(*, repaired: bool) -> None:
+    ended: list[tuple[Capture, str]] = []
     backend = Faulty()
-    storage = Ending.around(backend, touch_interval=timedelta(0))
-    assert isinstance(storage, Ending)
-    storage.store_event(entry("RUN_START"))
+    recording = Capture(
+        backend,
+        Settings({"touch_interval": 0}),
+        on_run_end=lambda of, run_id, _: ended.append((of, run_id)),
+    )
+    recording.record(entry("RUN_START"))
     backend.error = OSError("down")
-    storage.store_event(entry("RUN_START", run_id="other"))
+    recording.record(entry("RUN_START", run_id="other"))
     backend.error = None if repaired else backend.error
-    storage.store_event(entry("RUN_SUCCESS"))
-    assert storage.ended == [RUN]
+    recording.record(entry("RUN_SUCCESS"))
+    assert ended == [(recording, RUN)]
     backend.dispose()
 
 
-def test_an_interrupt_during_the_touch_passes(faulty: tuple[Storage, Faulty]) -> None:
+def test_an_interrupt_during_the_touch_passes(
+    faulty: tuple[DataHubEventLogStorage, Faulty],
+) -> None:
     storage, backend = faulty
     backend.error = DagsterExecutionInterruptedError()
     with pytest.raises(DagsterExecutionInterruptedError):
@@ -492,7 +479,7 @@ def test_an_interrupt_during_the_touch_passes(faulty: tuple[Storage, Faulty]) ->
 
 
 def test_what_could_not_be_touched_is_touched_with_the_next_event_of_any_run(
-    faulty: tuple[Storage, Faulty],
+    faulty: tuple[DataHubEventLogStorage, Faulty],
 ) -> None:
     storage, backend = faulty
     backend.error = OSError("down")
@@ -504,12 +491,12 @@ def test_what_could_not_be_touched_is_touched_with_the_next_event_of_any_run(
 
 
 def test_a_locked_ledger_holds_up_one_event_and_not_those_after_it(tmp_path: Path) -> None:
-    storage = Storage.around(SqliteEventLogStorage(str(tmp_path)), touch_interval=timedelta(0))
+    storage = wrapped(SqliteEventLogStorage(str(tmp_path)), touch_interval=0)
     storage.store_event(entry("RUN_START"))
     with locked(tmp_path / "index.db"):
         for _ in range(20):
             storage.store_event(entry("STEP_START"))
-        assert process().complaints.count == 1
+        assert process().warnings.count == 1
     assert len(storage.get_logs_for_run(RUN)) == 21
     storage.store_event(entry("RUN_SUCCESS"))
     assert touched(storage) == {RUN: 2}
@@ -528,19 +515,19 @@ def locked(file: Path) -> Iterator[None]:
 def test_a_locked_row_holds_up_one_event_and_not_those_after_it(postgres_url: str) -> None:
     url = make_url(postgres_url).set(drivername="postgresql+psycopg2")
     backend = PostgresEventLogStorage(url.render_as_string(hide_password=False))
-    storage = Storage.around(backend, touch_interval=timedelta(0))
+    storage = wrapped(backend, touch_interval=0)
     storage.store_event(entry("RUN_START"))
     with create_engine(url, poolclass=NullPool).begin() as other:
         other.execute(text("SELECT * FROM datahub_eventlog_runs FOR UPDATE"))
         for _ in range(20):
             storage.store_event(entry("STEP_START"))
-        assert process().complaints.count == 1
+        assert process().warnings.count == 1
     storage.store_event(entry("RUN_SUCCESS"))
     assert touched(storage) == {RUN: 2}
 
 
 def test_the_ledgers_tables_are_made_anew_if_somebody_drops_them(backend: Backend) -> None:
-    storage = Storage.around(backend())
+    storage = wrapped(backend())
     storage.store_event(entry("RUN_START", run_id="a"))
     with storage.index_connection() as connection:
         connection.execute(text("DROP TABLE datahub_eventlog_runs"))
@@ -555,14 +542,14 @@ def test_the_ledgers_tables_are_made_anew_if_somebody_drops_them(backend: Backen
 def test_on_sqlite_the_ledger_is_in_the_file_of_the_event_log(
     tmp_path: Path, kind: Callable[[str], EventLogStorage]
 ) -> None:
-    storage = Storage.around(kind(str(tmp_path)))
+    storage = wrapped(kind(str(tmp_path)))
     storage.store_event(entry("RUN_START"))
     assert touched(storage) == {RUN: 1}
     assert not list(tmp_path.rglob(FILE))
 
 
 def test_in_memory_the_ledger_is_there_as_well(tmp_path: Path) -> None:
-    storage = Storage.around(InMemoryEventLogStorage())
+    storage = wrapped(InMemoryEventLogStorage())
     with in_memory(storage, tmp_path):
         storage.store_event(entry("RUN_START"))
         assert touched(storage) == {RUN: 1}
@@ -572,7 +559,7 @@ def test_in_memory_the_ledger_is_there_as_well(tmp_path: Path) -> None:
 def test_beside_an_event_log_that_is_not_sql_the_ledger_is_a_local_file(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    storage = Storage.around(NoSqlEventLogStorage.from_config_value(None, {}))
+    storage = wrapped(NoSqlEventLogStorage.from_config_value(None, {}))
     with in_memory(storage, tmp_path) as instance:
         storage.store_event(entry("RUN_START"))
         storage.store_event(entry("RUN_SUCCESS"))
@@ -591,7 +578,7 @@ def test_where_tables_may_not_be_made_the_ledger_is_a_local_file_and_one_warning
 ) -> None:
     with visitor(postgres_url) as url:
         backend = PostgresEventLogStorage(url, should_autocreate_tables=is_allowed)
-        storage = Storage.around(backend)
+        storage = wrapped(backend)
         with in_memory(storage, tmp_path) as instance:
             storage.store_event(entry("RUN_START"))
             storage.store_event(entry("RUN_SUCCESS"))
@@ -607,14 +594,14 @@ def test_when_an_administrator_has_made_the_tables_new_processes_find_the_ledger
     postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with visitor(postgres_url) as url:
-        with in_memory(Storage.around(PostgresEventLogStorage(url)), tmp_path) as instance:
+        with in_memory(wrapped(PostgresEventLogStorage(url)), tmp_path) as instance:
             instance.event_log_storage.store_event(entry("RUN_START", run_id="before"))
         (warning,) = caplog.messages
         assert "restart Dagster" in warning
         make_tables(make_url(url))
-        capture._forget()
+        capture.forget()
 
-        with in_memory(Storage.around(PostgresEventLogStorage(url)), tmp_path) as instance:
+        with in_memory(wrapped(PostgresEventLogStorage(url)), tmp_path) as instance:
             instance.event_log_storage.store_event(entry("RUN_START", run_id="after"))
             instance.event_log_storage.store_event(entry("RUN_SUCCESS", run_id="after"))
             assert touched(instance.event_log_storage) == {"after": 2}
@@ -625,7 +612,7 @@ def test_when_an_administrator_has_made_the_tables_new_processes_find_the_ledger
 def test_without_an_instance_there_is_no_directory_for_a_local_file(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    storage = Storage.around(NoSqlEventLogStorage.from_config_value(None, {}))
+    storage = wrapped(NoSqlEventLogStorage.from_config_value(None, {}))
     storage.store_event(entry("RUN_START"))
     assert len(storage.get_logs_for_run(RUN)) == 1
     assert "NoSqlEventLogStorage has no database for the ledger" in caplog.text
@@ -637,7 +624,7 @@ def test_without_an_instance_there_is_no_directory_for_a_local_file(
 def test_the_definitions_of_a_run_are_stored_with_its_start(
     backend: Backend, tmp_path: Path
 ) -> None:
-    storage = Storage.around(backend())
+    storage = wrapped(backend())
     with in_memory(storage, tmp_path) as instance:
         pipelines.nested.execute_in_process(instance=instance)
         pipelines.nested.execute_in_process(instance=instance)
@@ -650,7 +637,7 @@ def test_the_definitions_of_a_run_are_stored_with_its_start(
 
 
 def test_definitions_that_could_not_be_stored_are_stored_by_the_next_touch(
-    faulty: tuple[Storage, Faulty], tmp_path: Path
+    faulty: tuple[DataHubEventLogStorage, Faulty], tmp_path: Path
 ) -> None:
     storage, backend = faulty
     with in_memory(storage, tmp_path) as instance:
@@ -672,7 +659,7 @@ def test_definitions_that_could_not_be_stored_are_stored_by_the_next_touch(
 def test_the_first_touch_with_definitions_is_two_statements_and_one_connection(
     backend: Backend, tmp_path: Path
 ) -> None:
-    storage = Storage.around(backend())
+    storage = wrapped(backend())
     storage.store_event(entry("RUN_START", run_id="before"))
     with in_memory(storage, tmp_path) as instance, statements() as counted:
         pipelines.nested.execute_in_process(instance=instance)

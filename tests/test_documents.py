@@ -37,10 +37,11 @@ from datahub_eventlog.config import (
     RestTarget,
     read,
 )
+from datahub_eventlog.default_storage import mixed_storages
 from datahub_eventlog.dispatcher.metrics import Counted, OfLedger
 from datahub_eventlog.ledger import Status
 from datahub_eventlog.operations import Operations
-from datahub_eventlog.storages import DataHubEventLogStorage, mixture_of
+from datahub_eventlog.storages import DataHubEventLogStorage
 from datahub_eventlog.testing import capturing, delivered
 
 VARIABLES = {
@@ -89,7 +90,7 @@ def loaded(config: dict[str, Any], folder: Path, url: str) -> Iterator[dg.Dagste
 def assert_it_captures(instance: dg.DagsterInstance) -> None:
     """The instance runs a job, which is noted, and its configuration has no fault."""
     assert issubclass(type(instance.event_log_storage), DataHubEventLogStorage)
-    assert mixture_of(instance) is None
+    assert mixed_storages(instance) is None
     operations = Operations(instance)
     assert operations.reading.faults == ()
     assert operations.config.target is not None

@@ -20,7 +20,7 @@ from undisturbed import differences, dispatcher_of, undisturbed
 from datahub_eventlog.config import Config, RestTarget
 from datahub_eventlog.ledger.dialects import Clock
 from datahub_eventlog.ledger_location import ledger_of
-from datahub_eventlog.lifecycle import VARIABLE
+from datahub_eventlog.process_role import IS_DAEMON_VARIABLE
 
 PIPELINES = pipelines.__file__
 HOUR = 3600.0
@@ -168,7 +168,7 @@ def test_a_daemon_says_that_its_client_of_datahubs_is_broken(home: Deployment) -
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("raise TypeError('protobuf is too new')")
     path = os.pathsep.join([str(broken.parent), home.variables["PYTHONPATH"]])
-    home.environment = {**home.environment, "PYTHONPATH": path, VARIABLE: "true"}
+    home.environment = {**home.environment, "PYTHONPATH": path, IS_DAEMON_VARIABLE: "true"}
     done = home.program(DAEMON)
     assert done.stdout == "over\n"
     assert "Nothing is delivered to DataHub from this process" in done.stderr

@@ -44,7 +44,7 @@ from datahub_eventlog.errors import LedgerUnavailable
 from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.ledger.tables import metadata, runs
 from datahub_eventlog.ledger_location import ledger_beside, ledger_of
-from datahub_eventlog.lifecycle import opened
+from datahub_eventlog.reopening import opened
 from datahub_eventlog.source import Source
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.checks import assertion_urn
@@ -953,7 +953,7 @@ def few_connections(postgres_url: str) -> Iterator[str]:
 def test_an_event_is_stored_at_once_where_no_connection_is_left_for_the_ledger(
     few_connections: str, said: Callable[[int], list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    capture._forget()
+    capture.forget()
     backend = Crowded(few_connections)
     storage = DataHubEventLogStorage.around(backend)
     storage.store_event(entry("RUN_START", run_id="before"))
@@ -969,7 +969,7 @@ def test_an_event_is_stored_at_once_where_no_connection_is_left_for_the_ledger(
     ledger = ledger_beside(backend, patience=5)
     assert set(ledger.states(["before", "one"])) == {"before", "one"}
     assert len(storage.get_logs_for_run("one")) == 1
-    capture._forget()
+    capture.forget()
 
 
 ON_A_FULL_DISK = """

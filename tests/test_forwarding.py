@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from custom_storages import Target
 from dagster import DagsterInstance
 from dagster._check import CheckError
 from dagster._core.storage.event_log import (
@@ -33,7 +34,7 @@ PROPERTIES = [name for name, member in MEMBERS.items() if isinstance(member, pro
 class Wrapper(ForwardingEventLogStorage):
     @classmethod
     def around(cls, backend: EventLogStorage) -> Wrapper:
-        return cls(backend)
+        return cls(Target(backend, backend.__class__))
 
 
 def recorder() -> EventLogStorage:
@@ -116,7 +117,7 @@ def test_attributes_are_written_to_the_backend(backend: InMemoryEventLogStorage)
     assert vars(backend)["answer"] == 42
     del wrapper.answer
     assert "answer" not in vars(backend)
-    assert set(vars(wrapper)) == {"_datahub_backend", "_datahub_class", "_instance_weakref"}
+    assert set(vars(wrapper)) == {"datahub", "_instance_weakref"}
 
 
 def test_a_method_that_is_replaced_on_the_wrapper_is_replaced_for_the_backend_too(

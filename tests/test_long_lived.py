@@ -14,6 +14,7 @@ from instances import configured
 from styles import named, style_b
 
 from datahub_eventlog import capture, lifecycle
+from datahub_eventlog.capture import policy
 
 RUNS = 10_000
 SETTLED = 2_000
@@ -28,7 +29,7 @@ def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
     with configured(tmp_path, **style_b(named(ForgetfulEventLogStorage), block)) as instance:
         yield instance
         # What it left is not delivered: that is another test's business.
-        lifecycle._forget()
+        lifecycle.forget()
     assert not tmp_path.joinpath("files").exists()
 
 
@@ -43,7 +44,7 @@ def test_ten_thousand_runs_in_one_process_leave_no_more_behind_than_two_thousand
         if number in {SETTLED, RUNS}:
             gc.collect()
             objects[number] = len(gc.get_objects())
-    assert capture.process().complaints.count == 0
-    assert len(capture.process().touches) == capture.REMEMBERED
-    assert len(lifecycle.lifecycle()._left) == lifecycle.REMEMBERED
+    assert capture.process().warnings.count == 0
+    assert len(capture.process().policy) == policy.MOST_RUNS
+    assert len(lifecycle.current()._pending) == lifecycle.MOST_PENDING_RUNS
     assert objects[RUNS] < objects[SETTLED] + NOISE

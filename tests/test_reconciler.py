@@ -22,8 +22,9 @@ from datahub_eventlog.dispatcher import Worker
 from datahub_eventlog.dispatcher.reconciler import Reconciler
 from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.ledger_location import ledger_of
-from datahub_eventlog.lifecycle import VARIABLE, opened
 from datahub_eventlog.operations import Operations
+from datahub_eventlog.process_role import IS_DAEMON_VARIABLE
+from datahub_eventlog.reopening import opened
 from datahub_eventlog.source import Source
 
 MONTH = timedelta(days=30)
@@ -51,7 +52,7 @@ class Place:
     @contextmanager
     def instance(self, **datahub: Any) -> Iterator[dg.DagsterInstance]:
         """The instance in a new process, so to say, with these options."""
-        capture._forget()
+        capture.forget()
         with configured(self.home, **self.storage({"dispatch": "off", **datahub})) as instance:
             yield instance
 
@@ -94,7 +95,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 @pytest.fixture
 def daemon(monkeypatch: pytest.MonkeyPatch) -> None:
     """This process is the daemon."""
-    monkeypatch.setenv(VARIABLE, "true")
+    monkeypatch.setenv(IS_DAEMON_VARIABLE, "true")
 
 
 @pytest.mark.usefixtures("daemon")
@@ -186,14 +187,14 @@ def test_a_worker_that_is_switched_off_notes_it_too(place: Place) -> None:
 
 
 def test_switching_off_makes_no_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "true")
+    monkeypatch.setenv(IS_DAEMON_VARIABLE, "true")
     place = Place(tmp_path, sqlite_yaml)
     with place.instance(enabled=False) as instance:
         working.execute_in_process(instance=instance)
-        instance.event_log_storage._datahub_note_off()  # type: ignore[attr-defined]
+        instance.event_log_storage.datahub.note_off()  # type: ignore[attr-defined]
         ledger = Ledger.in_file(str(tmp_path / "history" / "runs" / "index.db"), patience=5)
         assert not ledger.exists()
-        assert capture.process().complaints.count == 0
+        assert capture.process().warnings.count == 0
 
 
 def test_what_retention_removed_is_counted_and_never_added_again(place: Place) -> None:

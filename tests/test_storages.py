@@ -31,10 +31,10 @@ from instances import configured, write_yaml
 from styles import named, style_a, style_b, touched
 
 from datahub_eventlog import DataHubEventLogStorage, capture
+from datahub_eventlog.default_storage import mixed_storages
 from datahub_eventlog.errors import ConfigurationError
 from datahub_eventlog.ledger_location import FILE
-from datahub_eventlog.lifecycle import VARIABLE, role
-from datahub_eventlog.storages import mixture_of
+from datahub_eventlog.process_role import IS_DAEMON_VARIABLE, role
 
 THREADS = 20
 
@@ -42,9 +42,9 @@ THREADS = 20
 @pytest.fixture(autouse=True)
 def _fresh_process() -> Iterator[None]:
     """What one test touched and complained of is forgotten by the next."""
-    capture._forget()
+    capture.forget()
     yield
-    capture._forget()
+    capture.forget()
 
 
 # Both styles, both databases
@@ -132,11 +132,11 @@ def test_threads_that_use_the_default_backend_for_the_first_time_make_one_only(
 
         def backend() -> object:
             together.wait()
-            return storage._datahub_backend
+            return storage.datahub.backend
 
         with ThreadPoolExecutor(THREADS) as threads:
             found = [threads.submit(backend) for _ in range(THREADS)]
-        assert {each.result() for each in found} == {storage._datahub_backend}
+        assert {each.result() for each in found} == {storage.datahub.backend}
 
 
 def test_style_b_without_a_backend_finds_the_log_also_where_artifacts_are_kept_apart(
@@ -311,11 +311,11 @@ def test_an_event_log_on_postgres_beside_runs_on_sqlite_is_told_once(
         pipelines.nested.execute_in_process(instance=instance)
         pipelines.nested.execute_in_process(instance=instance)
         told = [each for each in caplog.messages if "run_storage and schedule_storage" in each]
-        assert told == [mixture_of(instance)]
+        assert told == [mixed_storages(instance)]
 
 
 def test_no_mixture_is_told_where_there_is_none(instance: DagsterInstance) -> None:
-    assert mixture_of(instance) is None
+    assert mixed_storages(instance) is None
 
 
 # Our block never stops a process
@@ -397,7 +397,7 @@ def test_a_run_whose_definitions_no_code_of_ours_can_read_is_captured_without_th
     with configured(tmp_path, **style_b(datahub={"dispatch": "off"})) as instance:
         run_id = pipelines.nested.execute_in_process(instance=instance).run_id
         assert touched(instance) == {run_id: 2}
-    assert capture.process().touches.was_started(run_id)
+    assert capture.process().policy.was_started(run_id)
 
 
 # Which process is which
@@ -443,11 +443,11 @@ def test_a_process_is_known_by_its_command_line(argv: list[str], expected: str) 
 def test_an_environment_variable_says_so_where_it_is_not_seen(
     argv: list[str], value: str, expected: str
 ) -> None:
-    assert role(argv, {VARIABLE: value}) == expected
+    assert role(argv, {IS_DAEMON_VARIABLE: value}) == expected
 
 
 def test_the_children_of_a_daemon_are_no_daemons(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "true")
+    monkeypatch.setenv(IS_DAEMON_VARIABLE, "true")
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(role) == "other"
         pool.close()  # to end it by a signal takes for ever where those are ignored

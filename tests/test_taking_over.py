@@ -26,7 +26,7 @@ from datahub_eventlog.dispatcher.reconciler import Reconciler
 from datahub_eventlog.ledger import Claim, Facts, Ledger
 from datahub_eventlog.ledger.moving import OVERLAP, PAGE
 from datahub_eventlog.ledger_location import FILE, ledger_of
-from datahub_eventlog.lifecycle import opened
+from datahub_eventlog.reopening import opened
 from datahub_eventlog.source import Source
 
 DAY = timedelta(days=1)
@@ -130,7 +130,7 @@ class Home:
     @contextmanager
     def instance(self) -> Iterator[DagsterInstance]:
         """The instance in a new process, so to say."""
-        capture._forget()
+        capture.forget()
         storage = {"postgres": {"postgres_url": self.url}}
         config: dict[str, Any] = style_a(storage, {"dispatch": "worker"})
         with configured(self.directory, **config) as instance:

@@ -37,7 +37,7 @@ def in_the_pool() -> None:
 def backend_of(instance: DagsterInstance) -> Any:
     """The storage that would be the event log without us."""
     storage: Any = instance.event_log_storage
-    return storage._datahub_backend
+    return storage.datahub.backend
 
 
 def is_pooled(storage: Any) -> bool:
