@@ -1,7 +1,7 @@
 """The tables that dbt reads as its sources, out of the manifest that dagster-dbt has loaded.
 
-To Dagster a source is only the name of a dependency, or an asset that somebody else makes. Which
-table it is stands in the manifest, which dagster-dbt puts into the metadata of the models' assets,
+To Dagster a source is only the name of a dependency, or an asset that something else makes. Its
+table stands in the manifest, which dagster-dbt puts into the metadata of the models' assets,
 next to the translator that named them.
 """
 
@@ -18,28 +18,28 @@ TRANSLATOR = "dagster_dbt/dagster_dbt_translator"
 PROJECT = "dagster_dbt/project"
 UNIQUE_ID = "dagster_dbt/unique_id"
 TABLE_NAME = "dagster/table_name"
-TABLE = (TABLE_NAME, "dagster/storage_kind", UNIQUE_ID)
+TABLE_KEYS = (TABLE_NAME, "dagster/storage_kind", UNIQUE_ID)
 
 _SOURCE = "source."
 
 
 def dbt_sources(specs: Iterable[dg.AssetSpec]) -> Mapping[dg.AssetKey, dg.AssetSpec]:
-    """What dbt's manifest says of the sources that the models among these assets are made of.
+    """The sources of the dbt models among these assets, as dbt's manifest describes them.
 
-    Two sources of the same asset say nothing of it. Calls the project's own translator, as
+    An asset that is two sources is left out. Calls the project's own translator, as
     dagster-dbt did for the same nodes before; what it raises is the caller's business.
     """
-    found: dict[str, dg.AssetSpec] = {}
+    sources: dict[str, dg.AssetSpec] = {}
     for spec in specs:
         if MANIFEST in spec.metadata:
-            found.update(_sources_of(spec, found))
-    counts = Counter(each.key for each in found.values())
-    return {each.key: each for each in found.values() if counts[each.key] == 1}
+            sources.update(_sources_of(spec, sources))
+    counts = Counter(source.key for source in sources.values())
+    return {source.key: source for source in sources.values() if counts[source.key] == 1}
 
 
 def table_metadata(source: dg.AssetSpec) -> Mapping[str, Any]:
-    """What of a source's metadata says which table it is."""
-    return {name: source.metadata[name] for name in TABLE if name in source.metadata}
+    """The part of a source's metadata that names its table."""
+    return {name: source.metadata[name] for name in TABLE_KEYS if name in source.metadata}
 
 
 def _sources_of(

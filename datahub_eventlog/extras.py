@@ -1,4 +1,4 @@
-"""The packages that only delivery needs, and what brings them: a code location has neither."""
+"""The packages that only delivery needs, and the command that installs them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ DELIVERY = ("datahub", "regex", "tenacity")
 
 def missing() -> list[str]:
     """Those of `DELIVERY` that this process can't import."""
-    return [each for each in DELIVERY if find_spec(each) is None]
+    return [module for module in DELIVERY if find_spec(module) is None]
 
 
 def command(extra: str = "datahub") -> str:
-    """What installs that extra."""
+    """The command that installs the extra."""
     return f'pip install "datahub-eventlog[{extra}]"'

@@ -1,7 +1,7 @@
 """Imports that a fork waits for.
 
 A child that is forked while another thread imports a module can never import that module itself:
-it inherits the lock of the import, and nobody who would release it.
+it inherits the lock of the import, but not the thread that would release it.
 """
 
 from __future__ import annotations
@@ -11,41 +11,41 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-PATIENCE = 60.0
-"""Seconds that a fork waits; then it takes its chance."""
+FORK_WAIT_SECONDS = 60.0
+"""How long a fork waits for an import at most; then it goes on."""
 
 
-class _Importing:
+class _ImportLock:
     """The lock of this process, and whether the thread that forks holds it."""
 
     def __init__(self) -> None:
-        # The one who imports may fork, too.
+        # Reentrant, since the thread that imports may fork, too.
         self.lock = threading.RLock()
         self.held = threading.local()
 
 
-_importing = _Importing()
+_import_lock = _ImportLock()
 
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Import what takes long in a thread beside the main one; whoever forks waits for the end."""
-    with _importing.lock:
+    """Import in a thread beside the main one what takes long; forks wait for its end."""
+    with _import_lock.lock:
         yield
 
 
 def _before() -> None:
-    _importing.held.by_fork = _importing.lock.acquire(timeout=PATIENCE)
+    _import_lock.held.by_fork = _import_lock.lock.acquire(timeout=FORK_WAIT_SECONDS)
 
 
 def _in_parent() -> None:
-    if _importing.held.by_fork:
-        _importing.lock.release()
+    if _import_lock.held.by_fork:
+        _import_lock.lock.release()
 
 
 def _in_child() -> None:
-    global _importing  # noqa: PLW0603  # the lock belongs to the process
-    _importing = _Importing()
+    global _import_lock  # noqa: PLW0603  # the lock belongs to the process
+    _import_lock = _ImportLock()
 
 
 if hasattr(os, "register_at_fork"):

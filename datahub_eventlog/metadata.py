@@ -1,7 +1,7 @@
 """Dagster's metadata values as plain frozen ones; see `values.Metadatum` for the kinds.
 
 Both the process that runs user code (definitions) and the dispatcher (events) convert here,
-so that a fact looks the same wherever it was found.
+so that a fact looks the same wherever it comes from.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from datahub_eventlog.values import Json, Metadata, Metadatum
 
 
 def metadata_of(raw: Mapping[str, Any] | None) -> Metadata:
-    """Convert a mapping of Dagster metadata, raw or normalised; what can't be told is left out.
+    """Convert a mapping of Dagster metadata, raw or normalised; what has no plain form is left out.
 
     Objects that only the user's process could read (Dagster allows them in definitions) are
     left out rather than shown as their Python repr.
     """
     converted = {str(name): metadatum_of(value) for name, value in (raw or {}).items()}
-    return {name: each for name, each in converted.items() if each is not None}
+    return {name: value for name, value in converted.items() if value is not None}
 
 
 def metadatum_of(raw: Any) -> Metadatum | None:
@@ -47,7 +47,7 @@ def _json(value: dg.JsonMetadataValue) -> Json:
 
 def _schema(schema: dg.TableSchema) -> Json:
     return {
-        "columns": [_column(each) for each in schema.columns],
+        "columns": [_column(column) for column in schema.columns],
         "constraints": list(getattr(schema.constraints, "other", None) or []),
     }
 
@@ -66,7 +66,7 @@ def _column(column: dg.TableColumn) -> Json:
 
 def _table(value: dg.TableMetadataValue) -> Json:
     return {
-        "records": [dict(each.data) for each in value.records],
+        "records": [dict(record.data) for record in value.records],
         "columns": _schema(value.schema)["columns"],
     }
 
@@ -75,14 +75,15 @@ def _column_lineage(value: dg.TableColumnLineageMetadataValue) -> Json:
     deps = value.column_lineage.deps_by_column
     return {
         column: [
-            {"asset_key": list(each.asset_key.path), "column": each.column_name} for each in sources
+            {"asset_key": list(source.asset_key.path), "column": source.column_name}
+            for source in sources
         ]
         for column, sources in deps.items()
     }
 
 
 def _code_references(value: Any) -> Json:
-    return [_code_reference(each) for each in value.code_references]
+    return [_code_reference(reference) for reference in value.code_references]
 
 
 def _code_reference(reference: Any) -> Json:

@@ -123,7 +123,7 @@ class Job:
     owners: tuple[str, ...] = ()
     ops: tuple[Op, ...] = ()
     is_part: bool = False
-    """These are only some of the job's ops, selected for the run."""
+    """Only a part of the job's ops was selected for the run."""
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ class Event:
 
 @dataclass(frozen=True)
 class AssetFacts:
-    """What only an asset's definition says. Everything has an empty value for «not said»."""
+    """What only an asset's definition says. What the definition leaves open is empty."""
 
     key: AssetKey
     group: str | None = None
@@ -347,11 +347,11 @@ class Proposal:
     run_id: str = ""
     """The run that it speaks of, for system metadata."""
     is_vacant: bool = False
-    """It says that there is nothing. It is sent only to take back what was sent before: what
-    people entered in DataHub where we never said anything is theirs."""
+    """The aspect is empty. It is sent only to take back what was sent before: where nothing was
+    sent, what people entered in DataHub is theirs."""
     topic: str = ""
-    """Of a patch: what it says all of. A newer one on the same topic takes its place, whatever
-    parts of the aspect the two set."""
+    """Of a patch: the subject that it covers as a whole. A newer patch on the same topic replaces
+    it, whatever parts of the aspect the two set."""
 
 
 @dataclass(frozen=True)

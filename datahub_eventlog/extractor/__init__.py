@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from datahub_eventlog import error_text
 from datahub_eventlog.config import Config
-from datahub_eventlog.extractor.deadline import Call, TookTooLong
+from datahub_eventlog.extractor.deadline import TookTooLong, call_within
 from datahub_eventlog.extractor.functions import load
 from datahub_eventlog.extractor.generator import (
     DagsterGenerator,
@@ -36,12 +36,17 @@ if TYPE_CHECKING:
 __all__ = ["DagsterGenerator", "DatasetLineage", "Extraction", "Extractor", "Translation"]
 
 DEADLINE = timedelta(seconds=60)
+"""For one call of a function; it is not called again in a process in which it took longer."""
+EXTRACTOR = "asset_lineage_extractor"
+CONVERTER = "asset_keys_to_dataset_urn_converter"
+"""The options that name the functions."""
+
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """What the user's functions said about one run."""
+    """What the user's functions returned and emitted for one run."""
 
     lineages: Mapping[str, tuple[frozenset[str], frozenset[str]]] = field(default_factory=dict)
     platform_urns: Mapping[AssetKey, str] = field(default_factory=dict)
@@ -50,9 +55,10 @@ class Extraction:
 
 
 class Extractor:
-    """Calls the functions that the configuration names, each as long as it behaves.
+    """Calls the functions that the configuration names.
 
-    Raises `ConfigurationError` at once if one can't be imported or takes other arguments.
+    What a function raises is a problem of the run, which is delivered without its facts. Raises
+    `ConfigurationError` at once if one can't be imported or takes other arguments.
     """
 
     def __init__(
@@ -62,10 +68,8 @@ class Extractor:
         self._translation = translation
         self._deadline = deadline
         self._off: set[str] = set()
-        self._extract = load(config.asset_lineage_extractor, "asset_lineage_extractor", 3)
-        self._convert = load(
-            config.asset_keys_to_dataset_urn_converter, "asset_keys_to_dataset_urn_converter", 1
-        )
+        self._extract = load(config.asset_lineage_extractor, EXTRACTOR, 3)
+        self._convert = load(config.asset_keys_to_dataset_urn_converter, CONVERTER, 1)
         self._converted: dict[AssetKey, str | None] = {}
 
     @property
@@ -74,17 +78,17 @@ class Extractor:
         return self._extract is not None
 
     def platform_urns(self, keys: Iterable[AssetKey]) -> Extraction:
-        """The platform datasets of those assets, as the converter says."""
-        if self._convert is None:
+        """The platform datasets of those assets, from the converter."""
+        convert = self._convert
+        if convert is None:
             return Extraction()
         problems: list[Problem] = []
         for key in sorted(set(keys) - self._converted.keys()):
             try:
-                self._converted[key] = self._converter_says(key)
+                urn = self._within_deadline(CONVERTER, functools.partial(convert, list(key)))
+                self._converted[key] = None if urn is None else str(urn)
             except Exception as error:  # noqa: BLE001 - anything may come out of users' code
-                problems.append(
-                    self._problem("asset_keys_to_dataset_urn_converter", ".".join(key), error)
-                )
+                problems.append(self._problem(CONVERTER, ".".join(key), error))
         known = {key: urn for key in keys if (urn := self._converted.get(key))}
         return Extraction(platform_urns=known, problems=tuple(problems))
 
@@ -96,12 +100,11 @@ class Extractor:
         log: RunLog,
         scratch: tuple[str, ...] = (),
     ) -> Extraction:
-        """What the extractor says of the run's steps, and what it emitted itself.
+        """The lineage of the run's steps from the extractor, and what it emitted itself.
 
         `time` is the run's end: what the extractor emits is the state of that moment.
         `scratch` are the directories that are Dagster's own storage.
         """
-        name = "asset_lineage_extractor"
         if self._extract is None:
             return Extraction()
         run_id = log.run.run_id
@@ -110,45 +113,36 @@ class Extractor:
             self._config, collected.append, self._convert, self._translation.of(log, scratch)
         )
         try:
-            said = self._within_deadline(
-                name,
-                functools.partial(
-                    self._extract, context(), generator, collecting_graph(graph, collected.append)
-                ),
+            extract = functools.partial(
+                self._extract, context(), generator, collecting_graph(graph, collected.append)
             )
-            lineages = {str(step): _lineage(each) for step, each in (said or {}).items()}
-            proposals = tuple(_proposal(each, time, run_id) for each in collected)
+            returned = self._within_deadline(EXTRACTOR, extract) or {}
+            lineages = {str(step): _lineage(lineage) for step, lineage in returned.items()}
+            proposals = tuple(_proposal(mcp, time, run_id) for mcp in collected)
         except Exception as error:  # noqa: BLE001 - anything may come out of users' code
-            return Extraction(problems=(self._problem(name, run_id, error),))
+            return Extraction(problems=(self._problem(EXTRACTOR, run_id, error),))
         return Extraction(lineages, proposals=proposals)
 
-    def _converter_says(self, key: AssetKey) -> str | None:
-        name = "asset_keys_to_dataset_urn_converter"
-        if self._convert is None:
-            return None
-        said = self._within_deadline(name, functools.partial(self._convert, list(key)))
-        return None if said is None else str(said)
-
-    def _within_deadline(self, name: str, call: Callable[[], Result]) -> Result:
-        if name in self._off:
+    def _within_deadline(self, option: str, function: Callable[[], Result]) -> Result:
+        if option in self._off:
             raise TookTooLong("took too long before")
         try:
-            return Call(call).result(self._deadline)
+            return call_within(self._deadline, function)
         except TookTooLong:
-            self._off.add(name)
+            self._off.add(option)
             raise
 
-    def _problem(self, name: str, about: str, error: Exception) -> Problem:
-        function = getattr(self._config, name)
+    def _problem(self, option: str, subject: str, error: Exception) -> Problem:
+        function = getattr(self._config, option)
         reason = f"{function} failed: {error_text.describe(error)}"
-        if name in self._off:
+        if option in self._off:
             reason += "; it is off in this process from now on, `retry` delivers the run again"
-        logger.warning("%s %s: %s", name, about, reason)
-        return Problem(about, name, reason)
+        logger.warning("%s %s: %s", option, subject, reason)
+        return Problem(subject, option, reason)
 
 
-def _lineage(said: Any) -> tuple[frozenset[str], frozenset[str]]:
-    inputs, outputs = said
+def _lineage(returned: Any) -> tuple[frozenset[str], frozenset[str]]:
+    inputs, outputs = returned
     return frozenset(map(str, inputs)), frozenset(map(str, outputs))
 
 

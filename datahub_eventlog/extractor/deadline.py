@@ -1,11 +1,12 @@
-"""A call of the user's code that an endless loop in it can't hold up."""
+"""A call of the user's code that returns in time, even if that code never ends."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from datetime import timedelta
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from datahub_eventlog import error_text
 from datahub_eventlog.errors import DataHubEventLogError
@@ -17,30 +18,24 @@ class TookTooLong(DataHubEventLogError):
     """A function of the user did not return before its deadline."""
 
 
-class Call(Generic[Result]):
-    """A call in a daemon thread, waited for only so long."""
+def call_within(deadline: timedelta, function: Callable[[], Result]) -> Result:
+    """What the function returned or raised; raises `TookTooLong` if it did neither in time.
 
-    def __init__(self, call: Callable[[], Result]) -> None:
-        self._call = call
-        self._done = threading.Event()
-        self._result: Result
-        self._error: BaseException | None = None
+    An endless function goes on in a daemon thread, which the process does not wait for.
+    """
+    outcome: Future[Result] = Future()
 
-    def result(self, deadline: timedelta) -> Result:
-        """What the call returned or raised; raises `TookTooLong` if it did neither in time."""
-        threading.Thread(target=self._run, name="datahub-eventlog-extractor", daemon=True).start()
-        if not self._done.wait(deadline.total_seconds()):
-            raise TookTooLong(f"did not return within {deadline.total_seconds():g} s")
-        if self._error is not None:
-            if isinstance(self._error, Exception):
-                raise self._error
-            raise DataHubEventLogError(error_text.describe(self._error))
-        return self._result
-
-    def _run(self) -> None:
+    def run() -> None:
         try:
-            self._result = self._call()
+            outcome.set_result(function())
         except BaseException as error:  # noqa: BLE001 - handed to the caller
-            self._error = error
-        finally:
-            self._done.set()
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="datahub-eventlog-extractor", daemon=True).start()
+    wait([outcome], deadline.total_seconds())
+    if not outcome.done():
+        raise TookTooLong(f"did not return within {deadline.total_seconds():g} s")
+    error = outcome.exception()
+    if error is None or isinstance(error, Exception):
+        return outcome.result()
+    raise DataHubEventLogError(error_text.describe(error))

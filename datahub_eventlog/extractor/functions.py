@@ -12,31 +12,34 @@ from datahub_eventlog.errors import ConfigurationError
 
 
 def load(path: str | None, option: str, arguments: int) -> Callable[..., Any] | None:
-    """The function of that path; raises `ConfigurationError` if it can't be called as agreed."""
+    """The function at `path`, such as `package.module:function`; None without a path.
+
+    Raises `ConfigurationError` if it can't be imported, or called with that many arguments.
+    """
     if path is None:
         return None
     module, _, name = path.partition(":")
     try:
-        found: Any = importlib.import_module(module)
+        function: Any = importlib.import_module(module)
         for part in name.split("."):
-            found = getattr(found, part)
+            function = getattr(function, part)
     except Exception as error:
         raise ConfigurationError(
             f"datahub: {option}: {path} can't be imported here: {error_text.describe(error)}."
             " It must be importable where delivery happens: in the daemon's or a worker's image."
         ) from error
-    if not callable(found):
+    if not callable(function):
         raise ConfigurationError(f"datahub: {option}: {path} is not a function")
-    _check_signature(found, path, option, arguments)
-    function: Callable[..., Any] = found
-    return function
+    _check_signature(function, path, option, arguments)
+    checked: Callable[..., Any] = function
+    return checked
 
 
 def _check_signature(function: Callable[..., Any], path: str, option: str, arguments: int) -> None:
     try:
         signature = inspect.signature(function)
     except ValueError:
-        return  # some builtins don't tell
+        return  # some builtins have no signature
     try:
         signature.bind(*[None] * arguments)
     except TypeError as error:

@@ -25,7 +25,7 @@ class Translation(Protocol):
     """The parts of the translation that an extractor may ask for."""
 
     def of(self, log: RunLog, scratch: tuple[str, ...]) -> Translation:
-        """The same for that run: what is known of it decides some of the answers."""
+        """The same for one run, whose facts decide some of the answers."""
         ...
 
     def dataset_of_key(self, key: Sequence[str]) -> str | None:
@@ -33,7 +33,7 @@ class Translation(Protocol):
         ...
 
     def browse_path(self, key: Sequence[str]) -> _Aspect:
-        """Where that asset is found."""
+        """The browse path of that asset."""
         ...
 
     def dataset_of_path(self, path: str) -> str | None:
@@ -46,7 +46,7 @@ class Translation(Protocol):
 
 
 class DatasetLineage(NamedTuple):
-    """What a step read and wrote, as an extractor says it."""
+    """What a step read and wrote, according to an extractor."""
 
     inputs: set[DatasetUrn]
     outputs: set[DatasetUrn]
@@ -80,15 +80,15 @@ class DagsterGenerator:
 
         if self._convert is not None:
             return self._convert(asset_key)
-        found = self._translation.dataset_of_key(asset_key)
-        return DatasetUrn.from_string(found) if found else None
+        urn = self._translation.dataset_of_key(asset_key)
+        return DatasetUrn.from_string(urn) if urn else None
 
     def path_metadata_resolver(self, value: PathMetadataValue) -> DatasetUrn | None:
         """The dataset of a path or URL."""
         from datahub.metadata.urns import DatasetUrn
 
-        found = self._translation.dataset_of_path(value.path or "")
-        return DatasetUrn.from_string(found) if found else None
+        urn = self._translation.dataset_of_path(value.path or "")
+        return DatasetUrn.from_string(urn) if urn else None
 
     def metadata_resolver(self, metadata: Any) -> DatasetUrn | None:
         """The dataset that a metadata value names, if it is a path."""
@@ -129,7 +129,7 @@ class DagsterGenerator:
     def _add_properties(
         self, urn: str, name: str, description: str | None, properties: Mapping[str, str]
     ) -> None:
-        """Beside what the run and its definitions say of the asset."""
+        """Add these facts to those of the run and of the definitions."""
         from datahub.specific.dataset import DatasetPatchBuilder
 
         patch = DatasetPatchBuilder(urn).set_display_name(name)
@@ -148,7 +148,7 @@ class DagsterGenerator:
         yield SubTypesClass(typeNames=["Asset"])
         yield self._translation.browse_path(asset_key)
         if self.config.platform_instance:
-            yield _instance(self.config.platform_instance)
+            yield _platform_instance(self.config.platform_instance)
         if schema is not None:
             yield self._translation.schema_aspect(urn.name, schema)
 
@@ -192,8 +192,8 @@ def collecting_graph(graph: DataHubGraph | None, collect: Collect) -> DataHubGra
             collect(mcp.make_mcp() if wrapped else mcp)
 
         def emit_mcps(self, mcps: Sequence[Any], *_: Any, **__: Any) -> list[TraceData]:
-            for each in mcps:
-                self.emit_mcp(each)
+            for mcp in mcps:
+                self.emit_mcp(mcp)
             return []
 
     collecting = CollectingGraph.__new__(CollectingGraph)
@@ -201,7 +201,7 @@ def collecting_graph(graph: DataHubGraph | None, collect: Collect) -> DataHubGra
     return collecting
 
 
-def _instance(name: str) -> _Aspect:
+def _platform_instance(name: str) -> _Aspect:
     from datahub.emitter.mce_builder import make_data_platform_urn, make_dataplatform_instance_urn
     from datahub.metadata.schema_classes import DataPlatformInstanceClass
 

@@ -34,8 +34,8 @@ from datahub_eventlog.dagster_internals import (
 )
 from datahub_eventlog.errors import DataHubEventLogError
 from datahub_eventlog.source.events import event_of
-from datahub_eventlog.source.history import History, Selection
-from datahub_eventlog.source.reaching import reaching
+from datahub_eventlog.source.history import SelectedRuns, Selection
+from datahub_eventlog.source.outages import reporting_outages
 from datahub_eventlog.source.readable import run_records, runless_event, runless_page
 from datahub_eventlog.source.runs import job_of, run_of, seconds, steps_of
 from datahub_eventlog.values import (
@@ -50,7 +50,7 @@ from datahub_eventlog.values import (
 )
 
 OVERLAP = timedelta(seconds=60)
-PAGE = 1000
+PAGE_SIZE = 1000
 """Events a query."""
 
 _TYPES_READ = {
@@ -59,7 +59,7 @@ _TYPES_READ = {
 
 
 @dataclass(frozen=True)
-class Updated:
+class UpdatedRun:
     """A run, when its record was last updated, and when the run ended, if it has."""
 
     run_id: str
@@ -68,7 +68,7 @@ class Updated:
 
 
 @dataclass(frozen=True)
-class Runless:
+class RunlessEvents:
     """Events without a run, and where to go on the next time."""
 
     events: tuple[Event, ...]
@@ -86,13 +86,13 @@ class Source:
         self._job = lru_cache(maxsize=64)(self._read_job)
         self._steps = lru_cache(maxsize=64)(self._read_steps)
 
-    @reaching()
+    @reporting_outages()
     def run(self, run_id: str) -> Run | None:
         """The run as its record says now, or None if it was deleted."""
         record = self._instance.get_run_record_by_id(run_id)
         return None if record is None else run_of(record)
 
-    @reaching()
+    @reporting_outages()
     def log(
         self,
         run: Run,
@@ -105,7 +105,7 @@ class Source:
         """
 
         def page(cursor: str | None) -> EventLogConnection:
-            return self._instance.get_records_for_run(run.run_id, cursor, _TYPES_READ, PAGE)
+            return self._instance.get_records_for_run(run.run_id, cursor, _TYPES_READ, PAGE_SIZE)
 
         return RunLog(
             run=run,
@@ -115,7 +115,7 @@ class Source:
             definitions=definitions,
         )
 
-    @reaching()
+    @reporting_outages()
     def runless(
         self,
         cursor: str | None,
@@ -124,7 +124,7 @@ class Source:
         on_page: Callable[[], None] = lambda: None,
         *,
         noted: float | None = None,
-    ) -> Runless:
+    ) -> RunlessEvents:
         """The events that belong to no run, after the cursor (or since that time, without one).
 
         The cursor moves only past what is older than `OVERLAP`: what it leaves out for now is
@@ -138,14 +138,14 @@ class Source:
             return (noted if noted is not None and is_ahead else event.time) < now - overlap
 
         def page(cursor: str | None) -> EventLogConnection:
-            return runless_page(self._instance, cursor, _TYPES_READ, PAGE)
+            return runless_page(self._instance, cursor, _TYPES_READ, PAGE_SIZE)
 
-        found = filter(None, map(runless_event, self._records(page, cursor, on_page)))
-        events = tuple(each for each in found if each.time >= since)
-        passed = [each.storage_id for each in events if is_passed(each)]
+        readable = filter(None, map(runless_event, self._records(page, cursor, on_page)))
+        events = tuple(event for event in readable if event.time >= since)
+        passed = [event.storage_id for event in events if is_passed(event)]
         if not passed:
-            return Runless(events, cursor)
-        return Runless(events, EventLogCursor.from_storage_id(max(passed)).to_string())
+            return RunlessEvents(events, cursor)
+        return RunlessEvents(events, EventLogCursor.from_storage_id(max(passed)).to_string())
 
     def newest(self, key: AssetKey) -> tuple[str, Event] | None:
         """An asset's newest materialisation and the id of its run, which may be empty."""
@@ -158,21 +158,21 @@ class Source:
 
     def asset_keys(self) -> list[AssetKey]:
         """The assets that the event log knows."""
-        return sorted(tuple(each.path) for each in self._instance.all_asset_keys())
+        return sorted(tuple(key.path) for key in self._instance.all_asset_keys())
 
-    @reaching()
-    def updated(self, since: float, limit: int) -> list[Updated]:
+    @reporting_outages()
+    def updated(self, since: float, limit: int) -> list[UpdatedRun]:
         """The runs whose records were updated since then, oldest update first."""
         moment = datetime.fromtimestamp(since, tz=timezone.utc)
         records = run_records(self._instance, RunsFilter(updated_after=moment), limit)
         return [
-            Updated(each.dagster_run.run_id, seconds(each.update_timestamp), each.end_time)
-            for each in records
+            UpdatedRun(record.dagster_run.run_id, seconds(record.update_timestamp), record.end_time)
+            for record in records
         ]
 
-    def history(self, selection: Selection) -> History:
-        """The runs that somebody selects."""
-        return History(self._instance, selection)
+    def history(self, selection: Selection) -> SelectedRuns:
+        """The runs of a selection."""
+        return SelectedRuns(self._instance, selection)
 
     def sensor_context(self, run_id: str) -> RunStatusSensorContext:
         """The context that a run status sensor would get for the run's end."""
@@ -214,9 +214,9 @@ class Source:
 
 def has_ended(log: RunLog) -> bool:
     """Whether the run's terminal event, or failing that its record, says that it is over."""
-    return log.run.status in ENDED or any(each.ends_run for each in log.events)
+    return log.run.status in ENDED or any(event.ends_run for event in log.events)
 
 
 def statuses() -> tuple[str, ...]:
     """The names of all run statuses of the installed Dagster."""
-    return tuple(each.value for each in DagsterRunStatus)
+    return tuple(status.value for status in DagsterRunStatus)

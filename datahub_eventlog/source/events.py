@@ -66,48 +66,38 @@ def _run_failure(event: Any) -> EventData:
     if error is None and first is not None:
         error = first.event_specific_data.error
     reason = getattr(data, "failure_reason", None)
-    found = failure_of(error, reason=reason.value if reason else None)
-    return found or Failure(event.message or "", reason.value if reason else None)
+    code = reason.value if reason else None
+    return failure_of(error, reason=code) or Failure(event.message or "", code)
 
 
 def _step_failure(event: Any) -> EventData:
     data = event.event_specific_data
     user = getattr(data, "user_failure_data", None)
     metadata = metadata_of(user.metadata) if user else {}
-    found = failure_of(data.error, metadata=metadata)
     label = (user.description or user.label) if user else event.message
-    return found or Failure(label or "", metadata=metadata)
+    return failure_of(data.error, metadata=metadata) or Failure(label or "", metadata=metadata)
 
 
 def _retry(event: Any) -> EventData:
     return failure_of(event.event_specific_data.error) or Failure(event.message or "")
 
 
-def _materialization(event: Any) -> EventData:
-    return _asset_event(event.event_specific_data.materialization)
-
-
-def _observation(event: Any) -> EventData:
-    return _asset_event(event.event_specific_data.asset_observation)
-
-
-def _asset_event(said: Any) -> Materialization:
+def _materialization(asset: Any) -> EventData:
     return Materialization(
-        asset_key=_path(said.asset_key),
-        partition=said.partition,
-        description=said.description,
-        metadata=metadata_of(said.metadata),
-        tags=dict(said.tags or {}),
+        asset_key=_path(asset.asset_key),
+        partition=asset.partition,
+        description=asset.description,
+        metadata=metadata_of(asset.metadata),
+        tags=dict(asset.tags or {}),
     )
 
 
 def _failed_materialization(event: Any) -> EventData:
-    data = event.event_specific_data
-    said = data.asset_materialization_failure
+    failure = event.event_specific_data.asset_materialization_failure
     return Materialization(
-        asset_key=_path(said.asset_key),
-        partition=said.partition,
-        metadata=metadata_of(getattr(said, "metadata", None)),
+        asset_key=_path(failure.asset_key),
+        partition=failure.partition,
+        metadata=metadata_of(getattr(failure, "metadata", None)),
     )
 
 
@@ -122,31 +112,25 @@ def _planned(event: Any) -> EventData:
 
 def _handled(event: Any) -> EventData:
     data = event.event_specific_data
-    return Handled(
-        output=data.output_name,
-        metadata=metadata_of(data.metadata),
-    )
+    return Handled(output=data.output_name, metadata=metadata_of(data.metadata))
 
 
 def _loaded(event: Any) -> EventData:
     data = event.event_specific_data
-    return Loaded(
-        input=data.input_name,
-        metadata=metadata_of(data.metadata),
-    )
+    return Loaded(input=data.input_name, metadata=metadata_of(data.metadata))
 
 
 def _evaluation(event: Any) -> EventData:
-    said: AssetCheckEvaluation = event.event_specific_data
-    target = said.target_materialization_data
+    evaluation: AssetCheckEvaluation = event.event_specific_data
+    target = evaluation.target_materialization_data
     return Evaluation(
-        check=CheckKey(_path(said.asset_key), said.check_name),
-        passed=said.passed,
-        severity=said.severity.value,
-        blocking=getattr(said, "blocking", None),
-        description=said.description,
-        partition=getattr(said, "partition", None),
-        metadata=metadata_of(said.metadata),
+        check=CheckKey(_path(evaluation.asset_key), evaluation.check_name),
+        passed=evaluation.passed,
+        severity=evaluation.severity.value,
+        blocking=getattr(evaluation, "blocking", None),
+        description=evaluation.description,
+        partition=getattr(evaluation, "partition", None),
+        metadata=metadata_of(evaluation.metadata),
         target_run_id=target.run_id if target else None,
         target_time=target.timestamp if target else None,
     )
@@ -163,8 +147,12 @@ READERS: Mapping[str, Callable[[Any], EventData]] = {
     "RUN_CANCELED": _run_failure,
     "STEP_FAILURE": _step_failure,
     "STEP_UP_FOR_RETRY": _retry,
-    "ASSET_MATERIALIZATION": _materialization,
-    "ASSET_OBSERVATION": _observation,
+    "ASSET_MATERIALIZATION": lambda event: _materialization(
+        event.event_specific_data.materialization
+    ),
+    "ASSET_OBSERVATION": lambda event: _materialization(
+        event.event_specific_data.asset_observation
+    ),
     "ASSET_FAILED_TO_MATERIALIZE": _failed_materialization,
     "ASSET_MATERIALIZATION_PLANNED": _planned,
     "ASSET_CHECK_EVALUATION_PLANNED": _planned,

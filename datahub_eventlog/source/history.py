@@ -1,4 +1,4 @@
-"""The runs of the instance's history that somebody asks for."""
+"""The runs of an instance's history that a backfill selects."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from dagster import AssetRecordsFilter, DagsterInstance, DagsterRunStatus, RunsF
 
 from datahub_eventlog.values import AssetKey
 
-PAGE = 200
+PAGE_SIZE = 200
 """Runs or events a query."""
-_LEAST = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,11 @@ class Selection:
 
     @property
     def has_runless(self) -> bool:
-        """Whether events without a run are among it."""
+        """Whether events without a run are selected, too."""
         return not (self.jobs or self.assets or self.statuses)
 
 
-class History:
+class SelectedRuns:
     """The runs of a selection as they are when it is made."""
 
     def __init__(self, instance: DagsterInstance, selection: Selection) -> None:
@@ -47,52 +46,54 @@ class History:
 
     def count(self) -> int:
         """How many runs there are."""
-        return sum(self._instance.get_runs_count(each) for each in self._filters)
+        return sum(self._instance.get_runs_count(filters) for filters in self._filters)
 
     def pages(self) -> Iterator[Sequence[str]]:
         """Their ids, those of each job with the newest first."""
-        for each in self._filters:
-            yield from self._pages(each)
+        for filters in self._filters:
+            # Not by a cursor: a page's last run may be deleted meanwhile, or be unreadable.
+            run_ids = self._instance.get_run_ids(filters)
+            for start in range(0, len(run_ids), PAGE_SIZE):
+                yield run_ids[start : start + PAGE_SIZE]
 
-    def _pages(self, filters: RunsFilter) -> Iterator[Sequence[str]]:
-        # Their ids alone: a page's last run may be deleted meanwhile, and one may be unreadable.
-        run_ids = self._instance.get_run_ids(filters)
-        for start in range(0, len(run_ids), PAGE):
-            yield run_ids[start : start + PAGE]
+
+_SMALLEST_STEP = timedelta(microseconds=1)
 
 
 def _filters(instance: DagsterInstance, selection: Selection) -> Iterator[RunsFilter]:
     """Dagster's filters, which together select each run once."""
     for job in dict.fromkeys(selection.jobs) or [None]:
-        for run_ids in _chosen(instance, selection.assets):
+        for run_ids in _pages_of_assets(instance, selection.assets):
             yield RunsFilter(
                 run_ids=run_ids,
                 job_name=job,
-                statuses=[DagsterRunStatus(each) for each in selection.statuses] or None,
+                statuses=[DagsterRunStatus(status) for status in selection.statuses] or None,
                 # Dagster's "after" leaves the moment itself out.
-                created_after=selection.since - _LEAST if selection.since else None,
+                created_after=selection.since - _SMALLEST_STEP if selection.since else None,
                 created_before=selection.until,
             )
 
 
-def _chosen(instance: DagsterInstance, assets: Sequence[AssetKey]) -> Iterator[list[str] | None]:
-    """The ids of the assets' runs, page by page; None once if all runs will do."""
+def _pages_of_assets(
+    instance: DagsterInstance, assets: Sequence[AssetKey]
+) -> Iterator[list[str] | None]:
+    """The ids of the assets' runs, page by page; None once if no assets are selected."""
     if not assets:
         yield None
         return
     run_ids = iter(dict.fromkeys(_runs_of(instance, assets)))
-    while some := list(islice(run_ids, PAGE)):
-        yield some
+    while page := list(islice(run_ids, PAGE_SIZE)):
+        yield page
 
 
 def _runs_of(instance: DagsterInstance, assets: Iterable[AssetKey]) -> Iterator[str]:
-    """The runs that materialised or observed one of the assets, some of them several times."""
+    """The runs that materialised or observed one of the assets; they may come repeatedly."""
     for key in assets:
         records = AssetRecordsFilter(dagster.AssetKey(list(key)))
         for fetch in (instance.fetch_materializations, instance.fetch_observations):
             cursor: str | None = None
             has_more = True
             while has_more:
-                page = fetch(records, limit=PAGE, cursor=cursor)
-                yield from (each.run_id for each in page.records if each.run_id)
+                page = fetch(records, limit=PAGE_SIZE, cursor=cursor)
+                yield from (record.run_id for record in page.records if record.run_id)
                 cursor, has_more = page.cursor, page.has_more

@@ -24,6 +24,7 @@ def run_of(record: RunRecord) -> Run:
     run = record.dagster_run
     location, repository = _origin(run)
     module, file = _code(run)
+    selection = run.resolved_op_selection
     return Run(
         run_id=run.run_id,
         job_name=run.job_name,
@@ -36,7 +37,7 @@ def run_of(record: RunRecord) -> Run:
         repository=repository,
         module=module,
         file=file,
-        op_selection=_sorted(run.resolved_op_selection),
+        op_selection=None if selection is None else tuple(sorted(selection)),
         created=seconds(record.create_timestamp),
         ended=record.end_time,
         job_snapshot_id=run.job_snapshot_id,
@@ -69,10 +70,6 @@ def _code(run: DagsterRun) -> tuple[str | None, str | None]:
     return getattr(pointer, "module", None), PurePath(file).name if file else None
 
 
-def _sorted(names: Any) -> tuple[str, ...] | None:
-    return None if names is None else tuple(sorted(names))
-
-
 def job_of(snapshot: Any) -> Job:
     """The job of a `JobSnap` (it has had another name in other Dagster versions)."""
     return Job(
@@ -82,19 +79,15 @@ def job_of(snapshot: Any) -> Job:
         metadata=metadata_of(snapshot.metadata),
         owners=tuple(getattr(snapshot, "owners", None) or ()),
         ops=tuple(sorted(_ops(snapshot), key=lambda op: op.handle)),
-        is_part=_is_part(snapshot),
+        # Not always on the run's record: `execute_in_process` leaves it out.
+        is_part=bool(getattr(snapshot.lineage_snapshot, "resolved_op_selection", None)),
     )
-
-
-def _is_part(snapshot: Any) -> bool:
-    """A selection is not always on the run's record: `execute_in_process` leaves it out."""
-    return bool(getattr(snapshot.lineage_snapshot, "resolved_op_selection", None))
 
 
 def _ops(snapshot: Any) -> Iterator[Op]:
     definitions = snapshot.node_defs_snapshot
-    ops = {each.name: each for each in definitions.op_def_snaps}
-    graphs = {each.name: each.dep_structure_snapshot for each in definitions.graph_def_snaps}
+    ops = {snap.name: snap for snap in definitions.op_def_snaps}
+    graphs = {snap.name: snap.dep_structure_snapshot for snap in definitions.graph_def_snaps}
     types = snapshot.dagster_type_namespace_snapshot.all_dagster_type_snaps_by_key
     yield from _nodes(snapshot.dep_structure_snapshot, "", ops, graphs, types)
 
@@ -121,8 +114,8 @@ def _op(handle: str, snap: Any, types: Mapping[str, Any]) -> Op:
         name=snap.name,
         description=snap.description,
         tags=_strings(snap.tags),
-        inputs=tuple(_port(each, types) for each in snap.input_def_snaps),
-        outputs=tuple(_port(each, types) for each in snap.output_def_snaps),
+        inputs=tuple(_port(port, types) for port in snap.input_def_snaps),
+        outputs=tuple(_port(port, types) for port in snap.output_def_snaps),
         pool=getattr(snap, "pool", None),
     )
 
@@ -145,16 +138,18 @@ def _strings(tags: Mapping[str, Any]) -> Mapping[str, str]:
 
 def steps_of(plan: ExecutionPlanSnapshot) -> tuple[Step, ...]:
     """The steps of a plan, in the order of their keys."""
-    return tuple(sorted((_step(each) for each in plan.steps), key=lambda step: step.key))
+    return tuple(sorted((_step(snap) for snap in plan.steps), key=lambda step: step.key))
 
 
 def _step(snap: Any) -> Step:
-    handles = [each for source in snap.inputs for each in source.upstream_output_handles]
+    upstream = {
+        handle.step_key for source in snap.inputs for handle in source.upstream_output_handles
+    }
     return Step(
         key=snap.key,
         handle=snap.node_handle_id,
-        upstream=tuple(sorted({each.step_key for each in handles})),
-        outputs=tuple(_output(each) for each in snap.outputs),
+        upstream=tuple(sorted(upstream)),
+        outputs=tuple(_output(output) for output in snap.outputs),
     )
 
 
