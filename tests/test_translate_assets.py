@@ -34,11 +34,11 @@ from logs import (
 )
 
 from datahub_eventlog.config import Config, Pattern
-from datahub_eventlog.translate.assets import AssetView, asset_view, runless_proposals
+from datahub_eventlog.translate.assets.emitter import AssetView, asset_view, runless_proposals
+from datahub_eventlog.translate.assets.partitions import partitions_text
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.partitions import partitions_text
-from datahub_eventlog.translate.ports import Ports
-from datahub_eventlog.translate.queries import Query, query_urn
+from datahub_eventlog.translate.lineage.asset_ports import Ports
+from datahub_eventlog.translate.lineage.queries import Query, query_urn
 from datahub_eventlog.values import (
     AssetFacts,
     CheckKey,

@@ -8,7 +8,7 @@ from logs import RUN_ID, asset_key, path_of, run, text
 
 from datahub_eventlog.config import Config
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.tables import (
+from datahub_eventlog.translate.lineage.evidence import (
     Evidence,
     Subject,
     evidence_of,

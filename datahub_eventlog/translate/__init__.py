@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
-from datahub_eventlog.translate.assets import AssetView, asset_view, runless_proposals
-from datahub_eventlog.translate.checks import check_proposals
+from datahub_eventlog.translate.asset_checks import check_proposals
+from datahub_eventlog.translate.assets.emitter import AssetView, asset_view, runless_proposals
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.jobs import flow_proposals, job_proposals
-from datahub_eventlog.translate.lineage import (
+from datahub_eventlog.translate.datasets import Datasets
+from datahub_eventlog.translate.lineage.op_lineage import (
     AssetDatasets,
-    Datasets,
-    Lineage,
-    lineage_of,
+    RunLineage,
     lineage_proposals,
+    op_lineage,
 )
-from datahub_eventlog.translate.plan import plan_of
-from datahub_eventlog.translate.progress import progress_of
-from datahub_eventlog.translate.runs import run_proposals
-from datahub_eventlog.translate.steps import step_proposals
+from datahub_eventlog.translate.runs.jobs import flow_proposals, job_proposals
+from datahub_eventlog.translate.runs.plan import plan_of
+from datahub_eventlog.translate.runs.progress import progress_of
+from datahub_eventlog.translate.runs.run import run_proposals
+from datahub_eventlog.translate.runs.steps import step_proposals
 from datahub_eventlog.values import Definitions, Event, Problem, Proposal, RunLog
 
 __all__ = ["Context", "translate", "translate_runless"]
@@ -40,10 +40,10 @@ def translate(log: RunLog, context: Context) -> Iterator[Proposal | Problem]:
     yield from once(chain.from_iterable(parts))
 
 
-def run_lineage(log: RunLog, context: Context) -> Lineage:
+def run_lineage(log: RunLog, context: Context) -> RunLineage:
     """What the run's steps and ops read and wrote, as `translate` tells it."""
     assets = _asset_datasets(asset_view(log, context))
-    return lineage_of(log, plan_of(log), progress_of(log), assets, context)
+    return op_lineage(log, plan_of(log), progress_of(log), assets, context)
 
 
 def _asset_datasets(view: AssetView) -> AssetDatasets:
@@ -75,11 +75,11 @@ def run_part(log: RunLog, assets: AssetDatasets, context: Context) -> Iterator[P
     """Job, ops, run, steps and their lineage."""
     plan = plan_of(log)
     progress = progress_of(log)
-    lineage = lineage_of(log, plan, progress, assets, context)
+    lineage = op_lineage(log, plan, progress, assets, context)
     yield from flow_proposals(log, progress, context)
     yield from job_proposals(log, plan, progress, context)
     yield from run_proposals(log, progress, context)
-    yield from step_proposals(log, plan, progress, lineage, context)
+    yield from step_proposals(log, plan, progress, lineage.steps, context)
     yield from lineage_proposals(log, lineage, progress.began, context)
 
 

@@ -27,7 +27,7 @@ from datahub.specific.aspect_helpers.tags import HasTagsPatch
 
 from datahub_eventlog import error_text
 from datahub_eventlog.translate import urns
-from datahub_eventlog.translate.plain import plain
+from datahub_eventlog.translate.json_writer import to_json
 from datahub_eventlog.values import Change, Json, Problem, Proposal
 
 Aspect: TypeAlias = Any
@@ -51,7 +51,7 @@ def prepared(aspect: Aspect) -> Prepared:
     """Serialise an aspect; raises what DataHub's classes raise if it cannot be."""
     if isinstance(aspect, Prepared):
         return aspect
-    return Prepared(aspect.get_aspect_name(), json_of(plain(aspect)))
+    return Prepared(aspect.get_aspect_name(), json_of(to_json(aspect)))
 
 
 def state(
@@ -87,7 +87,7 @@ def patches(
         yield found if isinstance(found, Problem) else replace(found, topic=topic)
 
 
-class Additions(HasTagsPatch, HasOwnershipPatch):
+class TagAndOwnerPatch(HasTagsPatch, HasOwnershipPatch):
     """Tags and owners that are added to those an entity has, of whatever type it is."""
 
 
@@ -122,7 +122,7 @@ class _Added:
 
 @lru_cache(maxsize=1000)
 def _added(tags: frozenset[str], owners: frozenset[str]) -> _Added:
-    builder = Additions(_ANY)
+    builder = TagAndOwnerPatch(_ANY)
     faults: list[Problem] = []
     for tag in _urns(urns.tag_urn, tags, Problem(_ANY, "globalTags", "tag"), faults):
         builder.add_tag(TagAssociationClass(tag=tag))

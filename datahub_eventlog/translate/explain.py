@@ -11,10 +11,15 @@ from typing import Literal, TypeAlias
 
 from datahub_eventlog.translate import run_lineage
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.declared import INPUTS, OUTPUTS
-from datahub_eventlog.translate.lineage import Datasets
-from datahub_eventlog.translate.queries import QUERY
-from datahub_eventlog.translate.tables import (
+from datahub_eventlog.translate.datasets import INPUTS, OUTPUTS, Datasets
+from datahub_eventlog.translate.lineage.asset_lineage import (
+    COLUMN_LINEAGE,
+    AssetLineage,
+    Column,
+    RunAssets,
+    asset_lineage,
+)
+from datahub_eventlog.translate.lineage.evidence import (
     CONVERTER,
     DATAHUB_URN,
     KEY,
@@ -29,13 +34,7 @@ from datahub_eventlog.translate.tables import (
     subject_of,
     winner,
 )
-from datahub_eventlog.translate.upstream import (
-    COLUMN_LINEAGE,
-    AssetLineage,
-    Assets,
-    Column,
-    asset_lineage,
-)
+from datahub_eventlog.translate.lineage.queries import QUERY
 from datahub_eventlog.values import INPUT_VERSION, AssetKey, Event, Materialization, RunLog
 
 State: TypeAlias = Literal["found", "lost", "no dataset", "wrong", "not found"]
@@ -104,7 +103,7 @@ def explain(
     key: AssetKey, event: Event, asset: Materialization, log: RunLog, context: Context
 ) -> Explanation:
     """The reasons, as of a materialisation of the run; raises `urns.InvalidUrn` as translation."""
-    assets = Assets(log, context)
+    assets = RunAssets(log, context)
     subject = subject_of(key, assets.facts(key), asset, log.run)
     lineage = asset_lineage(key, asset, assets)
     is_twin = lineage.dataset not in (None, lineage.urn) and context.config.emit_assets
@@ -181,7 +180,7 @@ _ABSENT = {
 
 
 def _upstream_sources(
-    key: AssetKey, lineage: AssetLineage, asset: Materialization, assets: Assets
+    key: AssetKey, lineage: AssetLineage, asset: Materialization, assets: RunAssets
 ) -> Iterator[tuple[str, Iterable[str | None]]]:
     """Everything that names upstream datasets, and what it names."""
     facts = assets.facts(key)
@@ -214,7 +213,7 @@ def _related(
     )
 
 
-def _remarks(key: AssetKey, lineage: AssetLineage, assets: Assets, log: RunLog) -> Iterator[str]:
+def _remarks(key: AssetKey, lineage: AssetLineage, assets: RunAssets, log: RunLog) -> Iterator[str]:
     config = assets.context.config
     if not config.capture_asset_materialization:
         yield "nothing of it is sent: capture_asset_materialization is false"

@@ -86,16 +86,16 @@ def _aspect(proposal: Proposal, value: Json) -> Iterator[Proposal | Problem]:
 
 def _fitted(value: Json) -> tuple[str, Sequence[str]]:
     """The aspect in the size that it may have, and what had to be left out of it."""
-    whole = _Cutting(LONGEST_TEXT)
+    whole = _TextCutter(LONGEST_TEXT)
     if len(body := _text(whole.of(value))) <= LARGEST_BODY:
         return body, whole.left_out
-    length, least = LONGEST_TEXT, _Cutting(SHORTEST_TEXT)
+    length, least = LONGEST_TEXT, _TextCutter(SHORTEST_TEXT)
     shortest = least.of(value)
     if len(body := _text(shortest)) > LARGEST_BODY:
         trimmed = list(_trim(shortest, len(body) - LARGEST_BODY))
         return _text(shortest), [*least.left_out, *trimmed]
     while (length := length // 2) > SHORTEST_TEXT:
-        cutting = _Cutting(length)
+        cutting = _TextCutter(length)
         if len(longer := _text(cutting.of(value))) <= LARGEST_BODY:
             return longer, cutting.left_out
     return body, least.left_out
@@ -131,7 +131,7 @@ def _patches(proposal: Proposal, patch: Json) -> Iterator[Proposal | Problem]:
     if not _are_changes(changes):
         yield proposal  # what a user's extractor made; it is for DataHub to say what it is
         return
-    cutting = _Cutting(LONGEST_TEXT)
+    cutting = _TextCutter(LONGEST_TEXT)
     for chunk in _chunks(map(cutting.of_change, changes), LARGEST_BODY - len(_text(frame))):
         body = _text({**frame, "patch": chunk} if frame else chunk)
         if len(body) <= LARGEST_BODY:
@@ -162,7 +162,7 @@ def _chunks(entries: Iterable[Json], room: int) -> Iterator[list[Json]]:
         yield chunk
 
 
-class _Cutting:
+class _TextCutter:
     """Copies JSON with texts of at most `length`, and notes what it leaves out as a whole."""
 
     def __init__(self, length: int) -> None:

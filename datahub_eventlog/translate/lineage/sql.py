@@ -54,7 +54,7 @@ class Script:
     """Which statements could not be understood, and why; never their text."""
 
 
-class Offline(SchemaResolver):
+class OfflineResolver(SchemaResolver):
     """Names tables as DataHub's resolver does, without its cache, and knows no columns.
 
     Equal ones are one, so that the parser's own cache serves the next run as well.
@@ -81,7 +81,7 @@ class Offline(SchemaResolver):
         """There is nothing to close."""
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Offline) and self._identity() == other._identity()
+        return isinstance(other, OfflineResolver) and self._identity() == other._identity()
 
     def __hash__(self) -> int:
         return hash(self._identity())
@@ -104,7 +104,7 @@ def read_script(text: str, dialect: Dialect, resolver: Any = None) -> Script:
     Tables that it makes only for itself, or writes before it reads them, are not upstream: what
     they were made of is. `resolver` is DataHub's, if it can look up the tables' columns.
     """
-    reading = _Reading(dialect, resolver)
+    reading = _ScriptReader(dialect, resolver)
     try:
         statements = list(reading.statements(text))
     except SqlglotError as error:
@@ -115,12 +115,12 @@ def read_script(text: str, dialect: Dialect, resolver: Any = None) -> Script:
     return reading.script()
 
 
-class _Reading:
+class _ScriptReader:
     """Takes the statements in their order."""
 
     def __init__(self, dialect: Dialect, resolver: Any) -> None:
         self._names = dialect
-        self._resolver = resolver or Offline(dialect)
+        self._resolver = resolver or OfflineResolver(dialect)
         self._sqlglot = _sqlglot_dialect(dialect.platform)
         self._read: set[str] = set()
         self._written: dict[str, set[str]] = {}

@@ -24,7 +24,7 @@ def unresolved(key: str) -> str:
 
 
 @dataclass(frozen=True)
-class Node:
+class OpNode:
     """What the plan says about one op node."""
 
     handle: str
@@ -54,7 +54,7 @@ class Plan:
     """The execution plan of a run; empty where its snapshot is gone."""
 
     steps: Mapping[str, Step] = field(default_factory=dict)
-    nodes: Mapping[str, Node] = field(default_factory=dict)
+    nodes: Mapping[str, OpNode] = field(default_factory=dict)
     """By handle."""
 
     def handle(self, key: str) -> str:
@@ -84,7 +84,7 @@ def plan_of(log: RunLog) -> Plan:
     grouped: dict[str, list[Step]] = {}
     for step in log.steps:
         grouped.setdefault(step.handle, []).append(step)
-    nodes = {handle: Node(handle, tuple(steps)) for handle, steps in sorted(grouped.items())}
+    nodes = {handle: OpNode(handle, tuple(steps)) for handle, steps in sorted(grouped.items())}
     return Plan({step.key: step for step in log.steps}, nodes)
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.history import FAILED, OBSERVED, History
-from datahub_eventlog.translate.upstream import Assets, asset_lineage, shape
+from datahub_eventlog.translate.lineage.asset_lineage import RunAssets, asset_lineage, shape
+from datahub_eventlog.translate.runs.asset_events import FAILED, OBSERVED, AssetHistory
 from datahub_eventlog.values import AssetKey, Event, Json, Materialization, RunLog, Step
 
 
@@ -26,7 +26,7 @@ class Ports:
     """What it writes by them."""
 
 
-def ports_of(log: RunLog, history: History, context: Context) -> Ports:
+def ports_of(log: RunLog, history: AssetHistory, context: Context) -> Ports:
     """What each step read and wrote, and what its op takes and makes whatever became of the step.
 
     What it makes itself is none of its inputs. What the events until now say stays true.
@@ -42,8 +42,8 @@ def ports_of(log: RunLog, history: History, context: Context) -> Ports:
 class _Fold:
     """Takes the events in their order."""
 
-    def __init__(self, log: RunLog, history: History, context: Context) -> None:
-        self._assets = Assets(log, context)
+    def __init__(self, log: RunLog, history: AssetHistory, context: Context) -> None:
+        self._assets = RunAssets(log, context)
         self._emits = context.config.emit_assets
         self._shapes: set[Json] = set()
         self.inputs: dict[str, set[str]] = {}

@@ -9,11 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from datahub_eventlog.translate import urns
-from datahub_eventlog.translate.plan import Plan
+from datahub_eventlog.translate.datasets import INPUTS, OUTPUTS
+from datahub_eventlog.translate.runs.plan import Plan
 from datahub_eventlog.values import Metadata, Metadatum, Op, PortFacts, RunLog
-
-INPUTS = "datahub.inputs"
-OUTPUTS = "datahub.outputs"
 
 _NO_PORTS = PortFacts()
 

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from datahub_eventlog.translate import links, urns
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.instances import Instance, instance_proposals
-from datahub_eventlog.translate.lineage import Datasets, Lineage
-from datahub_eventlog.translate.plan import Plan, by_plan_key
-from datahub_eventlog.translate.progress import Progress, Result, StepProgress
+from datahub_eventlog.translate.datasets import Datasets
 from datahub_eventlog.translate.properties import present, property_texts
-from datahub_eventlog.translate.runs import instance_type
+from datahub_eventlog.translate.runs.instances import Instance, instance_proposals
+from datahub_eventlog.translate.runs.plan import Plan, by_plan_key
+from datahub_eventlog.translate.runs.progress import Result, RunProgress, StepProgress
+from datahub_eventlog.translate.runs.run import instance_type
 from datahub_eventlog.values import Problem, Proposal, RunLog
 
 
 def step_proposals(
-    log: RunLog, plan: Plan, progress: Progress, lineage: Lineage, context: Context
+    log: RunLog,
+    plan: Plan,
+    progress: RunProgress,
+    datasets: Mapping[str, Datasets],
+    context: Context,
 ) -> Iterator[Proposal | Problem]:
-    """The aspects of every step that was started, skipped, or failed before it could start."""
+    """The aspects of every step that was started, skipped, or failed before it could start.
+
+    `datasets` has what each step read and wrote, by its key.
+    """
     steps = [each for each in progress.steps.values() if each.moments]
     ran = by_plan_key(each.key for each in steps)
     for step in steps:
         names = [plan.name(each) for each in plan.upstream_runs(step.key, ran)]
         upstream = tuple(urns.step_urn(log.run, each, context) for each in names)
-        datasets = lineage.steps.get(step.key, Datasets())
-        this = _instance(log, plan, step, datasets, context)
+        this = _instance(log, plan, step, datasets.get(step.key, Datasets()), context)
         yield from instance_proposals(replace(this, upstream=upstream), context)
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from datahub_eventlog.translate.paths import paths
 from datahub_eventlog.values import (
     AssetKey,
     Event,
@@ -55,14 +54,12 @@ class StepProgress:
     key: str
     moments: tuple[Moment, ...] = ()
     failure: Failure | None = None
-    yielded: frozenset[str] = frozenset()
-    """The outputs that an I/O manager stored."""
     assets: frozenset[AssetKey] = frozenset()
     """The assets that it materialised."""
-    read: frozenset[tuple[str, str]] = frozenset()
-    """Inputs and the paths that they were loaded from, as I/O managers report them."""
-    wrote: frozenset[tuple[str, str]] = frozenset()
-    """Outputs and the paths that they were stored at."""
+    loaded: tuple[Loaded, ...] = ()
+    """The inputs that I/O managers loaded."""
+    stored: tuple[Handled, ...] = ()
+    """The outputs that I/O managers stored."""
 
     @property
     def is_over(self) -> bool:
@@ -90,7 +87,7 @@ class StepProgress:
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """The course of a run."""
 
     moments: tuple[Moment, ...] = ()
@@ -115,7 +112,7 @@ class Progress:
         return any(each.result is Result.SUCCESS for each in self.moments)
 
 
-def progress_of(log: RunLog) -> Progress:
+def progress_of(log: RunLog) -> RunProgress:
     """The course of a run.
 
     The record must have been read before the events: it is believed that the run has ended only
@@ -155,10 +152,9 @@ class _Course:
 
 @dataclass
 class _StepCourse(_Course):
-    yielded: set[str] = field(default_factory=set)
     assets: set[AssetKey] = field(default_factory=set)
-    read: set[tuple[str, str]] = field(default_factory=set)
-    wrote: set[tuple[str, str]] = field(default_factory=set)
+    loaded: list[Loaded] = field(default_factory=list)
+    stored: list[Handled] = field(default_factory=list)
 
 
 class _Fold:
@@ -191,9 +187,9 @@ class _Fold:
         if result is not None and not ended and time is not None:
             self._end_run(time, result, None)
 
-    def progress(self, run: Run) -> Progress:
+    def progress(self, run: Run) -> RunProgress:
         first = min(self._first.values(), default=run.created or 0.0)
-        return Progress(
+        return RunProgress(
             moments=tuple(self._run.moments),
             failure=self._run.failure,
             steps={key: _frozen(key, each) for key, each in sorted(self._steps.items())},
@@ -228,13 +224,12 @@ def _end(result: Result) -> Callable[[_StepCourse, Event], None]:
 
 def _handled(course: _StepCourse, event: Event) -> None:
     if isinstance(event.data, Handled):
-        course.yielded.add(event.data.output)
-        course.wrote.update((event.data.output, path) for path in paths(event.data.metadata))
+        course.stored.append(event.data)
 
 
 def _loaded(course: _StepCourse, event: Event) -> None:
     if isinstance(event.data, Loaded):
-        course.read.update((event.data.input, path) for path in paths(event.data.metadata))
+        course.loaded.append(event.data)
 
 
 def _materialized(course: _StepCourse, event: Event) -> None:
@@ -247,10 +242,9 @@ def _frozen(key: str, course: _StepCourse) -> StepProgress:
         key,
         tuple(course.moments),
         course.failure,
-        yielded=frozenset(course.yielded),
         assets=frozenset(course.assets),
-        read=frozenset(course.read),
-        wrote=frozenset(course.wrote),
+        loaded=tuple(course.loaded),
+        stored=tuple(course.stored),
     )
 
 

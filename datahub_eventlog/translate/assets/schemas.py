@@ -15,7 +15,7 @@ from datahub.metadata.schema_classes import (
 )
 from datahub.metadata.urns import DataPlatformUrn, TagUrn
 
-from datahub_eventlog.translate.column_types import data_type, plain
+from datahub_eventlog.translate.assets.column_types import data_type, plain
 from datahub_eventlog.values import Json, Metadata
 
 COLUMN_SCHEMA = "dagster/column_schema"

@@ -34,7 +34,7 @@ class _NotPlainError(Exception):
     """The value is left to the client."""
 
 
-def plain(value: Any) -> Json:
+def to_json(value: Any) -> Json:
     """One of DataHub's objects as JSON; raises what the client raises for what fits no schema."""
     schema = getattr(type(value), "RECORD_SCHEMA", None)
     try:

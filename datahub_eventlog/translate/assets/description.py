@@ -18,9 +18,9 @@ from datahub.specific.dataset import DatasetPatchBuilder
 
 from datahub_eventlog.translate import links, urns
 from datahub_eventlog.translate.aspects import Aspect
+from datahub_eventlog.translate.assets.schemas import column_schema, merged_schema, schema_metadata
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.properties import json_text, present, property_text
-from datahub_eventlog.translate.schemas import column_schema, merged_schema, schema_metadata
 from datahub_eventlog.values import AssetFacts, AssetKey, Json, Materialization, Metadata, Metadatum
 
 SUBTYPE = "Asset"

@@ -10,32 +10,40 @@ from collections.abc import Iterable
 from functools import cached_property
 
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.plan import Plan, unresolved
-from datahub_eventlog.translate.progress import Progress, StepProgress
-from datahub_eventlog.translate.upstream import Assets
+from datahub_eventlog.translate.lineage.asset_lineage import RunAssets
+from datahub_eventlog.translate.lineage.paths import paths
+from datahub_eventlog.translate.runs.plan import Plan, unresolved
+from datahub_eventlog.translate.runs.progress import RunProgress, StepProgress
 from datahub_eventlog.values import AssetKey, Materialization, RunLog
 
 
-class Storage:
+class StoredPaths:
     """What the steps of a run loaded and stored by path."""
 
-    def __init__(self, log: RunLog, plan: Plan, progress: Progress, context: Context) -> None:
+    def __init__(self, log: RunLog, plan: Plan, progress: RunProgress, context: Context) -> None:
         """Take the run."""
         self._log = log
         self._plan = plan
         self._progress = progress
-        self._assets = Assets(log, context)
+        self._assets = RunAssets(log, context)
 
     def wrote(self, step: StepProgress) -> Iterable[str]:
         """Where it stored what is no asset with a table."""
-        return {path for output, path in step.wrote if not self._is_table(self._made(step, output))}
+        return {
+            path
+            for stored in step.stored
+            if not self._is_table(self._made(step, stored.output))
+            for path in paths(stored.metadata)
+        }
 
     def read(self, step: StepProgress) -> Iterable[str]:
         """Where it loaded what is no asset with a table."""
         return {
             path
-            for name, path in step.read
-            if path not in self._holding and not self._is_table(self._taken(step, name))
+            for loaded in step.loaded
+            if not self._is_table(self._taken(step, loaded.input))
+            for path in paths(loaded.metadata)
+            if path not in self._holding
         }
 
     def _made(self, step: StepProgress, output: str) -> AssetKey | None:
@@ -85,6 +93,7 @@ class Storage:
         return frozenset(
             path
             for step in self._progress.steps.values()
-            for output, path in step.wrote
-            if self._is_table(self._made(step, output))
+            for stored in step.stored
+            if self._is_table(self._made(step, stored.output))
+            for path in paths(stored.metadata)
         )

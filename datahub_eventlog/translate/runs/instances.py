@@ -23,7 +23,7 @@ from datahub.metadata.schema_classes import (
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.aspects import Aspect, instance
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.progress import Moment, Result
+from datahub_eventlog.translate.runs.progress import Moment, Result
 from datahub_eventlog.values import Problem, Proposal
 
 WHOLE = PartitionSpecClass(partition="FULL_TABLE_SNAPSHOT", type=PartitionTypeClass.FULL_TABLE)

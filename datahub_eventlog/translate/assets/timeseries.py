@@ -18,22 +18,24 @@ from datahub.metadata.schema_classes import (
     PartitionTypeClass,
 )
 
-from datahub_eventlog.translate.history import Course
-from datahub_eventlog.translate.instances import WHOLE, milliseconds
-from datahub_eventlog.translate.partitions import by_name, partitions_text
+from datahub_eventlog.translate.assets.partitions import by_name, is_time, partitions_text
 from datahub_eventlog.translate.properties import present
-from datahub_eventlog.values import DATA_VERSION, Materialization
+from datahub_eventlog.translate.runs.asset_events import AssetCourse, AssetHistory
+from datahub_eventlog.translate.runs.instances import WHOLE, milliseconds
+from datahub_eventlog.values import DATA_VERSION, AssetKey, Materialization, Run
 
 OBSERVATION = "OBSERVATION"
 CODE_VERSION = "dagster/code_version"
 LAST_UPDATED = "dagster/last_updated_timestamp"
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
 LISTED = 100
 """So many partitions are named one by one."""
 
 
 def materialization_operation(
     message: str,
-    course: Course,
+    course: AssetCourse,
     label: str | None,
     asset: Materialization,
     run_id: str,
@@ -55,7 +57,7 @@ def materialization_operation(
 
 
 def observation_operation(
-    message: str, course: Course, asset: Materialization, texts: Mapping[str, str], run_id: str
+    message: str, course: AssetCourse, asset: Materialization, texts: Mapping[str, str], run_id: str
 ) -> OperationClass:
     """That the asset was observed; `texts` is the metadata of the observation.
 
@@ -75,7 +77,9 @@ def observation_operation(
     )
 
 
-def profiles(message: str, course: Course, columns: int | None) -> Iterator[DatasetProfileClass]:
+def profiles(
+    message: str, course: AssetCourse, columns: int | None
+) -> Iterator[DatasetProfileClass]:
     """The row counts: of the whole table, and of each partition that has one of its own."""
     for partition, rows in sorted(course.rows.items(), key=lambda each: each[0] or ""):
         yield DatasetProfileClass(
@@ -85,6 +89,49 @@ def profiles(message: str, course: Course, columns: int | None) -> Iterator[Data
             partitionSpec=partition_spec(partition),
             messageId=f"{message}:rows" + ("" if partition is None else f":{partition}"),
         )
+
+
+def partition_label(
+    history: AssetHistory,
+    key: AssetKey,
+    course: AssetCourse,
+    run: Run,
+    definition: str | None = None,
+) -> str | None:
+    """The partitions of an asset's operation in words; None without any.
+
+    It is what was planned as far as that is known, so that it does not change with each of the
+    partitions while the run goes on. `definition` is what their definition is called.
+    """
+    seen = course.partitions
+    if not seen:
+        return None
+    return time_range(run, definition) or partitions_text(
+        {*history.planned.get(key, {}), *seen}, definition
+    )
+
+
+def time_range(run: Run, definition: str | None) -> str | None:
+    """The stretch of time that the run was launched for, if it was."""
+    start, end = run.tags.get(RANGE_START), run.tags.get(RANGE_END)
+    if not start or not end or start == end:
+        return None
+    is_of_time = all(is_time(each, definition) for each in (start, end))
+    return f"{start}...{end}" if is_of_time else None
+
+
+def is_settled(
+    history: AssetHistory, key: AssetKey, run: Run, definition: str | None = None
+) -> bool:
+    """Whether no further partition can change the label of the asset's operation."""
+    course = history.materialized[key]
+    if not course.partitions or history.is_over or not run.run_id:
+        return True
+    if time_range(run, definition) is not None:
+        return True
+    if course.partitions.keys() <= history.planned.get(key, {}).keys():
+        return True
+    return all(each in history.over for each in course.steps)
 
 
 def partition_spec(label: str | None) -> PartitionSpecClass:
@@ -98,7 +145,7 @@ def partition_spec(label: str | None) -> PartitionSpecClass:
 
 
 def _facts(
-    course: Course, asset: Materialization, run_id: str, definition: str | None = None
+    course: AssetCourse, asset: Materialization, run_id: str, definition: str | None = None
 ) -> dict[str, str]:
     partitions = by_name(course.partitions)
     is_short = len(partitions) <= LISTED

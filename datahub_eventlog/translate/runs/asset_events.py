@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from datahub_eventlog.translate.partitions import is_time, partitions_text
 from datahub_eventlog.values import (
     AssetKey,
     Event,
     Materialization,
     Planned,
-    Run,
     RunLog,
     Wiped,
 )
@@ -26,8 +24,6 @@ FAILED = "ASSET_FAILED_TO_MATERIALIZE"
 WIPED = "ASSET_WIPED"
 ROW_COUNT = "dagster/row_count"
 PARTITION_ROW_COUNT = "dagster/partition_row_count"
-RANGE_START = "dagster/asset_partition_range_start"
-RANGE_END = "dagster/asset_partition_range_end"
 
 _STEP_ENDS = frozenset({"STEP_SUCCESS", "STEP_FAILURE", "STEP_SKIPPED"})
 
@@ -43,7 +39,7 @@ class Rows:
 
 
 @dataclass
-class Course:
+class AssetCourse:
     """How an asset was materialised, or observed, in a run; grows while events are read."""
 
     first: float
@@ -78,11 +74,11 @@ class Course:
 
 
 @dataclass
-class History:
+class AssetHistory:
     """All assets of a run, or of the events that belong to none."""
 
-    materialized: dict[AssetKey, Course] = field(default_factory=dict)
-    observed: dict[AssetKey, Course] = field(default_factory=dict)
+    materialized: dict[AssetKey, AssetCourse] = field(default_factory=dict)
+    observed: dict[AssetKey, AssetCourse] = field(default_factory=dict)
     failed: dict[AssetKey, float] = field(default_factory=dict)
     """When Dagster said that an asset was not materialised although it was to be."""
     wiped: dict[AssetKey, float] = field(default_factory=dict)
@@ -98,61 +94,24 @@ class History:
     """When the run's code was loaded, as far as its events say."""
 
 
-def history_of(events: Sequence[Event]) -> History:
+def asset_history(events: Sequence[Event]) -> AssetHistory:
     """Fold the events."""
     start = next((each for each in events if each.type == "RUN_START"), None)
     start = start or next(iter(events), None)
-    history = History(began=start.time if start else 0.0)
+    history = AssetHistory(began=start.time if start else 0.0)
     for event in events:
         _add(history, event)
     return history
 
 
-def partition_label(
-    history: History, key: AssetKey, course: Course, run: Run, definition: str | None = None
-) -> str | None:
-    """The partitions of an asset's operation in words; None without any.
-
-    It is what was planned as far as that is known, so that it does not change with each of the
-    partitions while the run goes on. `definition` is what their definition is called.
-    """
-    seen = course.partitions
-    if not seen:
-        return None
-    return time_range(run, definition) or partitions_text(
-        {*history.planned.get(key, {}), *seen}, definition
-    )
-
-
-def time_range(run: Run, definition: str | None) -> str | None:
-    """The stretch of time that the run was launched for, if it was."""
-    start, end = run.tags.get(RANGE_START), run.tags.get(RANGE_END)
-    if not start or not end or start == end:
-        return None
-    is_of_time = all(is_time(each, definition) for each in (start, end))
-    return f"{start}...{end}" if is_of_time else None
-
-
-def course_of(event: Event, asset: Materialization) -> Course:
+def course_of(event: Event, asset: Materialization) -> AssetCourse:
     """The course of an asset of which there is this event alone."""
-    course = Course(event.time, event.time, event.storage_id)
+    course = AssetCourse(event.time, event.time, event.storage_id)
     course.add(event, asset)
     return course
 
 
-def is_settled(history: History, key: AssetKey, run: Run, definition: str | None = None) -> bool:
-    """Whether no further partition can change the label of the asset's operation."""
-    course = history.materialized[key]
-    if not course.partitions or history.is_over or not run.run_id:
-        return True
-    if time_range(run, definition) is not None:
-        return True
-    if course.partitions.keys() <= history.planned.get(key, {}).keys():
-        return True
-    return all(each in history.over for each in course.steps)
-
-
-def unmade(history: History, log: RunLog, *, is_over: bool) -> Mapping[AssetKey, float]:
+def unmade(history: AssetHistory, log: RunLog, *, is_over: bool) -> Mapping[AssetKey, float]:
     """Assets that the run was to make and did not, with the time since which that is so.
 
     Dagster's own storages don't keep its event for that, so all that a failed step was to make
@@ -169,7 +128,7 @@ def unmade(history: History, log: RunLog, *, is_over: bool) -> Mapping[AssetKey,
     return {key: found[key] for key in sorted(found.keys() - history.materialized.keys())}
 
 
-def _add(history: History, event: Event) -> None:
+def _add(history: AssetHistory, event: Event) -> None:
     match event.data:
         case Materialization() as asset:
             _add_asset(history, event, asset)
@@ -183,7 +142,7 @@ def _add(history: History, event: Event) -> None:
             _add_progress(history, event)
 
 
-def _add_asset(history: History, event: Event, asset: Materialization) -> None:
+def _add_asset(history: AssetHistory, event: Event, asset: Materialization) -> None:
     if event.type == FAILED:
         history.failed[asset.asset_key] = event.time
         return
@@ -195,7 +154,7 @@ def _add_asset(history: History, event: Event, asset: Materialization) -> None:
         course.add(event, asset)
 
 
-def _add_progress(history: History, event: Event) -> None:
+def _add_progress(history: AssetHistory, event: Event) -> None:
     if event.ends_run:
         history.is_over = True
     elif event.step_key is not None and event.type in _STEP_ENDS:

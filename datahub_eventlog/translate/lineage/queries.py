@@ -26,12 +26,12 @@ from datahub.metadata.urns import DatasetUrn, QueryUrn
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.aspects import Aspect, state
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.instances import milliseconds
-from datahub_eventlog.translate.paths import dataset_of_path
+from datahub_eventlog.translate.lineage.paths import dataset_of_path
+from datahub_eventlog.translate.runs.instances import milliseconds
 from datahub_eventlog.values import Metadata, Problem, Proposal
 
 if TYPE_CHECKING:
-    from datahub_eventlog.translate.sql import Dialect, Script
+    from datahub_eventlog.translate.lineage.sql import Dialect, Script
 
 QUERY = "Query"
 _ACTOR = "urn:li:corpuser:_ingestion"
@@ -83,7 +83,7 @@ def shape_of(text: str) -> str:
 
 def query_urn(query: Query) -> str:
     """The query entity, named as the sensor plugin names it."""
-    from datahub_eventlog.translate.sql import fingerprint
+    from datahub_eventlog.translate.lineage.sql import fingerprint
 
     name = fingerprint(query.text, urns.platform_urn(query.platform))
     return QueryUrn(f"dagster_{name}").urn()
@@ -94,14 +94,14 @@ def query_lineage(query: Query, context: Context) -> QueryLineage:
 
     A query that only reads the asset's own table, as I/O managers write it, has no upstream.
     """
-    from datahub_eventlog.translate.sql import read_script
+    from datahub_eventlog.translate.lineage.sql import read_script
 
     dialect = _dialect(query, context)
     script = read_script(query.text, dialect, _resolver(dialect, context))
-    return _Naming(query, context).lineage(script)
+    return _TableNamer(query, context).lineage(script)
 
 
-class Queries:
+class QueryEntities:
     """The queries of a run, each with all the datasets it is about."""
 
     def __init__(self) -> None:
@@ -136,7 +136,7 @@ def _aspects(text: str, platform: str, subjects: Iterable[str], time: float) -> 
     yield SubTypesClass(typeNames=["Query"])
 
 
-class _Naming:
+class _TableNamer:
     """Gives what the parser found the urns that others use for the same tables."""
 
     def __init__(self, query: Query, context: Context) -> None:
@@ -229,7 +229,7 @@ class _Naming:
 
 
 def _dialect(query: Query, context: Context) -> Dialect:
-    from datahub_eventlog.translate.sql import Dialect
+    from datahub_eventlog.translate.lineage.sql import Dialect
 
     instance = context.config.platform_instance_map.get(query.platform)
     if query.dataset is None or urns.platform_of(query.dataset) != query.platform:

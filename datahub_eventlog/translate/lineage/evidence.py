@@ -14,8 +14,8 @@ from functools import partial
 from datahub_eventlog.config import FABRICS
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.paths import NoDataset, dataset_at, paths, place_of
-from datahub_eventlog.translate.queries import query_text
+from datahub_eventlog.translate.lineage.paths import NoDataset, dataset_at, paths, place_of
+from datahub_eventlog.translate.lineage.queries import query_text
 from datahub_eventlog.values import AssetFacts, AssetKey, Materialization, Metadata, Run
 
 DATAHUB_URN = "datahub_urn"

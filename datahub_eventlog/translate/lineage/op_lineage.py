@@ -34,36 +34,26 @@ from datahub.specific.datajob import DataJobPatchBuilder
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.aspects import patches, state
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.declared import Declared, declared
-from datahub_eventlog.translate.paths import dataset_of_path
-from datahub_eventlog.translate.plan import (
-    Node,
+from datahub_eventlog.translate.datasets import Datasets
+from datahub_eventlog.translate.lineage.declared import Declared, declared
+from datahub_eventlog.translate.lineage.paths import dataset_of_path
+from datahub_eventlog.translate.lineage.stored_paths import StoredPaths
+from datahub_eventlog.translate.runs.plan import (
+    OpNode,
     Plan,
     by_plan_key,
     handles,
     is_mapped,
     unresolved,
 )
-from datahub_eventlog.translate.progress import Progress, StepProgress
-from datahub_eventlog.translate.storage import Storage
+from datahub_eventlog.translate.runs.progress import RunProgress, StepProgress
 from datahub_eventlog.values import AssetKey, Problem, Proposal, RunLog
 
 ASPECT = "dataJobInputOutput"
 
 
 @dataclass(frozen=True)
-class Datasets:
-    """The urns of what a step or op reads and writes."""
-
-    inputs: frozenset[str] = frozenset()
-    outputs: frozenset[str] = frozenset()
-
-    def __or__(self, other: Datasets) -> Datasets:
-        return Datasets(self.inputs | other.inputs, self.outputs | other.outputs)
-
-
-@dataclass(frozen=True)
-class NodeLineage:
+class OpLineage:
     """The lineage of an op node, as far as this run knows it."""
 
     datasets: Datasets
@@ -76,12 +66,12 @@ class NodeLineage:
 
 
 @dataclass(frozen=True)
-class Lineage:
+class RunLineage:
     """What the steps of a run read and wrote."""
 
     steps: Mapping[str, Datasets] = field(default_factory=dict)
     """By the keys of those that ran."""
-    nodes: Mapping[str, NodeLineage] = field(default_factory=dict)
+    nodes: Mapping[str, OpLineage] = field(default_factory=dict)
     """By handle; only those about which there is nothing left to wait for."""
     named: frozenset[str] = frozenset()
     """The datasets that people named, in definitions or by their extractor."""
@@ -106,15 +96,15 @@ class AssetDatasets:
     """By the handles of the op nodes, what the definitions say."""
 
 
-def lineage_of(
-    log: RunLog, plan: Plan, progress: Progress, assets: AssetDatasets, context: Context
-) -> Lineage:
+def op_lineage(
+    log: RunLog, plan: Plan, progress: RunProgress, assets: AssetDatasets, context: Context
+) -> RunLineage:
     """The lineage of a run."""
-    return _Weaving(log, plan, progress, assets, context).lineage()
+    return _OpLineageBuilder(log, plan, progress, assets, context).lineage()
 
 
 def lineage_proposals(
-    log: RunLog, lineage: Lineage, began: float, context: Context
+    log: RunLog, lineage: RunLineage, began: float, context: Context
 ) -> Iterator[Proposal | Problem]:
     """The jobs' input and output, and the keys of the datasets, so that none is a ghost."""
     for handle, node in lineage.nodes.items():
@@ -124,7 +114,7 @@ def lineage_proposals(
     yield from lineage.problems
 
 
-def _node_proposals(urn: str, node: NodeLineage, run_id: str) -> Iterator[Proposal | Problem]:
+def _node_proposals(urn: str, node: OpLineage, run_id: str) -> Iterator[Proposal | Problem]:
     if node.is_complete:
         aspect = DataJobInputOutputClass(
             inputDatasets=[],
@@ -155,14 +145,14 @@ def _union(every: Sequence[Datasets]) -> Datasets:
     return Datasets(inputs, frozenset().union(*(each.outputs for each in every)))
 
 
-class _Weaving:
+class _OpLineageBuilder:
     """Puts together what is known of each step, then of each op node."""
 
     def __init__(
         self,
         log: RunLog,
         plan: Plan,
-        progress: Progress,
+        progress: RunProgress,
         assets: AssetDatasets,
         context: Context,
     ) -> None:
@@ -173,16 +163,16 @@ class _Weaving:
         self._context = context
         self._ran = by_plan_key(progress.steps)
         self._ops = {each.handle: each for each in log.job.ops} if log.job else {}
-        self._storage = Storage(log, plan, progress, context)
+        self._storage = StoredPaths(log, plan, progress, context)
         self._faults: set[tuple[str, str]] = set()
         self._named: set[str] = set()
         self._own = {key: self._own_datasets(each) for key, each in progress.steps.items()}
         self._found = {key: self._found_datasets(key) for key in self._own}
 
-    def lineage(self) -> Lineage:
+    def lineage(self) -> RunLineage:
         keys = self._keys_by_handle()
         steps: dict[str, Datasets] = {}
-        nodes: dict[str, NodeLineage] = {}
+        nodes: dict[str, OpLineage] = {}
         for handle in handles(self._log, self._plan, self._own):
             said = self._declared(handle)
             defined = self._defined(handle)
@@ -194,7 +184,7 @@ class _Weaving:
             if self._is_settled(ran):
                 always = defined | Datasets(said.inputs, said.outputs)
                 nodes[handle] = self._node(handle, ran, always)
-        return Lineage(steps, nodes, frozenset(self._named), self._problems())
+        return RunLineage(steps, nodes, frozenset(self._named), self._problems())
 
     def _keys_by_handle(self) -> Mapping[str, list[str]]:
         grouped: dict[str, list[str]] = {}
@@ -214,28 +204,28 @@ class _Weaving:
             return True
         return bool(ran) and all(each.is_over and not is_mapped(each.key) for each in ran)
 
-    def _node(self, handle: str, ran: Sequence[StepProgress], always: Datasets) -> NodeLineage:
+    def _node(self, handle: str, ran: Sequence[StepProgress], always: Datasets) -> OpLineage:
         good = [each for each in ran if each.succeeded is not None]
         datasets = _union([always, *(self._found[each.key] for each in good)])
-        node = self._plan.nodes.get(handle, Node(handle))
+        node = self._plan.nodes.get(handle, OpNode(handle))
         is_complete = self._is_all(ran, good) and self._is_complete(node, ran)
         ends = [each.moments[-1].time for each in good or ran if each.moments]
         time = max(ends, default=self._progress.began)
-        return NodeLineage(datasets, self._jobs(node), time, is_complete)
+        return OpLineage(datasets, self._jobs(node), time, is_complete)
 
     def _is_all(self, ran: Sequence[StepProgress], good: Sequence[StepProgress]) -> bool:
         """Whether the whole op ran and succeeded; of a mapped one only the run's success tells."""
         may_be_more = any(is_mapped(each.key) for each in ran) and not self._progress.has_succeeded
         return bool(ran) and len(good) == len(ran) and not may_be_more
 
-    def _jobs(self, node: Node) -> frozenset[str]:
+    def _jobs(self, node: OpNode) -> frozenset[str]:
         if not self._context.config.connect_ops_to_ops:
             return frozenset()
         upstream = {self._plan.handle(key) for key in node.upstream}
         jobs = (urns.job_urn(self._log.run, each, self._context) for each in upstream)
         return frozenset(each for each in jobs if not urns.is_too_long(each))
 
-    def _is_complete(self, node: Node, ran: Sequence[StepProgress]) -> bool:
+    def _is_complete(self, node: OpNode, ran: Sequence[StepProgress]) -> bool:
         """Whether a run in which the whole op succeeded knows all of its lineage."""
         definitions = self._log.definitions
         if definitions is None or definitions.is_cut or not self._has_yielded_everything(node, ran):
@@ -247,7 +237,7 @@ class _Weaving:
             return False
         return self._are_assets_datasets or (deps <= self._made_here and self._knows_upstream(node))
 
-    def _has_yielded_everything(self, node: Node, ran: Sequence[StepProgress]) -> bool:
+    def _has_yielded_everything(self, node: OpNode, ran: Sequence[StepProgress]) -> bool:
         """Whether no optional output stayed away, with datasets that belong to it."""
         op = self._ops.get(node.handle)
         if op is None:
@@ -256,10 +246,11 @@ class _Weaving:
         yielded |= {each.name for step in node.steps for each in step.outputs if each.check}
         return all(each.is_required or each.name in yielded for each in op.outputs)
 
-    def _stored(self, step: StepProgress, node: Node) -> frozenset[str]:
+    def _stored(self, step: StepProgress, node: OpNode) -> frozenset[str]:
         """The outputs of which an event says that the step yielded them."""
         outputs = [each for one in node.steps for each in one.outputs]
-        return step.yielded | {each.name for each in outputs if each.asset_key in step.assets}
+        made = {output.name for output in outputs if output.asset_key in step.assets}
+        return frozenset(made | {stored.output for stored in step.stored})
 
     def _yielded(self, step: StepProgress, said: Declared) -> frozenset[str | None]:
         """The outputs that the step yielded; under None all that belongs to none of them.
@@ -267,14 +258,14 @@ class _Weaving:
         One that succeeded yielded all that are required, and did what its inputs declare.
         """
         handle = self._plan.handle(step.key)
-        stored = self._stored(step, self._plan.nodes.get(handle, Node(handle)))
+        stored = self._stored(step, self._plan.nodes.get(handle, OpNode(handle)))
         if not step.has_succeeded:
             return stored
         op = self._ops.get(handle)
         optional = {each.name for each in (op.outputs if op else ()) if not each.is_required}
         return stored | (said.written.keys() - optional)
 
-    def _knows_upstream(self, node: Node) -> bool:
+    def _knows_upstream(self, node: OpNode) -> bool:
         """Whether every step that the op takes from succeeded in this run."""
         if not node.steps:
             return False
@@ -300,7 +291,7 @@ class _Weaving:
     def _made_here(self) -> frozenset[AssetKey]:
         return frozenset(key for node in self._plan.nodes.values() for key in node.assets)
 
-    def _dependencies(self, node: Node) -> frozenset[AssetKey] | None:
+    def _dependencies(self, node: OpNode) -> frozenset[AssetKey] | None:
         """The assets that the op's own assets and checks depend on; None if that is unknown."""
         if not node.assets and not node.checks:
             return None
@@ -327,7 +318,7 @@ class _Weaving:
             frozenset(urn for each in upstream for urn in self._own[each].outputs)
         )
 
-    def _checked_assets(self, node: Node) -> frozenset[str]:
+    def _checked_assets(self, node: OpNode) -> frozenset[str]:
         keys = {each.asset_key for each in node.checks} - set(node.assets)
         pattern = self._context.config.asset_pattern
         allowed = sorted(each for each in keys if pattern.allows("/".join(each)))

@@ -26,17 +26,8 @@ from datahub.specific.dataset import DatasetPatchBuilder
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.aspects import patches
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.declared import INPUTS, OUTPUTS
-from datahub_eventlog.translate.queries import (
-    QUERY,
-    Query,
-    QueryLineage,
-    query_lineage,
-    query_text,
-    query_urn,
-    shape_of,
-)
-from datahub_eventlog.translate.tables import (
+from datahub_eventlog.translate.datasets import INPUTS, OUTPUTS
+from datahub_eventlog.translate.lineage.evidence import (
     NAMES,
     PATH,
     Evidence,
@@ -46,6 +37,15 @@ from datahub_eventlog.translate.tables import (
     subject_of,
     why_no_platform,
     winner,
+)
+from datahub_eventlog.translate.lineage.queries import (
+    QUERY,
+    Query,
+    QueryLineage,
+    query_lineage,
+    query_text,
+    query_urn,
+    shape_of,
 )
 from datahub_eventlog.values import (
     DATA_VERSION,
@@ -116,7 +116,7 @@ class AssetLineage:
         return self.is_known or bool(self.upstreams)
 
 
-class Assets:
+class RunAssets:
     """What is known of the assets of one run, or of the events that belong to none."""
 
     def __init__(self, log: RunLog, context: Context) -> None:
@@ -186,9 +186,9 @@ class Assets:
         return {each.lower(): each for each in found if each is not None}
 
 
-def asset_lineage(key: AssetKey, asset: Materialization | None, assets: Assets) -> AssetLineage:
+def asset_lineage(key: AssetKey, asset: Materialization | None, assets: RunAssets) -> AssetLineage:
     """All datasets around an asset; raises `urns.InvalidUrn` if its key makes no urn."""
-    return _Finding(key, asset, assets).lineage()
+    return _AssetLineageBuilder(key, asset, assets).lineage()
 
 
 def shape(asset: Materialization) -> Json:
@@ -217,9 +217,9 @@ def upstream_lineage(lineage: AssetLineage, *, with_query: bool) -> UpstreamLine
     )
 
 
-def upstream_additions(lineage: AssetLineage) -> Additions:
+def upstream_additions(lineage: AssetLineage) -> DatasetPatch:
     """The same as additions to what the asset has."""
-    builder = Additions(lineage.urn)
+    builder = DatasetPatch(lineage.urn)
     for urn in sorted(lineage.upstreams):
         builder.add_upstream_lineage(_upstream(urn))
     for name, sources in sorted(lineage.columns.items()):
@@ -228,7 +228,7 @@ def upstream_additions(lineage: AssetLineage) -> Additions:
     return builder
 
 
-class Edges:
+class TableEdges:
     """The edges from assets to the tables that they make, of a whole run."""
 
     def __init__(self) -> None:
@@ -257,7 +257,7 @@ class Edges:
     def proposals(self, run_id: str) -> Iterator[Proposal | Problem]:
         """Additions to what the tables' own sources say."""
         for table in sorted(self._tables.keys() | self._siblings.keys()):
-            builder = Additions(table)
+            builder = DatasetPatch(table)
             for asset in sorted(self._tables.get(table, ())):
                 builder.add_upstream_lineage(_upstream(asset))
             for asset, column in sorted(self._columns.get(table, ())):
@@ -267,7 +267,7 @@ class Edges:
             yield from patches(builder, run_id, time=self._since)
 
 
-class Additions(DatasetPatchBuilder):
+class DatasetPatch(DatasetPatchBuilder):
     """What is added to a dataset; in words that every version of the client has."""
 
     def add_column(self, asset: str, column: str) -> None:
@@ -284,10 +284,10 @@ class Additions(DatasetPatchBuilder):
         self._add_patch("siblings", "add", path=("siblings", asset), value=asset)
 
 
-class _Finding:
+class _AssetLineageBuilder:
     """Puts together what speaks of one asset."""
 
-    def __init__(self, key: AssetKey, asset: Materialization | None, assets: Assets) -> None:
+    def __init__(self, key: AssetKey, asset: Materialization | None, assets: RunAssets) -> None:
         self._key = key
         self._asset = asset
         self._assets = assets

@@ -17,10 +17,9 @@ from datahub.metadata.urns import DatasetUrn
 
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.aspects import Aspect, additions, instance, prepared, state
-from datahub_eventlog.translate.checks import check_proposals
-from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.definition import definition_proposals
-from datahub_eventlog.translate.description import (
+from datahub_eventlog.translate.asset_checks import check_proposals
+from datahub_eventlog.translate.assets.definition import definition_proposals
+from datahub_eventlog.translate.assets.description import (
     asset_properties,
     asset_schema,
     browse_path,
@@ -30,32 +29,33 @@ from datahub_eventlog.translate.description import (
     rank,
     tag_names,
 )
-from datahub_eventlog.translate.history import (
-    FAILED,
-    OBSERVED,
-    Course,
-    History,
-    course_of,
-    history_of,
+from datahub_eventlog.translate.assets.schemas import column_schema
+from datahub_eventlog.translate.assets.timeseries import (
     is_settled,
-    partition_label,
-    unmade,
-)
-from datahub_eventlog.translate.operations import (
     materialization_operation,
     observation_operation,
+    partition_label,
     profiles,
 )
-from datahub_eventlog.translate.ports import Ports, ports_of
-from datahub_eventlog.translate.queries import Queries, query_text
-from datahub_eventlog.translate.schemas import column_schema
-from datahub_eventlog.translate.upstream import (
+from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.lineage.asset_lineage import (
     AssetLineage,
-    Assets,
-    Edges,
+    RunAssets,
+    TableEdges,
     asset_lineage,
     shape,
     upstream_lineage,
+)
+from datahub_eventlog.translate.lineage.asset_ports import Ports, ports_of
+from datahub_eventlog.translate.lineage.queries import QueryEntities, query_text
+from datahub_eventlog.translate.runs.asset_events import (
+    FAILED,
+    OBSERVED,
+    AssetCourse,
+    AssetHistory,
+    asset_history,
+    course_of,
+    unmade,
 )
 from datahub_eventlog.values import (
     ENDED,
@@ -82,21 +82,21 @@ class AssetView:
 
     log: RunLog
     context: Context
-    history: History = field(default_factory=History)
+    history: AssetHistory = field(default_factory=AssetHistory)
     ports: Ports = field(default_factory=Ports)
     """What the steps and their ops read and write."""
 
     def proposals(self) -> Found:
         """Everything about the assets, in the order in which they were materialised."""
         if self.context.config.capture_asset_materialization:
-            yield from _Telling(self.log, self.history, self.context).proposals()
+            yield from AssetEmitter(self.log, self.history, self.context).proposals()
 
 
 def asset_view(log: RunLog, context: Context) -> AssetView:
     """Fold the asset events of a run; the proposals are made one after the other when asked for."""
     if not context.config.capture_asset_materialization:
         return AssetView(log, context)
-    history = history_of(log.events)
+    history = asset_history(log.events)
     return AssetView(log, context, history, ports_of(log, history, context))
 
 
@@ -113,7 +113,7 @@ _Columns: TypeAlias = tuple[float, Materialization]
 
 
 @dataclass
-class _Story:
+class AssetState:
     """Of an asset's materialisations, the newest, and the newest of those that say a certain thing.
 
     One that says nothing of columns or lineage takes away nothing that another of the run said.
@@ -130,6 +130,7 @@ class _Story:
 
     @property
     def newest(self) -> tuple[Event, Materialization, AssetLineage]:
+        """The newest event; raises `LookupError` if there was none."""
         if self._newest is None:
             raise LookupError("there was no event")
         return self._newest
@@ -150,23 +151,24 @@ class _Story:
             self.table = (time, lineage)
 
 
-class _Telling:
+class AssetEmitter:
     """Reads the asset events a second time, and says of each asset what its newest one says."""
 
-    def __init__(self, log: RunLog, history: History, context: Context) -> None:
+    def __init__(self, log: RunLog, history: AssetHistory, context: Context) -> None:
         self._log = log
         self._run_id = log.run.run_id
         self._history = history
         self._context = context
         self._config = context.config
-        self._assets = Assets(log, context)
-        self._edges = Edges()
-        self._stories: dict[AssetKey, _Story] = {}
+        self._assets = RunAssets(log, context)
+        self._edges = TableEdges()
+        self._stories: dict[AssetKey, AssetState] = {}
         self._existence = [prepared(each) for each in existence(context)]
         self._keyed: set[str] = set()
-        self._queries = Queries()
+        self._queries = QueryEntities()
 
     def proposals(self) -> Found:
+        """Everything about the assets."""
         for event in self._log.events:
             asset = event.data
             if event.type == FAILED or not isinstance(asset, Materialization):
@@ -197,7 +199,7 @@ class _Telling:
     def _materialized(self, event: Event, asset: Materialization) -> Found:
         key = asset.asset_key
         course = self._history.materialized[key]
-        story = self._stories.setdefault(key, _Story())
+        story = self._stories.setdefault(key, AssetState())
         of_shape = shape(asset) if course.events > 1 else None
         lineage = story.lineages.get(of_shape)
         if lineage is None:
@@ -212,7 +214,7 @@ class _Telling:
         if story.events == course.events:
             yield from self._newest(self._stories.pop(key), course)
 
-    def _newest(self, story: _Story, course: Course) -> Found:
+    def _newest(self, story: AssetState, course: AssetCourse) -> Found:
         event, asset, lineage = story.newest
         if lineage.query is not None and self._config.emit_queries:
             query = replace(lineage.query, text=query_text(asset.metadata) or "")
@@ -271,7 +273,7 @@ class _Telling:
             self._keyed.add(urn)
             yield self._since(time, urn, DatasetUrn.from_string(urn).to_key_aspect())
 
-    def _operation(self, event: Event, asset: Materialization, course: Course) -> Found:
+    def _operation(self, event: Event, asset: Materialization, course: AssetCourse) -> Found:
         """One for all that the run did; what belongs to no run is told event by event."""
         key, run = asset.asset_key, self._log.run
         facts = self._assets.facts(key)
@@ -340,7 +342,7 @@ class _Telling:
             if course is None or course.last <= time:
                 yield self._since(time, urn, StatusClass(removed=True))
 
-    def _profiles(self, message: str, course: Course, asset: Materialization) -> Found:
+    def _profiles(self, message: str, course: AssetCourse, asset: Materialization) -> Found:
         columns = column_count(self._assets.facts(asset.asset_key), asset)
         for profile in profiles(message, course, columns):
             yield self._once(asset, profile)

@@ -22,11 +22,11 @@ from datahub.metadata.schema_classes import (
 from datahub_eventlog.translate import links, urns
 from datahub_eventlog.translate.aspects import Aspect, additions, prepared, state
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.declared import INPUTS, OUTPUTS
-from datahub_eventlog.translate.plan import Node, Plan, handles
-from datahub_eventlog.translate.progress import Progress
+from datahub_eventlog.translate.datasets import INPUTS, OUTPUTS
 from datahub_eventlog.translate.properties import json_text, present, property_texts
-from datahub_eventlog.translate.runs import HIDDEN, tag_properties
+from datahub_eventlog.translate.runs.plan import OpNode, Plan, handles
+from datahub_eventlog.translate.runs.progress import RunProgress
+from datahub_eventlog.translate.runs.run import HIDDEN, tag_properties
 from datahub_eventlog.values import Job, Metadata, Op, Port, Problem, Proposal, Run, RunLog
 
 FLOW = "Job"
@@ -35,7 +35,7 @@ ASSET = "Asset"
 
 
 def flow_proposals(
-    log: RunLog, progress: Progress, context: Context
+    log: RunLog, progress: RunProgress, context: Context
 ) -> Iterator[Proposal | Problem]:
     """The job as a dataFlow; without its snapshot, only that there is one."""
     urn = urns.flow_urn(log.run, context)
@@ -48,7 +48,7 @@ def flow_proposals(
 
 
 def job_proposals(
-    log: RunLog, plan: Plan, progress: Progress, context: Context
+    log: RunLog, plan: Plan, progress: RunProgress, context: Context
 ) -> Iterator[Proposal | Problem]:
     """The op nodes of the job as dataJobs, also those that did not run."""
     ops = {each.handle: each for each in log.job.ops} if log.job else {}
@@ -106,7 +106,7 @@ def _alike(run: Run, context: Context) -> Iterator[Aspect]:
     yield _browse_path(context, BrowsePathEntryClass(id=flow, urn=flow))
 
 
-def _job_info(run: Run, op: Op, node: Node | None, context: Context) -> DataJobInfoClass:
+def _job_info(run: Run, op: Op, node: OpNode | None, context: Context) -> DataJobInfoClass:
     return DataJobInfoClass(
         name=op.handle,
         type=AzkabanJobTypeClass.COMMAND,
@@ -117,7 +117,7 @@ def _job_info(run: Run, op: Op, node: Node | None, context: Context) -> DataJobI
     )
 
 
-def _op_link(run: Run, handle: str, node: Node | None, context: Context) -> str | None:
+def _op_link(run: Run, handle: str, node: OpNode | None, context: Context) -> str | None:
     if node is not None and len(node.assets) == 1:
         return links.asset_link(node.assets[0], context)
     return links.op_link(run, handle, context)
@@ -167,7 +167,7 @@ def _shown(tags: Iterable[str]) -> list[str]:
     return [each for each in tags if not each.startswith(HIDDEN)]
 
 
-def _groups(log: RunLog, node: Node | None) -> Iterator[str]:
+def _groups(log: RunLog, node: OpNode | None) -> Iterator[str]:
     """The tags of the groups of an op's assets, as the sensor plugin writes them."""
     assets = log.definitions.assets if log.definitions else {}
     for key in node.assets if node else ():

@@ -25,12 +25,12 @@ from datahub.metadata.urns import AssertionUrn
 
 from datahub_eventlog.translate import links, urns
 from datahub_eventlog.translate.aspects import Aspect, instance, state
+from datahub_eventlog.translate.assets.description import plain_texts, rank
+from datahub_eventlog.translate.assets.timeseries import partition_spec
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.description import plain_texts, rank
-from datahub_eventlog.translate.instances import milliseconds
-from datahub_eventlog.translate.operations import partition_spec
+from datahub_eventlog.translate.lineage.asset_lineage import RunAssets
 from datahub_eventlog.translate.properties import present, time_text
-from datahub_eventlog.translate.upstream import Assets
+from datahub_eventlog.translate.runs.instances import milliseconds
 from datahub_eventlog.values import (
     CheckFacts,
     CheckKey,
@@ -53,7 +53,7 @@ def check_proposals(log: RunLog, context: Context) -> Found:
     A check whose step failed before it could say anything has the result ERROR.
     """
     if context.config.capture_asset_materialization:
-        yield from _Telling(log, context).proposals()
+        yield from CheckEmitter(log, context).proposals()
 
 
 def assertion_urn(check: CheckKey, context: Context) -> str:
@@ -67,20 +67,21 @@ def assertion_urn(check: CheckKey, context: Context) -> str:
     return AssertionUrn(urns.guid(bag)).urn()
 
 
-class _Telling:
+class CheckEmitter:
     """Goes through the evaluations of a run."""
 
     def __init__(self, log: RunLog, context: Context) -> None:
         self._log = log
         self._run_id = log.run.run_id
         self._context = context
-        self._assets = Assets(log, context)
+        self._assets = RunAssets(log, context)
         self._newest: dict[CheckKey, tuple[float, int]] = {}
         self._failed: dict[str, Event] = {}
         for event in log.events:
             self._fold(event)
 
     def proposals(self) -> Found:
+        """The assertions and their run events."""
         for event in self._log.events:
             if isinstance(event.data, Evaluation):
                 yield from self._evaluated(event, event.data)

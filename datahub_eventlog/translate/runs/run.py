@@ -9,9 +9,9 @@ from datahub.metadata.schema_classes import DataProcessTypeClass
 
 from datahub_eventlog.translate import links, urns
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.instances import Instance, instance_proposals
-from datahub_eventlog.translate.progress import Moment, Progress, Result
 from datahub_eventlog.translate.properties import present
+from datahub_eventlog.translate.runs.instances import Instance, instance_proposals
+from datahub_eventlog.translate.runs.progress import Moment, Result, RunProgress
 from datahub_eventlog.values import Problem, Proposal, Run, RunLog
 
 HIDDEN = ".dagster/"
@@ -40,7 +40,7 @@ _FACTS = {
 
 
 def run_proposals(
-    log: RunLog, progress: Progress, context: Context
+    log: RunLog, progress: RunProgress, context: Context
 ) -> Iterator[Proposal | Problem]:
     """The run's aspects; nothing as long as it has neither started nor ended."""
     if not progress.moments:
@@ -88,7 +88,7 @@ def tag_properties(tags: Mapping[str, str]) -> dict[str, str]:
     return {f"tags.{name}": value for name, value in tags.items() if not name.startswith(HIDDEN)}
 
 
-def _properties(run: Run, progress: Progress) -> dict[str, str]:
+def _properties(run: Run, progress: RunProgress) -> dict[str, str]:
     facts = {
         "trigger": trigger(run),
         "job_snapshot_id": run.job_snapshot_id,
@@ -102,7 +102,7 @@ def _properties(run: Run, progress: Progress) -> dict[str, str]:
     return present({**tag_properties(run.tags), **facts, **_course(progress)})
 
 
-def _course(progress: Progress) -> dict[str, str | None]:
+def _course(progress: RunProgress) -> dict[str, str | None]:
     """How it went; the names are those of the sensor plugin where it has them."""
     last = progress.moments[-1]
     times = {
@@ -123,7 +123,7 @@ def _course(progress: Progress) -> dict[str, str | None]:
     return {**texts, **_failure(progress)}
 
 
-def _failure(progress: Progress) -> dict[str, str | None]:
+def _failure(progress: RunProgress) -> dict[str, str | None]:
     if progress.failure is None or progress.moments[-1].result is not Result.FAILURE:
         return {}
     return {
