@@ -37,7 +37,7 @@ from datahub_eventlog.config import Config, Pattern
 from datahub_eventlog.translate import run_part, translate
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.datasets import Datasets
-from datahub_eventlog.translate.lineage.op_lineage import AssetDatasets
+from datahub_eventlog.translate.lineage.asset_ports import AssetDatasets
 from datahub_eventlog.translate.urns import asset_urn, job_urn, step_urn
 from datahub_eventlog.values import (
     Change,

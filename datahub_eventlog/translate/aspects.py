@@ -34,6 +34,8 @@ Aspect: TypeAlias = Any
 """An instance of one of DataHub's aspect classes, which share no public base class, or one that
 is `Prepared`."""
 
+Proposals: TypeAlias = Iterator[Proposal | Problem]
+"""What the parts of translation yield."""
 
 _ANY = "urn:li:dataset:any"
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import quote
 
 from datahub.metadata import schema_classes
@@ -24,7 +23,7 @@ from datahub.metadata.schema_classes import (
 from datahub.metadata.urns import AssertionUrn
 
 from datahub_eventlog.translate import links, urns
-from datahub_eventlog.translate.aspects import Aspect, instance, state
+from datahub_eventlog.translate.aspects import Aspect, Proposals, instance, state
 from datahub_eventlog.translate.assets.description import plain_texts, rank
 from datahub_eventlog.translate.assets.timeseries import partition_spec
 from datahub_eventlog.translate.context import Context
@@ -44,10 +43,8 @@ from datahub_eventlog.values import (
 
 NATIVE_TYPE = "Dagster asset check"
 
-Found: TypeAlias = Iterator[Proposal | Problem]
 
-
-def check_proposals(log: RunLog, context: Context) -> Found:
+def check_proposals(log: RunLog, context: Context) -> Proposals:
     """The checks that a run, or an event of its own, evaluated, and every result.
 
     A check whose step failed before it could say anything has the result ERROR.
@@ -80,7 +77,7 @@ class CheckEmitter:
         for event in log.events:
             self._fold(event)
 
-    def proposals(self) -> Found:
+    def proposals(self) -> Proposals:
         """The assertions and their run events."""
         for event in self._log.events:
             if isinstance(event.data, Evaluation):
@@ -97,7 +94,7 @@ class CheckEmitter:
         elif event.type == "STEP_FAILURE" and event.step_key is not None:
             self._failed[event.step_key] = event
 
-    def _evaluated(self, event: Event, evaluation: Evaluation) -> Found:
+    def _evaluated(self, event: Event, evaluation: Evaluation) -> Proposals:
         asset = self._asset(evaluation.check)
         if asset is None:
             return
@@ -108,7 +105,7 @@ class CheckEmitter:
         result = _result(evaluation, link)
         yield self._run_event(event, evaluation.check, asset, result, message)
 
-    def _broken(self, event: Event, check: CheckKey) -> Found:
+    def _broken(self, event: Event, check: CheckKey) -> Proposals:
         asset = self._asset(check)
         if asset is None:
             return
@@ -124,7 +121,7 @@ class CheckEmitter:
             return self._assets.urn(check.asset_key)
         return self._assets.dataset(check.asset_key)
 
-    def _assertion(self, check: CheckKey, asset: str, event: Event) -> Found:
+    def _assertion(self, check: CheckKey, asset: str, event: Event) -> Proposals:
         urn, facts = assertion_urn(check, self._context), self._facts(check)
         known = facts or CheckFacts(check, blocking=_is_blocking(event))
         yield state(urn, _info(known, asset, self._context), rank(event.time, facts), self._run_id)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from datahub_eventlog.translate import run_lineage
+from datahub_eventlog.translate import step_datasets
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.datasets import INPUTS, OUTPUTS, Datasets
 from datahub_eventlog.translate.lineage.asset_lineage import (
@@ -130,7 +130,7 @@ def _op(step: str | None, lineage: AssetLineage, log: RunLog, context: Context) 
     if step is None or not log.run.run_id:
         return Datasets()
     shown = {lineage.urn, *lineage.upstreams, *lineage.downstreams}
-    found = run_lineage(log, context).steps.get(step, Datasets())
+    found = step_datasets(log, context).get(step, Datasets())
     return Datasets(found.inputs - shown, found.outputs - shown)
 
 

@@ -131,7 +131,7 @@ def is_settled(
         return True
     if course.partitions.keys() <= history.planned.get(key, {}).keys():
         return True
-    return all(each in history.over for each in course.steps)
+    return all(step in history.ended_steps for step in course.steps)
 
 
 def partition_spec(label: str | None) -> PartitionSpecClass:

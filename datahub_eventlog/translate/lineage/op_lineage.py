@@ -35,6 +35,7 @@ from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.aspects import patches, state
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.datasets import Datasets
+from datahub_eventlog.translate.lineage.asset_ports import AssetDatasets
 from datahub_eventlog.translate.lineage.declared import Declared, declared
 from datahub_eventlog.translate.lineage.paths import dataset_of_path
 from datahub_eventlog.translate.lineage.stored_paths import StoredPaths
@@ -86,17 +87,7 @@ class RunLineage:
         )
 
 
-@dataclass(frozen=True)
-class AssetDatasets:
-    """What there is to say of the assets of a run."""
-
-    seen: Mapping[str, Datasets] = field(default_factory=dict)
-    """By step key, what the events say."""
-    defined: Mapping[str, Datasets] = field(default_factory=dict)
-    """By the handles of the op nodes, what the definitions say."""
-
-
-def op_lineage(
+def run_lineage(
     log: RunLog, plan: Plan, progress: RunProgress, assets: AssetDatasets, context: Context
 ) -> RunLineage:
     """The lineage of a run."""
@@ -333,7 +324,7 @@ class _OpLineageBuilder:
 
     def _defined(self, handle: str) -> Datasets:
         """What the op takes and makes by the definitions of its assets, and of its checks."""
-        defined = self._assets.defined.get(handle, Datasets())
+        defined = self._assets.by_op.get(handle, Datasets())
         node = self._plan.nodes.get(handle)
         if node is None or not self._are_assets_datasets:
             return defined
@@ -342,7 +333,7 @@ class _OpLineageBuilder:
     def _own_datasets(self, step: StepProgress) -> Datasets:
         """What a step's own events and the user's extractor say of it."""
         handle = self._plan.handle(step.key)
-        found = self._assets.seen.get(step.key, Datasets())
+        found = self._assets.by_step.get(step.key, Datasets())
         if self._context.config.capture_input_output:
             read, wrote = self._storage.read(step), self._storage.wrote(step)
             found |= Datasets(self._at(read, handle), self._at(wrote, handle))
