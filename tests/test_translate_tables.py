@@ -434,7 +434,7 @@ def test_the_name_that_the_i_o_manager_of_delta_lake_makes_up_names_no_table() -
         *("dagster/table_name", None),
     )
     assert "relative" in str(uri.reason)
-    assert "stands for no database" in str(name.reason)
+    assert "named by its location" in str(name.reason)
     partition = delta("s3://lake/public/orders", partition="2026-11-26")
     assert dataset(partition) == urn("delta-lake", "lake/public/orders")
 

@@ -117,11 +117,11 @@ def _trim(aspect: Json, excess: int) -> Iterator[str]:
 
 def _lists(value: Json) -> Iterator[tuple[str, list[Json] | dict[str, Json]]]:
     """The lists and maps in a record, with the names of their fields."""
-    for name, each in value.items() if isinstance(value, dict) else ():
-        if isinstance(each, list) or (isinstance(each, dict) and name in MAPS):
-            yield name, each
-        elif isinstance(each, dict):
-            yield from _lists(each)
+    for name, entry in value.items() if isinstance(value, dict) else ():
+        if isinstance(entry, list) or (isinstance(entry, dict) and name in MAPS):
+            yield name, entry
+        elif isinstance(entry, dict):
+            yield from _lists(entry)
 
 
 def _patches(proposal: Proposal, patch: Json) -> Iterator[Proposal | Problem]:
@@ -143,7 +143,7 @@ def _patches(proposal: Proposal, patch: Json) -> Iterator[Proposal | Problem]:
 
 def _are_changes(value: Json) -> bool:
     return isinstance(value, list) and all(
-        isinstance(each, dict) and str(each.get("path")).startswith("/") for each in value
+        isinstance(change, dict) and str(change.get("path")).startswith("/") for change in value
     )
 
 
@@ -177,12 +177,12 @@ class _TextCutter:
     def of(self, value: Json, name: str = "") -> Json:
         """What is left of a value; `name` is that of the field in which it stands."""
         if isinstance(value, list):
-            return [self.of(each, name) for each in value]
+            return [self.of(item, name) for item in value]
         if isinstance(value, dict) and name in MAPS:
-            return {key: self._property(each) for key, each in value.items()}
+            return {key: self._property(text) for key, text in value.items()}
         if isinstance(value, dict):
-            kept = {key: each for key, each in value.items() if not self._drops(key, each)}
-            return {key: self.of(each, key) for key, each in kept.items()}
+            kept = {key: field for key, field in value.items() if not self._drops(key, field)}
+            return {key: self.of(field, key) for key, field in kept.items()}
         is_name = name in NAMES or not isinstance(value, str) or value.startswith("urn:li:")
         return value if is_name else cut(value, self._length)
 

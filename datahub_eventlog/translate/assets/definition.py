@@ -25,7 +25,8 @@ from datahub_eventlog.translate.assets.description import (
     tag_names,
 )
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.lineage.asset_lineage import AssetLineage, upstream_additions
+from datahub_eventlog.translate.lineage.asset_lineage import AssetLineage
+from datahub_eventlog.translate.lineage.upstream_aspects import upstream_additions
 from datahub_eventlog.values import AssetFacts, Materialization, Problem, Proposal
 
 FACTS = "definition"

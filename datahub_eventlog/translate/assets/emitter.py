@@ -43,15 +43,10 @@ from datahub_eventlog.translate.assets.timeseries import (
     profiles,
 )
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.lineage.asset_lineage import (
-    AssetLineage,
-    RunAssets,
-    TableEdges,
-    asset_lineage,
-    shape,
-    upstream_lineage,
-)
+from datahub_eventlog.translate.lineage.asset_lineage import AssetLineage, asset_lineage, shape
 from datahub_eventlog.translate.lineage.queries import QueryEntities, query_text
+from datahub_eventlog.translate.lineage.run_assets import RunAssets
+from datahub_eventlog.translate.lineage.upstream_aspects import TableEdges, upstream_lineage
 from datahub_eventlog.translate.runs.asset_events import (
     OBSERVED,
     AssetCourse,

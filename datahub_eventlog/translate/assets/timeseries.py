@@ -63,8 +63,12 @@ def observation_operation(
 
     Its data are as old as the observation says, else as the observation itself.
     """
-    said = asset.metadata.get(LAST_UPDATED)
-    updated = said.value if said is not None and said.kind in ("timestamp", "float") else None
+    metadatum = asset.metadata.get(LAST_UPDATED)
+    updated = (
+        metadatum.value
+        if metadatum is not None and metadatum.kind in ("timestamp", "float")
+        else None
+    )
     return OperationClass(
         timestampMillis=milliseconds(course.first),
         lastUpdatedTimestamp=milliseconds(course.last if updated is None else updated),
@@ -81,7 +85,7 @@ def profiles(
     message: str, course: AssetCourse, columns: int | None
 ) -> Iterator[DatasetProfileClass]:
     """The row counts: of the whole table, and of each partition that has one of its own."""
-    for partition, rows in sorted(course.rows.items(), key=lambda each: each[0] or ""):
+    for partition, rows in sorted(course.rows.items(), key=lambda entry: entry[0] or ""):
         yield DatasetProfileClass(
             timestampMillis=milliseconds(rows.first),
             rowCount=rows.count,
@@ -116,7 +120,7 @@ def time_range(run: Run, definition: str | None) -> str | None:
     start, end = run.tags.get(RANGE_START), run.tags.get(RANGE_END)
     if not start or not end or start == end:
         return None
-    is_of_time = all(is_time(each, definition) for each in (start, end))
+    is_of_time = all(is_time(name, definition) for name in (start, end))
     return f"{start}...{end}" if is_of_time else None
 
 
@@ -155,7 +159,7 @@ def _facts(
     code = asset.tags.get(CODE_VERSION)
     facts = {
         "run_id": run_id or None,
-        "step_key": ", ".join(sorted(each for each in course.steps if each)) or None,
+        "step_key": ", ".join(sorted(step for step in course.steps if step)) or None,
         "partitions": listed or None,
         "partition_count": str(len(partitions)) if partitions else None,
         "data_version": asset.tags.get(DATA_VERSION),

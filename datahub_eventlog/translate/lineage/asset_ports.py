@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.datasets import Datasets
-from datahub_eventlog.translate.lineage.asset_lineage import RunAssets, asset_lineage, shape
+from datahub_eventlog.translate.lineage.asset_lineage import asset_lineage, shape
+from datahub_eventlog.translate.lineage.run_assets import RunAssets
 from datahub_eventlog.translate.runs.asset_events import OBSERVED, AssetEvent, AssetHistory
 from datahub_eventlog.values import AssetKey, Json, Materialization, RunLog, Step
 

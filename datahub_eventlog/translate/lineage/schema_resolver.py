@@ -40,6 +40,6 @@ class ColumnResolver(OfflineResolver):
 def columns_of(schema: SchemaMetadataClass) -> dict[str, str]:
     """The native types of the columns by their names."""
     return {
-        get_simple_field_path_from_v2_field_path(each.fieldPath): each.nativeDataType
-        for each in schema.fields
+        get_simple_field_path_from_v2_field_path(column.fieldPath): column.nativeDataType
+        for column in schema.fields
     }

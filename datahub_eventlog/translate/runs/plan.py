@@ -1,4 +1,4 @@
-"""How the steps that really ran belong to those of the execution plan and to op nodes.
+"""How the steps that ran belong to those of the execution plan and to op nodes.
 
 A step that is mapped over a dynamic output stands in the plan as `op[?]`, and runs as `op[key]`.
 """
@@ -25,7 +25,7 @@ def unresolved(key: str) -> str:
 
 @dataclass(frozen=True)
 class OpNode:
-    """What the plan says about one op node."""
+    """One op node of the plan."""
 
     handle: str
     steps: tuple[Step, ...] = ()
@@ -33,15 +33,15 @@ class OpNode:
     @property
     def assets(self) -> tuple[AssetKey, ...]:
         """The assets that the run was to produce here."""
-        keys = {each.asset_key for step in self.steps for each in step.outputs}
+        keys = {output.asset_key for step in self.steps for output in step.outputs}
         return tuple(sorted(key for key in keys if key is not None))
 
     @property
     def checks(self) -> tuple[CheckKey, ...]:
         """The asset checks that the run was to evaluate here."""
-        found = {each.check for step in self.steps for each in step.outputs}
-        present = (each for each in found if each is not None)
-        return tuple(sorted(present, key=lambda each: (each.asset_key, each.name)))
+        checks = {output.check for step in self.steps for output in step.outputs}
+        present = (check for check in checks if check is not None)
+        return tuple(sorted(present, key=lambda check: (check.asset_key, check.name)))
 
     @property
     def upstream(self) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ class Plan:
         for upstream in step.upstream if step else ():
             candidates = ran.get(upstream, frozenset())
             if is_mapped(upstream) and is_mapped(key):
-                candidates &= {f"{_base(upstream)}{_mapping(key)}"}
+                candidates &= {f"{_base(upstream)}{key[key.rindex('[') :]}"}
             yield from sorted(candidates)
 
 
@@ -93,19 +93,15 @@ def by_plan_key(ran: Iterable[str]) -> Mapping[str, frozenset[str]]:
     grouped: dict[str, set[str]] = {}
     for key in ran:
         grouped.setdefault(unresolved(key), set()).add(key)
-    return {key: frozenset(each) for key, each in grouped.items()}
+    return {key: frozenset(keys) for key, keys in grouped.items()}
 
 
 def handles(log: RunLog, plan: Plan, ran: Iterable[str]) -> list[str]:
     """All op nodes of the run's job, also those that did not run."""
     if log.job is not None:
-        return sorted({each.handle for each in log.job.ops})
-    return sorted(plan.nodes.keys() | {plan.handle(each) for each in ran})
+        return sorted({op.handle for op in log.job.ops})
+    return sorted(plan.nodes.keys() | {plan.handle(key) for key in ran})
 
 
 def _base(key: str) -> str:
     return key[: key.rindex("[")] if is_mapped(key) and "[" in key else key
-
-
-def _mapping(key: str) -> str:
-    return key[key.rindex("[") :]

@@ -11,11 +11,11 @@ from datahub_eventlog.translate import links, urns
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.properties import present
 from datahub_eventlog.translate.runs.instances import Instance, instance_proposals
-from datahub_eventlog.translate.runs.progress import Moment, Result, RunProgress
+from datahub_eventlog.translate.runs.progress import Result, RunProgress
 from datahub_eventlog.values import Problem, Proposal, Run, RunLog
 
 HIDDEN = ".dagster/"
-"""What the tags begin with that Dagster shows to nobody."""
+"""The prefix of tags that Dagster's UI hides."""
 
 _TRIGGERS = (
     ("automation", "dagster/from_automation_condition"),
@@ -26,8 +26,8 @@ _TRIGGERS = (
     ("backfill", "dagster/backfill"),
     ("retry", "dagster/retry_number"),
 )
-"""What launched a run, by the first of these tags that it has: Dagster's automation conditions
-are evaluated by a sensor, and any of them can launch a backfill."""
+"""What launched a run, by the first of these tags that it has. The order matters: Dagster's
+automation conditions are evaluated by a sensor, and any of them can launch a backfill."""
 _MANUAL = "manual"
 
 _FACTS = {
@@ -52,18 +52,20 @@ def run_proposals(
         type=instance_type(run),
         run_id=run.run_id,
         message=f"{run.run_id}:run",
-        moments=tuple(map(_kept, progress.moments)),
+        moments=tuple(
+            replace(
+                moment,
+                time=_microseconds(moment.time),
+                started=None if moment.started is None else _microseconds(moment.started),
+            )
+            for moment in progress.moments
+        ),
         template=urns.flow_urn(run, context),
         parent=urns.run_urn(run.parent_run_id, context) if run.parent_run_id else None,
         link=links.run_link(run.run_id, context),
         properties=_properties(run, progress),
     )
     yield from instance_proposals(this, context)
-
-
-def _kept(moment: Moment) -> Moment:
-    started = None if moment.started is None else _microseconds(moment.started)
-    return replace(moment, time=_microseconds(moment.time), started=started)
 
 
 def _microseconds(time: float) -> float:
@@ -103,7 +105,7 @@ def _properties(run: Run, progress: RunProgress) -> dict[str, str]:
 
 
 def _course(progress: RunProgress) -> dict[str, str | None]:
-    """How it went; the names are those of the sensor plugin where it has them."""
+    """The course of the run; the names are those of the sensor plugin where it has them."""
     last = progress.moments[-1]
     times = {
         "enqueued_time": progress.first.get("RUN_ENQUEUED"),
@@ -117,9 +119,9 @@ def _course(progress: RunProgress) -> dict[str, str | None]:
         "materializations": progress.counts.get("ASSET_MATERIALIZATION", 0),
         "expectations": progress.counts.get("STEP_EXPECTATION_RESULT", 0),
     }
-    moments = {name: None if each is None else _microseconds(each) for name, each in times.items()}
+    moments = {name: None if time is None else _microseconds(time) for name, time in times.items()}
     numbers = {**moments, **counts}
-    texts = {name: None if each is None else str(each) for name, each in numbers.items()}
+    texts = {name: None if number is None else str(number) for name, number in numbers.items()}
     return {**texts, **_failure(progress)}
 
 

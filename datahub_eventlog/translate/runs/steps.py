@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from datahub_eventlog.translate import links, urns
 from datahub_eventlog.translate.context import Context
@@ -27,39 +26,34 @@ def step_proposals(
 
     `datasets` has what each step read and wrote, by its key.
     """
-    steps = [each for each in progress.steps.values() if each.moments]
-    ran = by_plan_key(each.key for each in steps)
-    for step in steps:
-        names = [plan.name(each) for each in plan.upstream_runs(step.key, ran)]
-        upstream = tuple(urns.step_urn(log.run, each, context) for each in names)
-        this = _instance(log, plan, step, datasets.get(step.key, Datasets()), context)
-        yield from instance_proposals(replace(this, upstream=upstream), context)
-
-
-def _instance(
-    log: RunLog, plan: Plan, step: StepProgress, datasets: Datasets, context: Context
-) -> Instance:
     run = log.run
-    name = plan.name(step.key)
-    return Instance(
-        urn=urns.step_urn(run, name, context),
-        name=urns.step_id(run, name, context),
-        type=instance_type(run),
-        run_id=run.run_id,
-        message=f"{run.run_id}:{step.key}",
-        moments=step.moments,
-        template=urns.job_urn(run, plan.handle(step.key), context),
-        parent=urns.run_urn(run.run_id, context),
-        link=links.run_link(run.run_id, context),
-        properties=_properties(step),
-        inputs=datasets.inputs,
-        outputs=datasets.outputs,
-    )
+    steps = [step for step in progress.steps.values() if step.moments]
+    ran = by_plan_key(step.key for step in steps)
+    for step in steps:
+        name = plan.name(step.key)
+        upstream = [plan.name(key) for key in plan.upstream_runs(step.key, ran)]
+        touched = datasets.get(step.key, Datasets())
+        this = Instance(
+            urn=urns.step_urn(run, name, context),
+            name=urns.step_id(run, name, context),
+            type=instance_type(run),
+            run_id=run.run_id,
+            message=f"{run.run_id}:{step.key}",
+            moments=step.moments,
+            template=urns.job_urn(run, plan.handle(step.key), context),
+            parent=urns.run_urn(run.run_id, context),
+            upstream=tuple(urns.step_urn(run, other, context) for other in upstream),
+            link=links.run_link(run.run_id, context),
+            properties=_properties(step),
+            inputs=touched.inputs,
+            outputs=touched.outputs,
+        )
+        yield from instance_proposals(this, context)
 
 
 def _properties(step: StepProgress) -> dict[str, str]:
-    """How it went; the names are those of the sensor plugin where it has them."""
-    starts = [each.time for each in step.moments if each.result is None]
+    """The course of the step; the names are those of the sensor plugin where it has them."""
+    starts = [moment.time for moment in step.moments if moment.result is None]
     end = step.moments[-1].time if step.is_over else None
     facts = {
         "step_key": step.key,
