@@ -17,7 +17,7 @@ from undisturbed import differences, undisturbed
 from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.source import Source
 from datahub_eventlog.translate import urns
-from datahub_eventlog.translate.checks import assertion_urn
+from datahub_eventlog.translate.asset_checks import assertion_urn
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.values import CheckKey, Run
 

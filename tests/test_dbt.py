@@ -20,7 +20,7 @@ from receiver import Receiver
 from redelivery import DataHub
 
 from datahub_eventlog.config import Config
-from datahub_eventlog.translate.checks import assertion_urn
+from datahub_eventlog.translate.asset_checks import assertion_urn
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.values import CheckKey
 

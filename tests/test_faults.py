@@ -47,7 +47,7 @@ from datahub_eventlog.ledger_location import ledger_beside, ledger_of
 from datahub_eventlog.reopening import opened
 from datahub_eventlog.source import Source
 from datahub_eventlog.translate import urns
-from datahub_eventlog.translate.checks import assertion_urn
+from datahub_eventlog.translate.asset_checks import assertion_urn
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.values import CheckKey
 

@@ -14,7 +14,7 @@ from datahub_eventlog.config import RestTarget
 from datahub_eventlog.dispatcher.tables import FRESH, PAUSE, Tables
 from datahub_eventlog.sinks import connect
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.queries import Query, QueryLineage, query_lineage
+from datahub_eventlog.translate.lineage.queries import Query, QueryLineage, query_lineage
 from datahub_eventlog.values import Proposal
 
 TARGET = "urn:li:dataset:(urn:li:dataPlatform:snowflake,db.s.target,PROD)"

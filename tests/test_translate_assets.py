@@ -34,11 +34,15 @@ from logs import (
 )
 
 from datahub_eventlog.config import Config, Pattern
-from datahub_eventlog.translate.assets import AssetView, asset_view, runless_proposals
+from datahub_eventlog.translate import translate_runless
+from datahub_eventlog.translate.aspects import Proposals
+from datahub_eventlog.translate.assets.emitter import asset_proposals
+from datahub_eventlog.translate.assets.partitions import partitions_text
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.partitions import partitions_text
-from datahub_eventlog.translate.ports import Ports
-from datahub_eventlog.translate.queries import Query, query_urn
+from datahub_eventlog.translate.datasets import Datasets
+from datahub_eventlog.translate.lineage.asset_ports import AssetDatasets, asset_datasets
+from datahub_eventlog.translate.lineage.queries import Query, query_urn
+from datahub_eventlog.translate.runs.asset_events import asset_history
 from datahub_eventlog.values import (
     AssetFacts,
     CheckKey,
@@ -78,14 +82,27 @@ def made(*events: Event, **more: Any) -> RunLog:
     return log(*succeeded(*ran("orders", *events)), **more)
 
 
-def view(whole: RunLog, **options: Any) -> AssetView:
-    return asset_view(whole, Context(Config(**options)))
+def proposals(whole: RunLog, **options: Any) -> Proposals:
+    return asset_proposals(whole, asset_history(whole.events), Context(Config(**options)))
+
+
+def datasets(whole: RunLog, **options: Any) -> AssetDatasets:
+    """What steps and ops read and write, without those that do neither."""
+    every = asset_datasets(whole, asset_history(whole.events), Context(Config(**options)))
+    return AssetDatasets(
+        by_step={name: each for name, each in every.by_step.items() if each != Datasets()},
+        by_op={name: each for name, each in every.by_op.items() if each != Datasets()},
+    )
+
+
+def sides(*, inputs: Iterable[str] = (), outputs: Iterable[str] = ()) -> Datasets:
+    return Datasets(frozenset(inputs), frozenset(outputs))
 
 
 def delivered(*wholes: RunLog, **options: Any) -> Catalog:
     catalog = Catalog()
     for whole in wholes:
-        catalog.deliver(view(whole, **options).proposals())
+        catalog.deliver(proposals(whole, **options))
     return catalog
 
 
@@ -314,13 +331,15 @@ def test_assets_that_the_pattern_denies_are_left_out_everywhere() -> None:
     catalog = delivered(whole, asset_pattern=pattern)
     assert catalog.urns("dataset") == [urn("b")]
     assert upstreams(catalog, urn("b")) == [urn("raw")]
-    assert view(whole, asset_pattern=pattern).ports.outputs == {"orders": {urn("b")}}
+    assert datasets(whole, asset_pattern=pattern).by_step == {
+        "orders": sides(inputs=[urn("raw")], outputs=[urn("b")])
+    }
 
 
 def test_assets_can_be_left_out_altogether() -> None:
     whole = made(materialized("a"), observed("b"))
-    empty = view(whole, capture_asset_materialization=False)
-    assert (list(empty.proposals()), empty.ports) == ([], Ports())
+    assert list(proposals(whole, capture_asset_materialization=False)) == []
+    assert datasets(whole, capture_asset_materialization=False) == AssetDatasets()
 
 
 def test_a_key_that_makes_no_urn_is_a_problem_and_costs_only_itself() -> None:
@@ -371,7 +390,7 @@ def test_the_table_that_an_asset_is_gets_an_edge_beside_those_it_has() -> None:
     catalog = delivered(made(materialized(KEY)))
     there = {"upstreams": [{"dataset": snowflake("db.s.raw"), "type": "VIEW"}]}
     catalog.state[TABLE, "upstreamLineage"] = json.loads(json.dumps(there))
-    catalog.deliver(view(later(made(materialized(KEY)), 9)).proposals())
+    catalog.deliver(proposals(later(made(materialized(KEY)), 9)))
     assert upstreams(catalog, TABLE) == [snowflake("db.s.raw"), urn(KEY)]
     assert catalog.of(TABLE, "siblings") == {"siblings": [urn(KEY)], "primary": False}
     assert catalog.of(urn(KEY), "siblings") == {"siblings": [TABLE], "primary": False}
@@ -519,27 +538,31 @@ def test_a_step_writes_its_assets_and_reads_what_they_are_made_of() -> None:
             *ran("two", observed("seen")),
         )
     )
-    found = view(whole)
-    assert found.ports.outputs == {"one": {urn("a"), urn("b")}}
-    assert found.ports.inputs == {"one": {urn("raw")}, "two": {urn("seen")}}
+    assert datasets(whole).by_step == {
+        "one": sides(inputs=[urn("raw")], outputs=[urn("a"), urn("b")]),
+        "two": sides(inputs=[urn("seen")]),
+    }
 
 
 def test_assets_of_a_failed_run_are_there_though_no_step_wrote_them() -> None:
     steps = [step("orders", asset="orders"), step("later", "orders", asset="later")]
     whole = log(planned("orders"), planned("later"), *broke(*failed("orders")), steps=steps)
-    found = view(whole)
-    assert (found.ports.inputs, found.ports.outputs) == ({}, {})
-    assert found.ports.makes == {"orders": {urn("orders")}, "later": {urn("later")}}
-    catalog = Catalog().deliver(found.proposals())
+    found = datasets(whole)
+    assert found.by_step == {}
+    assert {name: each.outputs for name, each in found.by_op.items()} == {
+        "orders": {urn("orders")},
+        "later": {urn("later")},
+    }
+    catalog = Catalog().deliver(proposals(whole))
     assert {this for this, _ in catalog.state} == {urn("orders"), urn("later")}
     assert {aspect for _, aspect in catalog.state} == {"status", "subTypes"}
 
 
 def test_an_asset_that_dagster_reports_as_failed_exists() -> None:
     lost = replace(materialized("orders"), type="ASSET_FAILED_TO_MATERIALIZE")
-    found = view(log(*broke(*failed("orders", lost))))
-    assert found.ports.outputs == {}
-    catalog = Catalog().deliver(found.proposals())
+    whole = log(*broke(*failed("orders", lost)))
+    assert datasets(whole).by_step == {}
+    catalog = Catalog().deliver(proposals(whole))
     assert catalog.of(urn("orders"), "status") == {"removed": False}
     assert catalog.series == {}
 
@@ -552,10 +575,9 @@ def test_without_assets_a_failed_op_takes_tables_and_makes_none_by_definition() 
         steps=[step("orders", asset=KEY)],
         definitions=facts(asset_facts(KEY, upstream)),
     )
-    found = view(whole, emit_assets=False).ports
-    assert (found.inputs, found.outputs) == ({}, {})
-    assert found.takes == {"orders": {snowflake("db.s.customers")}}
-    assert found.makes == {}
+    found = datasets(whole, emit_assets=False)
+    assert found.by_step == {}
+    assert found.by_op == {"orders": sides(inputs=[snowflake("db.s.customers")])}
 
 
 def test_without_assets_steps_read_and_write_their_tables() -> None:
@@ -566,11 +588,10 @@ def test_without_assets_steps_read_and_write_their_tables() -> None:
         materialized("nowhere"),
         observed("prod/snowflake/db/s/seen"),
     )
-    found = view(whole, emit_assets=False)
-    assert found.ports.outputs == {"orders": {TABLE}}
     tables = {snowflake(f"db.s.{each}") for each in ("raw", "customers", "seen")}
-    assert found.ports.inputs == {"orders": tables}
-    catalog = Catalog().deliver(found.proposals())
+    found = datasets(whole, emit_assets=False)
+    assert found.by_step == {"orders": sides(inputs=tables, outputs=[TABLE])}
+    catalog = Catalog().deliver(proposals(whole, emit_assets=False))
     assert {aspect for _, aspect in catalog.state} == {"datasetKey"}
     assert catalog.series == {}
 
@@ -605,7 +626,7 @@ def test_a_code_version_that_nobody_gave_is_not_shown() -> None:
 def test_all_partitions_of_a_run_are_one_operation_and_one_state() -> None:
     days = [f"2024-01-{day:02}" for day in range(1, 32)]
     events = [materialized("orders", partition=day) for day in days]
-    items = list(view(made(*events)).proposals())
+    items = list(proposals(made(*events)))
     catalog = Catalog().deliver(items)
     (found,) = series(catalog, urn("orders"))
     assert found["partitionSpec"] == {
@@ -757,7 +778,7 @@ def test_an_observed_external_asset_has_the_facts_of_its_definition() -> None:
 
 def runless(*events: Event, **options: Any) -> Catalog:
     placed = log(*events).events
-    return Catalog().deliver(runless_proposals(placed, None, Context(Config(**options))))
+    return Catalog().deliver(translate_runless(placed, None, Context(Config(**options))))
 
 
 def test_reports_that_belong_to_no_run_are_told_one_by_one() -> None:
@@ -866,9 +887,8 @@ def test_a_run_translated_twice_is_equal_and_changes_nothing(
     emits: bool,  # noqa: FBT001
 ) -> None:
     options = {"emit_assets": emits, "emit_queries": True, "materialize_dependencies": True}
-    once, again = view(whole, **options), view(whole, **options)
-    assert list(once.proposals()) == list(again.proposals())
-    assert once.ports == again.ports
+    assert list(proposals(whole, **options)) == list(proposals(whole, **options))
+    assert datasets(whole, **options) == datasets(whole, **options)
     assert outcome([whole, whole], **options) == outcome([whole], **options)
 
 

@@ -25,7 +25,7 @@ from logs import (
 )
 
 from datahub_eventlog.config import Config, Pattern
-from datahub_eventlog.translate.checks import assertion_urn, check_proposals
+from datahub_eventlog.translate.asset_checks import assertion_urn, check_proposals
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.values import CheckFacts, CheckKey, Evaluation, Event, Metadatum, RunLog
 

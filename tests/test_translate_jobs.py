@@ -11,7 +11,7 @@ from logs import asset_facts, facts, log, op, ran, run, step, succeeded, text
 from datahub_eventlog.config import Config
 from datahub_eventlog.translate import run_part
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.lineage import AssetDatasets
+from datahub_eventlog.translate.lineage.asset_ports import AssetDatasets
 from datahub_eventlog.translate.urns import flow_urn, job_urn
 from datahub_eventlog.values import Definitions, Job, Metadatum, Op, Port, Problem, RunLog
 

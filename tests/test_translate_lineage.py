@@ -36,7 +36,8 @@ from logs import (
 from datahub_eventlog.config import Config, Pattern
 from datahub_eventlog.translate import run_part, translate
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.lineage import AssetDatasets, Datasets
+from datahub_eventlog.translate.datasets import Datasets
+from datahub_eventlog.translate.lineage.asset_ports import AssetDatasets
 from datahub_eventlog.translate.urns import asset_urn, job_urn, step_urn
 from datahub_eventlog.values import (
     Change,
@@ -71,7 +72,7 @@ def of_job(catalog: Catalog, handle: str) -> tuple[list[str], list[str]]:
     return edges(value, "inputDataset"), edges(value, "outputDataset")
 
 
-def lineage_of(whole: RunLog, handle: str) -> Proposal:
+def op_lineage(whole: RunLog, handle: str) -> Proposal:
     found = [
         each
         for each in translate(whole, HERE)
@@ -125,7 +126,7 @@ def test_paths_are_left_out_if_not_wanted_or_only_scratch() -> None:
 
 
 def test_lineage_is_of_the_time_of_the_steps_success() -> None:
-    proposal = lineage_of(WHOLE, "load")
+    proposal = op_lineage(WHOLE, "load")
     assert proposal.change is Change.UPSERT
     assert proposal.time == WHOLE.events[3].time
 
@@ -400,7 +401,7 @@ def test_a_run_of_one_asset_alone_knows_all_of_it() -> None:
         steps=[step("sales", asset="sales")],
         definitions=DEPS,
     )
-    proposal = lineage_of(alone, "sales")
+    proposal = op_lineage(alone, "sales")
     assert proposal.change is Change.UPSERT
     assert EXTERNAL in proposal.body
     assert ORDERS in proposal.body
@@ -423,9 +424,9 @@ def test_an_op_that_makes_some_of_its_assets_only_adds() -> None:
         steps = [step("multi", outputs=outputs)]
         return log(*succeeded(*ran("multi", *made)), ops=ops, steps=steps, definitions=deps)
 
-    assert lineage_of(making(both), "multi").change is Change.UPSERT
+    assert op_lineage(making(both), "multi").change is Change.UPSERT
     part = making({"orders": None, "sales": "sales"})
-    assert lineage_of(part, "multi").change is Change.PATCH
+    assert op_lineage(part, "multi").change is Change.PATCH
     assert of_job(delivered(making(both), part), "multi") == ([EXTERNAL], [ORDERS, SALES])
 
 
@@ -449,7 +450,7 @@ def test_an_op_inside_a_graph_of_an_asset_only_adds() -> None:
     assert not [
         each for each in proposals if (each.urn, each.aspect) == (fetch, "dataJobInputOutput")
     ]
-    assert lineage_of(whole, "sales.store").change is Change.UPSERT
+    assert op_lineage(whole, "sales.store").change is Change.UPSERT
 
 
 def test_a_check_reads_its_asset() -> None:
@@ -459,7 +460,7 @@ def test_a_check_reads_its_asset() -> None:
         definitions=DEPS,
     )
     assert of_job(delivered(whole), "orders_check") == ([ORDERS], [])
-    assert lineage_of(whole, "orders_check").change is Change.UPSERT
+    assert op_lineage(whole, "orders_check").change is Change.UPSERT
 
 
 def test_a_check_of_an_asset_that_is_not_wanted_reads_nothing() -> None:
@@ -519,26 +520,26 @@ def test_the_lineage_of_a_mapped_op_is_that_of_all_its_steps() -> None:
     catalog = delivered(whole)
     assert of_job(catalog, "work") == ([], [A, B])
     assert of_job(catalog, "collect") == ([A, B], [])
-    assert lineage_of(whole, "work").time == whole.events[8].time
+    assert op_lineage(whole, "work").time == whole.events[8].time
 
 
 def test_a_mapped_op_waits_for_the_end_of_the_run() -> None:
     first = [event("RUN_START"), *ran("gen"), *ran("work[x]", wrote("s3://b/a"))]
     assert of_job(delivered(mapped(*first)), "work") == ([], [])
     died = mapped(*first, event("RUN_FAILURE"))
-    assert lineage_of(died, "work").change is Change.PATCH
+    assert op_lineage(died, "work").change is Change.PATCH
     assert of_job(delivered(died), "work") == ([], [A])
 
 
 def test_a_step_of_which_no_end_is_known_only_adds() -> None:
     whole = a_then_b(*succeeded(event("STEP_START", "load"), *ran("pack", wrote("s3://b/b"))))
     assert of_job(delivered(WHOLE, whole), "load") == ([], [A])
-    assert lineage_of(whole, "pack").change is Change.PATCH
+    assert op_lineage(whole, "pack").change is Change.PATCH
 
 
 def test_a_mapped_step_that_failed_leaves_the_others_lineage_to_be_added() -> None:
     whole = mapped(*broke(*ran("gen"), *ran("work[x]", wrote("s3://b/a")), *failed("work[y]")))
-    assert lineage_of(whole, "work").change is Change.PATCH
+    assert op_lineage(whole, "work").change is Change.PATCH
 
 
 # Whatever happens

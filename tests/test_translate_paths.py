@@ -8,7 +8,7 @@ from receiver_schemas import check_urn
 
 from datahub_eventlog.config import Config
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.paths import (
+from datahub_eventlog.translate.lineage.paths import (
     NoDataset,
     dataset_at,
     dataset_of_path,

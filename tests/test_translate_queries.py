@@ -12,16 +12,16 @@ from logs import T0, text
 
 from datahub_eventlog.config import Config
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.queries import (
-    Queries,
+from datahub_eventlog.translate.lineage.queries import (
     Query,
+    QueryEntities,
     QueryLineage,
     query_lineage,
     query_text,
     query_urn,
     shape_of,
 )
-from datahub_eventlog.translate.sql import Dialect, Offline, read_script
+from datahub_eventlog.translate.lineage.sql import Dialect, OfflineResolver, read_script
 from datahub_eventlog.values import Metadatum
 
 Names = Mapping[str, set[str]]
@@ -286,7 +286,7 @@ def test_a_query_whose_asset_is_no_table_still_has_its_tables() -> None:
 def test_the_resolver_of_the_target_is_asked_for_by_platform() -> None:
     asked: list[str] = []
 
-    class Resolver(Offline):
+    class Resolver(OfflineResolver):
         def resolve_table(self, table: Any) -> tuple[str, None]:
             asked.append(table.table.lower())
             return super().resolve_table(table)
@@ -324,7 +324,7 @@ def test_a_query_has_the_urn_that_the_sensor_plugin_gives_it() -> None:
 def test_a_query_is_an_entity_with_the_tables_it_is_about() -> None:
     query = Query("SELECT a FROM x", "snowflake")
     subjects = {urn("db.s.x"), urn("db.s.a")}
-    queries = Queries()
+    queries = QueryEntities()
     queries.add(query, [urn("db.s.x")], T0 - 1)
     queries.add(query, [urn("db.s.a")], T0)
     catalog = Catalog().deliver(queries.proposals("run"))

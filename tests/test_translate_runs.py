@@ -10,7 +10,7 @@ from logs import RUN_ID, T0, broke, event, failed, log, materialized, ran, run, 
 from datahub_eventlog.config import Config
 from datahub_eventlog.translate import run_part
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.lineage import AssetDatasets
+from datahub_eventlog.translate.lineage.asset_ports import AssetDatasets
 from datahub_eventlog.translate.urns import flow_urn, run_urn
 from datahub_eventlog.values import Event, Failure, RunLog
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from native_types import NATIVE_TYPES
 
-from datahub_eventlog.translate.column_types import data_type
-from datahub_eventlog.translate.schemas import (
+from datahub_eventlog.translate.assets.column_types import data_type
+from datahub_eventlog.translate.assets.schemas import (
     column_schema,
     merged_schema,
     schema_metadata,

@@ -31,7 +31,7 @@ from logs import (
 from datahub_eventlog.config import Config
 from datahub_eventlog.translate import run_part, translate
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.lineage import AssetDatasets
+from datahub_eventlog.translate.lineage.asset_ports import AssetDatasets
 from datahub_eventlog.translate.urns import asset_urn, job_urn, run_urn, step_urn
 from datahub_eventlog.values import Definitions, Event, Failure, PortFacts, RunLog
 

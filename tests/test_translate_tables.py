@@ -8,7 +8,7 @@ from logs import RUN_ID, asset_key, path_of, run, text
 
 from datahub_eventlog.config import Config
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.tables import (
+from datahub_eventlog.translate.lineage.evidence import (
     Evidence,
     Subject,
     evidence_of,
@@ -434,7 +434,7 @@ def test_the_name_that_the_i_o_manager_of_delta_lake_makes_up_names_no_table() -
         *("dagster/table_name", None),
     )
     assert "relative" in str(uri.reason)
-    assert "stands for no database" in str(name.reason)
+    assert "named by its location" in str(name.reason)
     partition = delta("s3://lake/public/orders", partition="2026-11-26")
     assert dataset(partition) == urn("delta-lake", "lake/public/orders")
 

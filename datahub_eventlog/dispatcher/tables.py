@@ -18,7 +18,7 @@ from datahub_eventlog.log import logger
 if TYPE_CHECKING:
     from datahub.ingestion.graph.client import DataHubGraph
 
-    from datahub_eventlog.translate.columns import Looking
+    from datahub_eventlog.translate.lineage.schema_resolver import ColumnResolver
 
 PATIENCE = timedelta(seconds=5)
 """For one request; less where the target's own timeout is short."""
@@ -42,16 +42,16 @@ class Tables:
         self._allowance = WAITED * self._target.timeout_sec
         self._clock = clock
         self._graph: DataHubGraph | None = None
-        self._resolvers: dict[Key, Looking] = {}
+        self._resolvers: dict[Key, ColumnResolver] = {}
         self._columns: dict[str, Mapping[str, str] | None] = {}
         self._since = clock()
         self._spent = 0.0
         self._off_until = clock()
 
-    def resolver(self, platform: str, env: str, instance: str | None) -> Looking | None:
+    def resolver(self, platform: str, env: str, instance: str | None) -> ColumnResolver | None:
         """What DataHub's parser asks for the tables of a platform; None while DataHub is let be."""
-        from datahub_eventlog.translate.columns import Looking
-        from datahub_eventlog.translate.sql import Dialect
+        from datahub_eventlog.translate.lineage.schema_resolver import ColumnResolver
+        from datahub_eventlog.translate.lineage.sql import Dialect
 
         if self._clock() - self._since >= FRESH.total_seconds():
             self._forget()
@@ -59,7 +59,7 @@ class Tables:
             return None
         key = (platform, env, instance)
         if key not in self._resolvers:
-            self._resolvers[key] = Looking(Dialect(*key), self.columns)
+            self._resolvers[key] = ColumnResolver(Dialect(*key), self.columns)
         return self._resolvers[key]
 
     def columns(self, urn: str) -> Mapping[str, str] | None:
@@ -88,7 +88,7 @@ class Tables:
         from datahub.metadata.schema_classes import SchemaMetadataClass
 
         from datahub_eventlog.sinks.rest import graph
-        from datahub_eventlog.translate.columns import columns_of
+        from datahub_eventlog.translate.lineage.schema_resolver import columns_of
 
         self._graph = self._graph or graph(self._target)
         found = self._graph.get_aspect(urn, SchemaMetadataClass)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from datahub_eventlog.config import Config
 from datahub_eventlog.metadata import metadatum_of
 from datahub_eventlog.translate import urns
+from datahub_eventlog.translate.assets.description import browse_path
+from datahub_eventlog.translate.assets.schemas import schema_metadata
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.description import browse_path
-from datahub_eventlog.translate.paths import dataset_of_path
-from datahub_eventlog.translate.schemas import schema_metadata
-from datahub_eventlog.translate.tables import dataset_of_key
+from datahub_eventlog.translate.lineage.evidence import dataset_of_key
+from datahub_eventlog.translate.lineage.paths import dataset_of_path
 from datahub_eventlog.values import AssetFacts, RunLog
 
 if TYPE_CHECKING:

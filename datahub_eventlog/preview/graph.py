@@ -70,11 +70,11 @@ class Graph:
 
 def graph_of(items: Iterable[Proposal | Problem]) -> Graph:
     """The picture of what a run says to DataHub."""
-    return _Drawing(entities_of(items)).graph()
+    return _GraphBuilder(entities_of(items)).graph()
 
 
 @dataclass
-class _Drawing:
+class _GraphBuilder:
     found: Mapping[str, Entity]
     runs: dict[str, list[Entity]] = field(default_factory=dict)
     """The runs of each job and op."""

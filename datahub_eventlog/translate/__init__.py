@@ -1,7 +1,13 @@
-"""From a run's log to what DataHub is told: values in, proposals out.
+"""From a run's log to the proposals that DataHub is sent: values in, values out.
 
-Nothing in here reads, waits, logs or looks at a clock, so that a run translated twice is equal,
-and a run translated while it goes on is what the whole of it begins with.
+Nothing in here reads, waits, logs or looks at a clock. So a run translated twice is equal, and
+what is sent while a run goes on is never taken back by its whole.
+
+- `runs`: what happened in the run, and the job, ops, run and steps that DataHub gets of it.
+- `assets`: what each asset is, and when its data changed.
+- `lineage`: what an asset is made of, which table it is, what steps and ops read and write.
+- `asset_checks`: asset checks as assertions.
+- `explain`: why an asset is linked to its datasets.
 """
 
 from __future__ import annotations
@@ -9,87 +15,75 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
-from datahub_eventlog.translate.assets import AssetView, asset_view, runless_proposals
-from datahub_eventlog.translate.checks import check_proposals
+from datahub_eventlog.translate.asset_checks import check_proposals
+from datahub_eventlog.translate.assets.emitter import asset_proposals
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.jobs import flow_proposals, job_proposals
-from datahub_eventlog.translate.lineage import (
-    AssetDatasets,
-    Datasets,
-    Lineage,
-    lineage_of,
-    lineage_proposals,
-)
-from datahub_eventlog.translate.plan import plan_of
-from datahub_eventlog.translate.progress import progress_of
-from datahub_eventlog.translate.runs import run_proposals
-from datahub_eventlog.translate.steps import step_proposals
-from datahub_eventlog.values import Definitions, Event, Problem, Proposal, RunLog
+from datahub_eventlog.translate.datasets import Datasets
+from datahub_eventlog.translate.lineage.asset_ports import AssetDatasets, asset_datasets
+from datahub_eventlog.translate.lineage.op_lineage import lineage_proposals, run_lineage
+from datahub_eventlog.translate.runs.asset_events import asset_history
+from datahub_eventlog.translate.runs.jobs import flow_proposals, job_proposals
+from datahub_eventlog.translate.runs.plan import plan_of
+from datahub_eventlog.translate.runs.progress import progress_of
+from datahub_eventlog.translate.runs.run import run_proposals
+from datahub_eventlog.translate.runs.steps import step_proposals
+from datahub_eventlog.values import Definitions, Event, Problem, Proposal, Run, RunLog
 
 __all__ = ["Context", "translate", "translate_runless"]
 
 
 def translate(log: RunLog, context: Context) -> Iterator[Proposal | Problem]:
-    """Everything that a run says to DataHub, and what of it could not be said.
+    """All proposals of a run, and the facts of it that could not be translated.
 
-    A run that is still going on says what is known so far: nothing that its whole takes back.
+    Of a run that is still going on: what is known so far and will stay true.
     """
-    view = asset_view(log, context)
-    assets = _asset_datasets(view)
-    parts = (run_part(log, assets, context), view.proposals(), check_proposals(log, context))
-    yield from once(chain.from_iterable(parts))
-
-
-def run_lineage(log: RunLog, context: Context) -> Lineage:
-    """What the run's steps and ops read and wrote, as `translate` tells it."""
-    assets = _asset_datasets(asset_view(log, context))
-    return lineage_of(log, plan_of(log), progress_of(log), assets, context)
-
-
-def _asset_datasets(view: AssetView) -> AssetDatasets:
-    """What asset events, and the definitions of assets, say of the steps."""
-    return AssetDatasets(
-        seen=datasets(view.ports.inputs, view.ports.outputs),
-        defined=datasets(view.ports.takes, view.ports.makes),
+    history = asset_history(log.events)
+    assets = asset_datasets(log, history, context)
+    parts = (
+        run_part(log, assets, context),
+        asset_proposals(log, history, context),
+        check_proposals(log, context),
     )
+    yield from without_repetitions(chain.from_iterable(parts))
 
 
 def translate_runless(
     events: Sequence[Event], definitions: Definitions | None, context: Context
 ) -> Iterator[Proposal | Problem]:
-    """What the events that belong to no run say."""
-    yield from once(runless_proposals(events, definitions, context))
+    """All proposals of events that belong to no run: reports, observations, checks and wipes."""
+    log = RunLog(Run("", "", ""), None, (), events, definitions)
+    parts = (
+        asset_proposals(log, asset_history(events), context),
+        check_proposals(log, context),
+    )
+    yield from without_repetitions(chain.from_iterable(parts))
 
 
-def datasets(
-    inputs: Mapping[str, frozenset[str]], outputs: Mapping[str, frozenset[str]]
-) -> Mapping[str, Datasets]:
-    """Both sides as one."""
-    return {
-        name: Datasets(inputs.get(name, frozenset()), outputs.get(name, frozenset()))
-        for name in inputs.keys() | outputs.keys()
-    }
+def step_datasets(log: RunLog, context: Context) -> Mapping[str, Datasets]:
+    """What each step of the run read and wrote, by its key, as `translate` has it."""
+    assets = asset_datasets(log, asset_history(log.events), context)
+    return run_lineage(log, plan_of(log), progress_of(log), assets, context).steps
 
 
 def run_part(log: RunLog, assets: AssetDatasets, context: Context) -> Iterator[Proposal | Problem]:
     """Job, ops, run, steps and their lineage."""
     plan = plan_of(log)
     progress = progress_of(log)
-    lineage = lineage_of(log, plan, progress, assets, context)
+    lineage = run_lineage(log, plan, progress, assets, context)
     yield from flow_proposals(log, progress, context)
     yield from job_proposals(log, plan, progress, context)
     yield from run_proposals(log, progress, context)
-    yield from step_proposals(log, plan, progress, lineage, context)
+    yield from step_proposals(log, plan, progress, lineage.steps, context)
     yield from lineage_proposals(log, lineage, progress.began, context)
 
 
-def once(found: Iterable[Proposal | Problem]) -> Iterator[Proposal | Problem]:
-    """Without the repetitions of what the parts say alike: that a dataset exists, and problems."""
-    said: set[tuple[str, str, str]] = set()
-    for each in found:
-        if isinstance(each, Problem) or each.aspect == "datasetKey":
-            reason = each.reason if isinstance(each, Problem) else ""
-            if (each.urn, each.aspect, reason) in said:
+def without_repetitions(items: Iterable[Proposal | Problem]) -> Iterator[Proposal | Problem]:
+    """Each problem, and that a dataset exists, once: several parts may say the same."""
+    seen: set[tuple[str, str, str]] = set()
+    for item in items:
+        if isinstance(item, Problem) or item.aspect == "datasetKey":
+            place = (item.urn, item.aspect, item.reason if isinstance(item, Problem) else "")
+            if place in seen:
                 continue
-            said.add((each.urn, each.aspect, reason))
-        yield each
+            seen.add(place)
+        yield item

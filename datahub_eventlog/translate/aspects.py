@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from avro.errors import AvroException
 from datahub.emitter.mcp_patch_builder import MetadataPatchProposal
 from datahub.metadata.schema_classes import (
-    MetadataChangeProposalClass,
+    DataPlatformInstanceClass,
     OwnerClass,
     OwnershipSourceClass,
     OwnershipSourceTypeClass,
@@ -27,13 +27,16 @@ from datahub.specific.aspect_helpers.tags import HasTagsPatch
 
 from datahub_eventlog import error_text
 from datahub_eventlog.translate import urns
-from datahub_eventlog.translate.plain import plain
+from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.json_writer import to_json
 from datahub_eventlog.values import Change, Json, Problem, Proposal
 
 Aspect: TypeAlias = Any
 """An instance of one of DataHub's aspect classes, which share no public base class, or one that
 is `Prepared`."""
 
+Proposals: TypeAlias = Iterator[Proposal | Problem]
+"""What the parts of translation yield."""
 
 _ANY = "urn:li:dataset:any"
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -51,15 +54,15 @@ def prepared(aspect: Aspect) -> Prepared:
     """Serialise an aspect; raises what DataHub's classes raise if it cannot be."""
     if isinstance(aspect, Prepared):
         return aspect
-    return Prepared(aspect.get_aspect_name(), json_of(plain(aspect)))
+    return Prepared(aspect.get_aspect_name(), json_of(to_json(aspect)))
 
 
 def state(
     urn: str, aspect: Aspect, time: float, run_id: str = "", *, is_vacant: bool = False
 ) -> Proposal | Problem:
-    """An aspect that says how something is since `time`, the time of the event that says so.
+    """An aspect of an entity's state since `time`, the time of the event that it comes from.
 
-    One that is vacant says that there is nothing, see `Proposal`.
+    A vacant one takes back what was sent before, see `Proposal`.
     """
     return _upsert(urn, aspect, time, run_id, is_vacant=is_vacant)
 
@@ -78,16 +81,27 @@ def patches(
 ) -> Iterator[Proposal | Problem]:
     """What one of DataHub's patch builders holds, one proposal an aspect.
 
-    Add to the builder in a sorted order: equal content is to be equal text. With a `time`, of
-    the event that says so, it is for nobody who knows a newer whole of that aspect, and with a
-    `topic` for nobody who knows a newer one on that.
+    Add to the builder in a sorted order: equal content is to be equal text. With a `time`, that
+    of the event it comes from, a patch is dropped where a newer whole of its aspect was sent, and
+    with a `topic` where a newer patch on that topic was.
     """
     for change in builder.build():
-        found = _patch(change, run_id, time)
-        yield found if isinstance(found, Problem) else replace(found, topic=topic)
+        urn, name = str(change.entityUrn), str(change.aspectName)
+        body = json_of(json.loads(change.aspect.value)) if change.aspect else "[]"
+        yield _unfit(urn, name) or Proposal(
+            urn, change.entityType, name, body, Change.PATCH, time, run_id, topic=topic
+        )
 
 
-class Additions(HasTagsPatch, HasOwnershipPatch):
+def dagster_platform(context: Context) -> DataPlatformInstanceClass:
+    """The platform Dagster, and the instance of it that is configured."""
+    name = context.config.platform_instance
+    return DataPlatformInstanceClass(
+        platform=urns.platform_urn(), instance=urns.platform_instance_urn(name) if name else None
+    )
+
+
+class TagAndOwnerPatch(HasTagsPatch, HasOwnershipPatch):
     """Tags and owners that are added to those an entity has, of whatever type it is."""
 
 
@@ -108,7 +122,7 @@ def additions(
         yield _unfit(urn, name) or Proposal(
             urn, urns.entity_type(urn), name, body, Change.PATCH, time=time, run_id=run_id
         )
-    yield from (replace(each, urn=urn) for each in added.faults)
+    yield from (replace(fault, urn=urn) for fault in added.faults)
 
 
 @dataclass(frozen=True)
@@ -122,33 +136,30 @@ class _Added:
 
 @lru_cache(maxsize=1000)
 def _added(tags: frozenset[str], owners: frozenset[str]) -> _Added:
-    builder = Additions(_ANY)
+    builder = TagAndOwnerPatch(_ANY)
     faults: list[Problem] = []
     for tag in _urns(urns.tag_urn, tags, Problem(_ANY, "globalTags", "tag"), faults):
         builder.add_tag(TagAssociationClass(tag=tag))
+    source = OwnershipSourceClass(type=OwnershipSourceTypeClass.SERVICE)
+    kind = OwnershipTypeClass.TECHNICAL_OWNER
     for owner in _urns(urns.owner_urn, owners, Problem(_ANY, "ownership", "owner"), faults):
-        builder.add_owner(_owner(owner))
+        builder.add_owner(OwnerClass(owner=owner, type=kind, source=source))
     made = list(patches(builder))
-    bodies = [(each.aspect, each.body) for each in made if isinstance(each, Proposal)]
-    return _Added(bodies, [*faults, *(each for each in made if isinstance(each, Problem))])
+    bodies = [(item.aspect, item.body) for item in made if isinstance(item, Proposal)]
+    return _Added(bodies, [*faults, *(item for item in made if isinstance(item, Problem))])
 
 
 def _urns(
     convert: Callable[[str], str], names: Iterable[str], about: Problem, faults: list[Problem]
 ) -> list[str]:
-    """The urns of those names, sorted; each that makes none is a fault of its own."""
-    found = set()
+    """The urns of those names, sorted; a name that makes none becomes a fault."""
+    converted = set()
     for name in sorted(names):
         try:
-            found.add(convert(name))
+            converted.add(convert(name))
         except urns.InvalidUrn as error:
             faults.append(replace(about, reason=f"{about.reason} {error}"))
-    return sorted(found)
-
-
-def _owner(urn: str) -> OwnerClass:
-    source = OwnershipSourceClass(type=OwnershipSourceTypeClass.SERVICE)
-    return OwnerClass(owner=urn, type=OwnershipTypeClass.TECHNICAL_OWNER, source=source)
+    return sorted(converted)
 
 
 def _upsert(
@@ -163,17 +174,6 @@ def _upsert(
         return Problem(urn, name, error_text.describe(error))
     kind = urns.entity_type(urn)
     return Proposal(urn, kind, name, body, time=time, run_id=run_id, is_vacant=is_vacant)
-
-
-def _patch(
-    change: MetadataChangeProposalClass, run_id: str, time: float | None
-) -> Proposal | Problem:
-    urn, name = str(change.entityUrn), str(change.aspectName)
-    if problem := _unfit(urn, name):
-        return problem
-    body = json_of(json.loads(change.aspect.value)) if change.aspect else "[]"
-    kind = change.entityType
-    return Proposal(urn, kind, name, body, change=Change.PATCH, time=time, run_id=run_id)
 
 
 def _unfit(urn: str, aspect: str) -> Problem | None:

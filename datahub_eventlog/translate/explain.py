@@ -9,12 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from datahub_eventlog.translate import run_lineage
+from datahub_eventlog.translate import step_datasets
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.declared import INPUTS, OUTPUTS
-from datahub_eventlog.translate.lineage import Datasets
-from datahub_eventlog.translate.queries import QUERY
-from datahub_eventlog.translate.tables import (
+from datahub_eventlog.translate.datasets import INPUTS, OUTPUTS, Column, Datasets
+from datahub_eventlog.translate.lineage.asset_lineage import (
+    COLUMN_LINEAGE,
+    AssetLineage,
+    asset_lineage,
+)
+from datahub_eventlog.translate.lineage.evidence import (
     CONVERTER,
     DATAHUB_URN,
     KEY,
@@ -29,13 +32,8 @@ from datahub_eventlog.translate.tables import (
     subject_of,
     winner,
 )
-from datahub_eventlog.translate.upstream import (
-    COLUMN_LINEAGE,
-    AssetLineage,
-    Assets,
-    Column,
-    asset_lineage,
-)
+from datahub_eventlog.translate.lineage.queries import QUERY
+from datahub_eventlog.translate.lineage.run_assets import RunAssets
 from datahub_eventlog.values import INPUT_VERSION, AssetKey, Event, Materialization, RunLog
 
 State: TypeAlias = Literal["found", "lost", "no dataset", "wrong", "not found"]
@@ -104,7 +102,7 @@ def explain(
     key: AssetKey, event: Event, asset: Materialization, log: RunLog, context: Context
 ) -> Explanation:
     """The reasons, as of a materialisation of the run; raises `urns.InvalidUrn` as translation."""
-    assets = Assets(log, context)
+    assets = RunAssets(log, context)
     subject = subject_of(key, assets.facts(key), asset, log.run)
     lineage = asset_lineage(key, asset, assets)
     is_twin = lineage.dataset not in (None, lineage.urn) and context.config.emit_assets
@@ -121,7 +119,7 @@ def explain(
         siblings=(lineage.dataset,) if is_twin and lineage.dataset else (),
         upstreams=_related(lineage.upstreams, dict(_upstream_sources(key, lineage, asset, assets))),
         downstreams=_related(lineage.downstreams, dict(_downstream_sources(lineage))),
-        columns={name: tuple(sorted(each)) for name, each in sorted(lineage.columns.items())},
+        columns={name: tuple(sorted(sources)) for name, sources in sorted(lineage.columns.items())},
         op=_op(event.step_key, lineage, log, context),
         remarks=tuple(_remarks(key, lineage, assets, log)),
     )
@@ -131,22 +129,22 @@ def _op(step: str | None, lineage: AssetLineage, log: RunLog, context: Context) 
     if step is None or not log.run.run_id:
         return Datasets()
     shown = {lineage.urn, *lineage.upstreams, *lineage.downstreams}
-    found = run_lineage(log, context).steps.get(step, Datasets())
-    return Datasets(found.inputs - shown, found.outputs - shown)
+    datasets = step_datasets(log, context).get(step, Datasets())
+    return Datasets(datasets.inputs - shown, datasets.outputs - shown)
 
 
 def _verdicts(subject: Subject, context: Context) -> Iterator[Verdict]:
     places = ranked(subject, context)
-    best = winner(tuple(each for found in places.values() for each in found))
-    for source, found in places.items():
-        if not found:
+    best = winner(tuple(item for items in places.values() for item in items))
+    for source, items in places.items():
+        if not items:
             yield Verdict(source, "not found", reason=_absence(source, subject, context))
-        yield from (_verdict(each, best) for each in found)
+        yield from (_verdict(item, best) for item in items)
 
 
 def _verdict(evidence: Evidence, best: Evidence | None) -> Verdict:
     state, reason = _state(evidence, best)
-    return Verdict(evidence.source, state, evidence.found, evidence.urn, reason)
+    return Verdict(evidence.source, state, evidence.text, evidence.urn, reason)
 
 
 def _state(evidence: Evidence, best: Evidence | None) -> tuple[State, str | None]:
@@ -181,13 +179,13 @@ _ABSENT = {
 
 
 def _upstream_sources(
-    key: AssetKey, lineage: AssetLineage, asset: Materialization, assets: Assets
+    key: AssetKey, lineage: AssetLineage, asset: Materialization, assets: RunAssets
 ) -> Iterator[tuple[str, Iterable[str | None]]]:
     """Everything that names upstream datasets, and what it names."""
     facts = assets.facts(key)
     deps = facts.deps if facts else ()
-    yield DEFINITION, [assets.urn(each) for each in deps]
-    yield INPUT_VERSION.rstrip("/"), [assets.urn(each) for each in asset.made_of]
+    yield DEFINITION, [assets.urn(upstream) for upstream in deps]
+    yield INPUT_VERSION.rstrip("/"), [assets.urn(upstream) for upstream in asset.made_of]
     yield INPUTS, lineage.inputs
     yield ORIGIN, lineage.origins
     yield QUERY, lineage.queried
@@ -195,7 +193,7 @@ def _upstream_sources(
 
 
 def _column_tables(lineage: AssetLineage) -> frozenset[str]:
-    return frozenset(table for each in lineage.columns.values() for table, _ in each)
+    return frozenset(table for sources in lineage.columns.values() for table, _ in sources)
 
 
 def _downstream_sources(lineage: AssetLineage) -> Iterator[tuple[str, Iterable[str | None]]]:
@@ -214,7 +212,7 @@ def _related(
     )
 
 
-def _remarks(key: AssetKey, lineage: AssetLineage, assets: Assets, log: RunLog) -> Iterator[str]:
+def _remarks(key: AssetKey, lineage: AssetLineage, assets: RunAssets, log: RunLog) -> Iterator[str]:
     config = assets.context.config
     if not config.capture_asset_materialization:
         yield "nothing of it is sent: capture_asset_materialization is false"
@@ -226,7 +224,7 @@ def _remarks(key: AssetKey, lineage: AssetLineage, assets: Assets, log: RunLog) 
         yield f"its definition is not known: {_unknown(log)}"
     if lineage.unread is not None:
         yield f"{QUERY}: {lineage.unread}"
-    yield from (each.reason for each in lineage.problems)
+    yield from (problem.reason for problem in lineage.problems)
 
 
 def _unknown(log: RunLog) -> str:

@@ -86,16 +86,16 @@ def _aspect(proposal: Proposal, value: Json) -> Iterator[Proposal | Problem]:
 
 def _fitted(value: Json) -> tuple[str, Sequence[str]]:
     """The aspect in the size that it may have, and what had to be left out of it."""
-    whole = _Cutting(LONGEST_TEXT)
+    whole = _TextCutter(LONGEST_TEXT)
     if len(body := _text(whole.of(value))) <= LARGEST_BODY:
         return body, whole.left_out
-    length, least = LONGEST_TEXT, _Cutting(SHORTEST_TEXT)
+    length, least = LONGEST_TEXT, _TextCutter(SHORTEST_TEXT)
     shortest = least.of(value)
     if len(body := _text(shortest)) > LARGEST_BODY:
         trimmed = list(_trim(shortest, len(body) - LARGEST_BODY))
         return _text(shortest), [*least.left_out, *trimmed]
     while (length := length // 2) > SHORTEST_TEXT:
-        cutting = _Cutting(length)
+        cutting = _TextCutter(length)
         if len(longer := _text(cutting.of(value))) <= LARGEST_BODY:
             return longer, cutting.left_out
     return body, least.left_out
@@ -117,11 +117,11 @@ def _trim(aspect: Json, excess: int) -> Iterator[str]:
 
 def _lists(value: Json) -> Iterator[tuple[str, list[Json] | dict[str, Json]]]:
     """The lists and maps in a record, with the names of their fields."""
-    for name, each in value.items() if isinstance(value, dict) else ():
-        if isinstance(each, list) or (isinstance(each, dict) and name in MAPS):
-            yield name, each
-        elif isinstance(each, dict):
-            yield from _lists(each)
+    for name, entry in value.items() if isinstance(value, dict) else ():
+        if isinstance(entry, list) or (isinstance(entry, dict) and name in MAPS):
+            yield name, entry
+        elif isinstance(entry, dict):
+            yield from _lists(entry)
 
 
 def _patches(proposal: Proposal, patch: Json) -> Iterator[Proposal | Problem]:
@@ -131,7 +131,7 @@ def _patches(proposal: Proposal, patch: Json) -> Iterator[Proposal | Problem]:
     if not _are_changes(changes):
         yield proposal  # what a user's extractor made; it is for DataHub to say what it is
         return
-    cutting = _Cutting(LONGEST_TEXT)
+    cutting = _TextCutter(LONGEST_TEXT)
     for chunk in _chunks(map(cutting.of_change, changes), LARGEST_BODY - len(_text(frame))):
         body = _text({**frame, "patch": chunk} if frame else chunk)
         if len(body) <= LARGEST_BODY:
@@ -143,7 +143,7 @@ def _patches(proposal: Proposal, patch: Json) -> Iterator[Proposal | Problem]:
 
 def _are_changes(value: Json) -> bool:
     return isinstance(value, list) and all(
-        isinstance(each, dict) and str(each.get("path")).startswith("/") for each in value
+        isinstance(change, dict) and str(change.get("path")).startswith("/") for change in value
     )
 
 
@@ -162,7 +162,7 @@ def _chunks(entries: Iterable[Json], room: int) -> Iterator[list[Json]]:
         yield chunk
 
 
-class _Cutting:
+class _TextCutter:
     """Copies JSON with texts of at most `length`, and notes what it leaves out as a whole."""
 
     def __init__(self, length: int) -> None:
@@ -177,12 +177,12 @@ class _Cutting:
     def of(self, value: Json, name: str = "") -> Json:
         """What is left of a value; `name` is that of the field in which it stands."""
         if isinstance(value, list):
-            return [self.of(each, name) for each in value]
+            return [self.of(item, name) for item in value]
         if isinstance(value, dict) and name in MAPS:
-            return {key: self._property(each) for key, each in value.items()}
+            return {key: self._property(text) for key, text in value.items()}
         if isinstance(value, dict):
-            kept = {key: each for key, each in value.items() if not self._drops(key, each)}
-            return {key: self.of(each, key) for key, each in kept.items()}
+            kept = {key: field for key, field in value.items() if not self._drops(key, field)}
+            return {key: self.of(field, key) for key, field in kept.items()}
         is_name = name in NAMES or not isinstance(value, str) or value.startswith("urn:li:")
         return value if is_name else cut(value, self._length)
 

@@ -35,8 +35,8 @@ def job_link(run: Run, context: Context) -> str | None:
         return None
     if run.job_name.startswith(ASSET_JOB):
         return _location_link(run, context, "assets") or _link(context, "assets")
-    found = _location_link(run, context, "jobs", run.job_name)
-    return found or _link(context, "guess", run.job_name)
+    link = _location_link(run, context, "jobs", run.job_name)
+    return link or _link(context, "guess", run.job_name)
 
 
 def op_link(run: Run, handle: str, context: Context) -> str | None:

@@ -15,7 +15,7 @@ from datahub_eventlog.values import Json, Metadata, Metadatum
 
 def property_texts(metadata: Metadata) -> dict[str, str]:
     """The metadata as custom properties, without what has no value."""
-    return present({name: property_text(each) for name, each in metadata.items()})
+    return present({name: property_text(metadatum) for name, metadatum in metadata.items()})
 
 
 def property_text(metadatum: Metadatum) -> str | None:

@@ -33,7 +33,7 @@ LONGEST = 512
 """Bytes of the url-encoded urn that GMS takes."""
 
 KNOWN = 10_000
-"""Urns of a kind that are made once: those of a run's assets and ops are asked for many times."""
+"""Urns of a kind that are kept: those of a run's assets and ops are needed many times."""
 
 _TEAM = "team:"
 
@@ -72,8 +72,7 @@ def _flow_urn(name: str, env: str, instance: str | None) -> str:
 def job_urn(run: Run, handle: str, context: Context) -> str:
     """The dataJob of an op node."""
     flow = flow_urn(run, context)
-    name = f"{module_prefix(run, context)}/{handle}"
-    return _job_urn(flow, name)
+    return _job_urn(flow, f"{module_prefix(run, context)}/{handle}")
 
 
 @lru_cache(maxsize=KNOWN)
@@ -134,7 +133,7 @@ def platform_dataset_urn(
 
 
 def checked_dataset_urn(text: object) -> str:
-    """The canonical form of what somebody wrote for a dataset's urn.
+    """The canonical form of a dataset's urn that somebody wrote.
 
     Raises `InvalidUrn` if it is none, is too long, or names an environment that DataHub lacks.
     """

@@ -15,7 +15,7 @@ from datahub.metadata.schema_classes import (
 )
 from datahub.metadata.urns import DataPlatformUrn, TagUrn
 
-from datahub_eventlog.translate.column_types import data_type, plain
+from datahub_eventlog.translate.assets.column_types import data_type, plain
 from datahub_eventlog.values import Json, Metadata
 
 COLUMN_SCHEMA = "dagster/column_schema"
@@ -30,9 +30,9 @@ def column_schema(metadata: Metadata) -> Json | None:
     `dataframe_columns`: a schema by any other name counts if it is the only one.
     """
     schemas = {
-        name: each.value
-        for name, each in metadata.items()
-        if each.kind == "table_schema" and each.value["columns"]
+        name: metadatum.value
+        for name, metadatum in metadata.items()
+        if metadatum.kind == "table_schema" and metadatum.value["columns"]
     }
     if COLUMN_SCHEMA in schemas:
         return schemas[COLUMN_SCHEMA]
@@ -43,8 +43,10 @@ def merged_schema(found: Json | None, declared: Json | None) -> Json | None:
     """The columns as a run found them, completed by what their definition says about them."""
     if found is None or declared is None:
         return declared if found is None else found
-    by_name = {each["name"].lower(): each for each in declared["columns"]}
-    columns = [_merged_column(each, by_name.get(each["name"].lower())) for each in found["columns"]]
+    by_name = {column["name"].lower(): column for column in declared["columns"]}
+    columns = [
+        _merged_column(column, by_name.get(column["name"].lower())) for column in found["columns"]
+    ]
     return {"columns": columns, "constraints": found["constraints"] or declared["constraints"]}
 
 
@@ -52,7 +54,7 @@ def schema_metadata(
     name: str, schema: Json, partition_columns: Collection[str] = ()
 ) -> SchemaMetadataClass:
     """The schemaMetadata of the Dagster asset of that name; a column named twice counts once."""
-    columns = list({each["name"]: each for each in schema["columns"]}.values())
+    columns = list({column["name"]: column for column in schema["columns"]}.values())
     keys = _primary_keys(columns, schema["constraints"])
     return SchemaMetadataClass(
         schemaName=name,
@@ -60,8 +62,9 @@ def schema_metadata(
         version=0,
         hash="",
         platformSchema=OtherSchemaClass(rawSchema="\n".join(schema["constraints"])),
-        fields=[_field(each, keys, partition_columns) for each in columns],
-        primaryKeys=[each["name"] for each in columns if each["name"].lower() in keys] or None,
+        fields=[_field(column, keys, partition_columns) for column in columns],
+        primaryKeys=[column["name"] for column in columns if column["name"].lower() in keys]
+        or None,
     )
 
 
@@ -119,9 +122,9 @@ _PRIMARY_KEY = re.compile(
 def _primary_keys(columns: list[Json], constraints: list[str]) -> frozenset[str]:
     """The key's columns in lower case, said by the columns or by a `PRIMARY KEY (a, b)`."""
     named = {
-        each["name"].lower()
-        for each in columns
-        if any(_PRIMARY_KEY.match(text) for text in each["constraints"])
+        column["name"].lower()
+        for column in columns
+        if any(_PRIMARY_KEY.match(text) for text in column["constraints"])
     }
     for text in constraints:
         match = _PRIMARY_KEY.match(text)

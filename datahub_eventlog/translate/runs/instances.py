@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from datahub.metadata.schema_classes import (
     AuditStampClass,
-    DataPlatformInstanceClass,
     DataProcessInstanceInputClass,
     DataProcessInstanceOutputClass,
     DataProcessInstancePropertiesClass,
@@ -21,13 +20,13 @@ from datahub.metadata.schema_classes import (
 )
 
 from datahub_eventlog.translate import urns
-from datahub_eventlog.translate.aspects import Aspect, instance
+from datahub_eventlog.translate.aspects import Aspect, dagster_platform, instance
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.progress import Moment, Result
+from datahub_eventlog.translate.runs.progress import Moment, Result
 from datahub_eventlog.values import Problem, Proposal
 
 WHOLE = PartitionSpecClass(partition="FULL_TABLE_SNAPSHOT", type=PartitionTypeClass.FULL_TABLE)
-"""What a timeseries aspect is about by default; the client would make it anew for each."""
+"""The partition of a timeseries aspect by default; the client would make it anew for each."""
 
 _ACTOR = "urn:li:corpuser:datahub"
 
@@ -50,8 +49,8 @@ class Instance:
     """DataHub's DataProcessType."""
     run_id: str
     message: str
-    """What its run events' ids begin with: DataHub keeps two events of one millisecond apart
-    by their ids, and takes an event that is sent again for the same."""
+    """The prefix of its run events' ids. DataHub tells two events of one millisecond apart by
+    their ids, and recognises by them an event that is sent again."""
     moments: tuple[Moment, ...]
     template: str
     """The dataFlow or dataJob that it is a run of."""
@@ -64,7 +63,7 @@ class Instance:
 
 
 def instance_proposals(this: Instance, context: Context) -> Iterator[Proposal | Problem]:
-    """All aspects of a process instance; of its course, one run event for each moment."""
+    """All aspects of a process instance, with one run event for each moment of its course."""
     for aspect in _aspects(this, context):
         yield instance(this.urn, aspect, this.run_id)
 
@@ -82,10 +81,7 @@ def _aspects(this: Instance, context: Context) -> Iterator[Aspect]:
         parentInstance=this.parent,
     )
     if context.config.platform_instance:
-        yield DataPlatformInstanceClass(
-            platform=urns.platform_urn(),
-            instance=urns.platform_instance_urn(context.config.platform_instance),
-        )
+        yield dagster_platform(context)
     if this.inputs:
         yield DataProcessInstanceInputClass(inputs=sorted(this.inputs))
     if this.outputs:
@@ -121,19 +117,16 @@ def _run_event(this: Instance, moment: Moment) -> DataProcessInstanceRunEventCla
         attempt=moment.attempt,
         partitionSpec=WHOLE,
         messageId=f"{this.message}:{moment.attempt}:{phase}",
-        durationMillis=_duration(moment),
+        durationMillis=(
+            None
+            if moment.started is None
+            else max(0, milliseconds(moment.time) - milliseconds(moment.started))
+        ),
         result=DataProcessInstanceRunResultClass(
-            type=_TYPES[moment.result], nativeResultType=_native(moment.result)
+            type=_TYPES[moment.result],
+            # As the sensor plugin has it, except that DataHub has no result CANCELED of its own.
+            nativeResultType=Result.CANCELED.value
+            if moment.result is Result.CANCELED
+            else urns.PLATFORM,
         ),
     )
-
-
-def _native(result: Result) -> str:
-    """Where the result comes from, as the sensor plugin says it; a cancelation says so itself."""
-    return result.value if result is Result.CANCELED else urns.PLATFORM
-
-
-def _duration(end: Moment) -> int | None:
-    if end.started is None:
-        return None
-    return max(0, milliseconds(end.time) - milliseconds(end.started))

@@ -15,8 +15,7 @@ from collections.abc import Iterator
 from datahub.metadata.schema_classes import SiblingsClass
 
 from datahub_eventlog.translate.aspects import additions, patches, state
-from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.description import (
+from datahub_eventlog.translate.assets.description import (
     asset_schema,
     browse_path,
     definition_metadata,
@@ -25,7 +24,9 @@ from datahub_eventlog.translate.description import (
     rank_of_columns,
     tag_names,
 )
-from datahub_eventlog.translate.upstream import AssetLineage, upstream_additions
+from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.lineage.asset_lineage import AssetLineage
+from datahub_eventlog.translate.lineage.upstream_aspects import upstream_additions
 from datahub_eventlog.values import AssetFacts, Materialization, Problem, Proposal
 
 FACTS = "definition"

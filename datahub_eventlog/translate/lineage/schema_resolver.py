@@ -8,10 +8,10 @@ from typing import Any
 from datahub.metadata.schema_classes import SchemaMetadataClass
 from datahub.utilities.urns.field_paths import get_simple_field_path_from_v2_field_path
 
-from datahub_eventlog.translate.sql import Dialect, Offline
+from datahub_eventlog.translate.lineage.sql import Dialect, OfflineResolver
 
 
-class Looking(Offline):
+class ColumnResolver(OfflineResolver):
     """Names tables as `Offline` does, but the way DataHub has them, with their columns."""
 
     def __init__(
@@ -40,6 +40,6 @@ class Looking(Offline):
 def columns_of(schema: SchemaMetadataClass) -> dict[str, str]:
     """The native types of the columns by their names."""
     return {
-        get_simple_field_path_from_v2_field_path(each.fieldPath): each.nativeDataType
-        for each in schema.fields
+        get_simple_field_path_from_v2_field_path(column.fieldPath): column.nativeDataType
+        for column in schema.fields
     }

@@ -104,7 +104,7 @@ def _parts(text: str) -> tuple[str, list[str]]:
             start = index + 1
         if depth == 0:
             break
-    return _name(text[: begin.start()]), [each for each in arguments if each]
+    return _name(text[: begin.start()]), [argument for argument in arguments if argument]
 
 
 def _name(text: str) -> str:
@@ -117,7 +117,7 @@ def _known(name: str) -> Kind | None:
     first = name.split(" ", maxsplit=1)[0].replace("_", "")
     short = re.sub(r"(?<=.)d?type$", "", first)
     names = (name, first, short, re.sub(r"\d+$", "", short))
-    return next((_TYPES[each] for each in names if each in _TYPES), None)
+    return next((_TYPES[name] for name in names if name in _TYPES), None)
 
 
 def _repeats(name: str, arguments: Sequence[str]) -> bool:
@@ -127,8 +127,8 @@ def _repeats(name: str, arguments: Sequence[str]) -> bool:
 
 
 def _array(arguments: Sequence[str]) -> ArrayTypeClass:
-    items = [_unnamed(each) for each in arguments[:1]]
-    return ArrayTypeClass(nestedType=[each for each in items if each] or None)
+    items = [_unnamed(item) for item in arguments[:1]]
+    return ArrayTypeClass(nestedType=[item for item in items if item] or None)
 
 
 def _map(arguments: Sequence[str]) -> MapTypeClass:
@@ -169,7 +169,7 @@ _ENTRIES = re.compile(
 
 
 def _named(kind: Kind, names: str) -> dict[str, Kind]:
-    return {each.strip().replace("_", ""): kind for each in names.split(",")}
+    return {name.strip().replace("_", ""): kind for name in names.split(",")}
 
 
 _SPECIAL: tuple[tuple[re.Pattern[str], Kind], ...] = (

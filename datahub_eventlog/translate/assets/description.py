@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from datahub.metadata.schema_classes import (
     BrowsePathEntryClass,
     BrowsePathsV2Class,
-    DataPlatformInstanceClass,
     DatasetPropertiesClass,
     SchemaMetadataClass,
     StatusClass,
@@ -17,10 +16,10 @@ from datahub.metadata.schema_classes import (
 from datahub.specific.dataset import DatasetPatchBuilder
 
 from datahub_eventlog.translate import links, urns
-from datahub_eventlog.translate.aspects import Aspect
+from datahub_eventlog.translate.aspects import Aspect, dagster_platform
+from datahub_eventlog.translate.assets.schemas import column_schema, merged_schema, schema_metadata
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.properties import json_text, present, property_text
-from datahub_eventlog.translate.schemas import column_schema, merged_schema, schema_metadata
 from datahub_eventlog.values import AssetFacts, AssetKey, Json, Materialization, Metadata, Metadatum
 
 SUBTYPE = "Asset"
@@ -111,8 +110,8 @@ def asset_schema(
 
 def column_count(facts: AssetFacts | None, newest: Materialization) -> int | None:
     """How many columns the asset has, if they are known."""
-    found = column_schema(newest.metadata) or column_schema(facts.metadata if facts else {})
-    return len(found["columns"]) if found else None
+    schema = column_schema(newest.metadata) or column_schema(facts.metadata if facts else {})
+    return len(schema["columns"]) if schema else None
 
 
 def existence(context: Context) -> Iterator[Aspect]:
@@ -120,32 +119,31 @@ def existence(context: Context) -> Iterator[Aspect]:
     yield StatusClass(removed=False)
     yield SubTypesClass(typeNames=[SUBTYPE])
     if context.config.platform_instance:
-        instance = urns.platform_instance_urn(context.config.platform_instance)
-        yield DataPlatformInstanceClass(platform=urns.platform_urn(), instance=instance)
+        yield dagster_platform(context)
 
 
 def browse_path(facts: AssetFacts) -> BrowsePathsV2Class:
     """Where the asset is found: its group, then the folders of its key."""
     folders = [*([facts.group] if facts.group else []), *facts.key[:-1]]
-    return BrowsePathsV2Class(path=[BrowsePathEntryClass(id=each) for each in folders])
+    return BrowsePathsV2Class(path=[BrowsePathEntryClass(id=folder) for folder in folders])
 
 
 def tag_names(facts: AssetFacts) -> Iterator[str]:
     """The asset's group, kinds and tags, without those that Dagster sets for itself."""
     if facts.group:
         yield f"asset_group:{facts.group}"
-    yield from (f"kind:{each}" for each in facts.kinds)
+    yield from (f"kind:{kind}" for kind in facts.kinds)
     for name, value in facts.tags.items():
         if not name.startswith(_SYSTEM):
             yield f"{name}:{value}" if value else name
 
 
 def _partition_columns(metadata: Metadata) -> tuple[str, ...]:
-    found = metadata.get(PARTITION_EXPRESSION)
-    values = found.value if found is not None else None
+    expression = metadata.get(PARTITION_EXPRESSION)
+    values = expression.value if expression is not None else None
     if isinstance(values, str):
         return (values,)
-    return tuple(str(each) for each in values.values()) if isinstance(values, Mapping) else ()
+    return tuple(str(column) for column in values.values()) if isinstance(values, Mapping) else ()
 
 
 def _facts(facts: AssetFacts) -> dict[str, str | None]:
@@ -169,12 +167,16 @@ def _json(value: Json) -> str | None:
 
 
 def _texts(metadata: Metadata) -> dict[str, str | None]:
-    return {name: _text(each) for name, each in metadata.items() if each.kind not in _ELSEWHERE}
+    return {
+        name: _text(metadatum)
+        for name, metadatum in metadata.items()
+        if metadatum.kind not in _ELSEWHERE
+    }
 
 
 def _text(metadatum: Metadatum) -> str | None:
     if metadatum.kind == "code_references":
-        return ", ".join(_reference(each) for each in metadatum.value)
+        return ", ".join(_reference(reference) for reference in metadatum.value)
     if metadatum.kind == "md":
         return _EMBEDDED.sub(r"\1…", metadatum.value)
     return property_text(metadatum)

@@ -117,18 +117,18 @@ def _end_of_folder(path: str, key: str, longest: int) -> int:
     """
     is_key, is_file = re.compile(key), re.compile(rf"{key}(?:\.\w+)*")
     last = len(path) - path.endswith(("/", "\\"))
-    ends, found = deque([(last, True)], longest), len(path)
-    for start in reversed([each.start() for each in _SEPARATOR.finditer(path, 1, last)]):
+    ends, begin = deque([(last, True)], longest), len(path)
+    for start in reversed([separator.start() for separator in _SEPARATOR.finditer(path, 1, last)]):
         begins = any(
             is_next and (is_file if end == last else is_key).fullmatch(path, start + 1, end)
             for end, is_next in ends
         )
         ends.append((start, begins))
         if begins:
-            found = start
+            begin = start
         elif not any(is_next for _, is_next in ends):
             break
-    return found
+    return begin
 
 
 def _segments(key: str) -> int:
@@ -143,10 +143,10 @@ def is_scratch(path: str, run: Run | None, context: Context) -> bool:
     that of a run which it continues.
     """
     plain = _slashed(path)
-    if _RUN_STORAGE.search(plain) or any(each in plain for each in _run_ids(run)):
+    if _RUN_STORAGE.search(plain) or any(run_id in plain for run_id in _run_ids(run)):
         return True
     local = _slashed(_located(_address(path))[1])
-    roots = [_slashed(each).rstrip("/") for each in context.scratch]
+    roots = [_slashed(root).rstrip("/") for root in context.scratch]
     return any(local == root or local.startswith(f"{root}/") for root in roots if root)
 
 
@@ -188,10 +188,10 @@ def _address(path: str) -> str:
 
 def _located(path: str) -> tuple[str, str]:
     """The platform and the dataset's name on it."""
-    found = _URL.match(path)
-    if found is None:
+    url = _URL.match(path)
+    if url is None:
         return LOCAL, _without_end(path)
-    scheme, host, rest = found[1].lower(), found[2] or "", found[3] or ""
+    scheme, host, rest = url[1].lower(), url[2] or "", url[3] or ""
     if scheme in {"http", "https"}:
         server = host.rpartition("@")[2]
         if _BLOB.search(server):

@@ -23,10 +23,10 @@ from datahub.sql_parsing.sqlglot_utils import get_dialect, get_query_fingerprint
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from datahub_eventlog.translate.datasets import Column
+
 FILE = "file"
 
-Column: TypeAlias = tuple[str, str]
-"""A dataset's urn and one of its columns."""
 Columns: TypeAlias = Mapping[str, frozenset[Column]]
 """For each column that is written, those that its values come from."""
 
@@ -54,7 +54,7 @@ class Script:
     """Which statements could not be understood, and why; never their text."""
 
 
-class Offline(SchemaResolver):
+class OfflineResolver(SchemaResolver):
     """Names tables as DataHub's resolver does, without its cache, and knows no columns.
 
     Equal ones are one, so that the parser's own cache serves the next run as well.
@@ -81,7 +81,7 @@ class Offline(SchemaResolver):
         """There is nothing to close."""
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Offline) and self._identity() == other._identity()
+        return isinstance(other, OfflineResolver) and self._identity() == other._identity()
 
     def __hash__(self) -> int:
         return hash(self._identity())
@@ -104,7 +104,7 @@ def read_script(text: str, dialect: Dialect, resolver: Any = None) -> Script:
     Tables that it makes only for itself, or writes before it reads them, are not upstream: what
     they were made of is. `resolver` is DataHub's, if it can look up the tables' columns.
     """
-    reading = _Reading(dialect, resolver)
+    reading = _ScriptReader(dialect, resolver)
     try:
         statements = list(reading.statements(text))
     except SqlglotError as error:
@@ -115,12 +115,12 @@ def read_script(text: str, dialect: Dialect, resolver: Any = None) -> Script:
     return reading.script()
 
 
-class _Reading:
+class _ScriptReader:
     """Takes the statements in their order."""
 
     def __init__(self, dialect: Dialect, resolver: Any) -> None:
         self._names = dialect
-        self._resolver = resolver or Offline(dialect)
+        self._resolver = resolver or OfflineResolver(dialect)
         self._sqlglot = _sqlglot_dialect(dialect.platform)
         self._read: set[str] = set()
         self._written: dict[str, set[str]] = {}
@@ -159,14 +159,16 @@ class _Reading:
         written = self._written.keys()
         kept = {None, *written} - self._temporary
         columns = {
-            table: {name: frozenset(each) for name, each in sorted(found.items()) if each}
-            for table, found in self._columns.items()
+            table: {
+                name: frozenset(sources) for name, sources in sorted(columns.items()) if sources
+            }
+            for table, columns in self._columns.items()
             if table in kept
         }
         return Script(
             upstreams=frozenset(self._read - written),
             downstreams=frozenset(written - self._temporary),
-            columns={table: found for table, found in columns.items() if found},
+            columns={table: sources for table, sources in columns.items() if sources},
             faults=tuple(self._faults),
         )
 
@@ -190,32 +192,32 @@ class _Reading:
 
     def _sources(self, tables: Iterable[str]) -> set[str]:
         """The tables, or instead of what the script wrote itself what that was made of."""
-        return {each for table in tables for each in self._written.get(table, {table})}
+        return {source for table in tables for source in self._written.get(table, {table})}
 
     def _written_columns(
         self, statement: str, result: SqlParsingResult
     ) -> list[tuple[str, list[Column]]]:
         if result.query_type is QueryType.MERGE:
             selects = _merge_selects(parse_statement(statement, self._sqlglot), self._sqlglot)
-            results = (self._lineage(each) for each in selects)
-            return [pair for each in results for pair in self._found(each.column_lineage)]
-        found = self._found(result.column_lineage)
+            results = (self._lineage(select) for select in selects)
+            return [pair for result in results for pair in self._found(result.column_lineage)]
+        columns = self._found(result.column_lineage)
         if result.query_type is not QueryType.INSERT:
-            return found
+            return columns
         names = _insert_columns(parse_statement(statement, self._sqlglot))
-        if len(names) != len(found):
-            return found
-        return [(name, sources) for name, (_, sources) in zip(names, found, strict=True)]
+        if len(names) != len(columns):
+            return columns
+        return [(name, sources) for name, (_, sources) in zip(names, columns, strict=True)]
 
     @staticmethod
     def _found(lineage: Iterable[Any] | None) -> list[tuple[str, list[Column]]]:
         return [
-            (each.downstream.column, [(ref.table, ref.column) for ref in each.upstreams])
-            for each in lineage or ()
+            (edge.downstream.column, [(ref.table, ref.column) for ref in edge.upstreams])
+            for edge in lineage or ()
         ]
 
-    def _add_columns(self, table: str | None, found: list[tuple[str, list[Column]]]) -> None:
-        resolved = [(name, self._column_sources(table, sources)) for name, sources in found]
+    def _add_columns(self, table: str | None, written: list[tuple[str, list[Column]]]) -> None:
+        resolved = [(name, self._column_sources(table, sources)) for name, sources in written]
         columns = self._columns.setdefault(table, {})
         for name, sources in resolved:
             columns.setdefault(name, set()).update(sources)
@@ -256,8 +258,8 @@ def _matters(statement: str, error: Exception) -> bool:
 
 def _why(error: Exception) -> str:
     """What went wrong, without the SQL: it can hold a secret."""
-    for each in getattr(error, "errors", None) or ():
-        return f"it can't be parsed at line {each.get('line')}, column {each.get('col')}"
+    for detail in getattr(error, "errors", None) or ():
+        return f"it can't be parsed at line {detail.get('line')}, column {detail.get('col')}"
     if isinstance(error, UnsupportedStatementTypeError):
         return "DataHub's parser does not support it"
     return f"it can't be parsed ({type(error).__name__})"
@@ -274,7 +276,7 @@ def _sqlglot_dialect(platform: str) -> sqlglot.Dialect:
 def _insert_columns(statement: exp.Expression) -> list[str]:
     """The columns that an INSERT names; the parser takes those of its SELECT instead."""
     target = statement.this if isinstance(statement, exp.Insert) else None
-    return [each.name for each in target.expressions] if isinstance(target, exp.Schema) else []
+    return [column.name for column in target.expressions] if isinstance(target, exp.Schema) else []
 
 
 def _merge_selects(statement: exp.Expression, dialect: sqlglot.Dialect) -> Iterator[str]:
@@ -297,8 +299,8 @@ def _merge_selects(statement: exp.Expression, dialect: sqlglot.Dialect) -> Itera
 def _assignments(branch: Any) -> list[tuple[str, exp.Expression]]:
     """The columns that a branch of a MERGE sets, and to what; none if it doesn't name them."""
     if isinstance(branch, exp.Update):
-        equations = [each for each in branch.expressions if isinstance(each, exp.EQ)]
-        return [(each.this.name, each.expression) for each in equations]
+        equations = [equation for equation in branch.expressions if isinstance(equation, exp.EQ)]
+        return [(equation.this.name, equation.expression) for equation in equations]
     if not isinstance(branch, exp.Insert):
         return []
     names, values = branch.this, branch.expression
@@ -319,12 +321,12 @@ def _after_use(names: Dialect, statement: exp.Expression) -> Dialect:
     if not isinstance(statement, exp.Use):
         return names
     kind = statement.args.get("kind")
-    said = kind.name.upper() if isinstance(kind, exp.Expression) else ""
-    parts = [each.name for each in getattr(statement.this, "parts", ())]
-    if not parts or said not in ("", "DATABASE", "CATALOG", "SCHEMA"):
+    scope = kind.name.upper() if isinstance(kind, exp.Expression) else ""
+    parts = [part.name for part in getattr(statement.this, "parts", ())]
+    if not parts or scope not in ("", "DATABASE", "CATALOG", "SCHEMA"):
         return names
-    if said == "SCHEMA" or len(parts) > 1:
+    if scope == "SCHEMA" or len(parts) > 1:
         return replace(names, schema=parts[-1], database=[names.database, *parts][-2])
-    if said == "" and names.database is None:
+    if scope == "" and names.database is None:
         return replace(names, schema=parts[0])
     return replace(names, database=parts[0], schema=None)

@@ -1,7 +1,4 @@
-"""Datasets that definitions declare in metadata: `datahub.inputs` and `datahub.outputs`.
-
-On In, Out, AssetIn, AssetOut and @asset, both names everywhere; a list of urns or one urn.
-"""
+"""Datasets that definitions declare in metadata: `datahub.inputs` and `datahub.outputs`."""
 
 from __future__ import annotations
 
@@ -9,11 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from datahub_eventlog.translate import urns
-from datahub_eventlog.translate.plan import Plan
-from datahub_eventlog.values import Metadata, Metadatum, Op, PortFacts, RunLog
-
-INPUTS = "datahub.inputs"
-OUTPUTS = "datahub.outputs"
+from datahub_eventlog.translate.datasets import INPUTS, OUTPUTS
+from datahub_eventlog.translate.runs.plan import Plan
+from datahub_eventlog.values import Metadata, Op, PortFacts, RunLog
 
 _NO_PORTS = PortFacts()
 
@@ -24,7 +19,7 @@ class Declared:
 
     inputs: frozenset[str] = frozenset()
     written: Mapping[str | None, frozenset[str]] = field(default_factory=dict)
-    """What it writes, by the op's output that says so; under None what its inputs say."""
+    """What it writes, by the op's output that declares it; under None what its inputs declare."""
     faults: tuple[str, ...] = ()
     """What was written there but is no dataset urn, and why."""
 
@@ -35,10 +30,10 @@ class Declared:
 
     def outputs_of(self, names: Iterable[str | None]) -> frozenset[str]:
         """What it writes with these outputs."""
-        return frozenset().union(*(self.written.get(each, frozenset()) for each in names))
+        return frozenset().union(*(self.written.get(name, frozenset()) for name in names))
 
 
-def declared(log: RunLog, plan: Plan, handle: str, op: Op | None) -> Declared:
+def declared_datasets(log: RunLog, plan: Plan, handle: str, op: Op | None) -> Declared:
     """The declarations on an op node, its inputs and outputs, and the assets it produces."""
     inputs: set[str] = set()
     written: dict[str | None, frozenset[str]] = {}
@@ -53,22 +48,23 @@ def declared(log: RunLog, plan: Plan, handle: str, op: Op | None) -> Declared:
 def _metadata(
     log: RunLog, plan: Plan, handle: str, op: Op | None
 ) -> Iterator[tuple[str | None, Metadata]]:
-    """The metadata of all that, with the name of the output that they belong to."""
-    yield from ((None, each.metadata) for each in (op.inputs if op else ()))
-    yield from ((each.name, each.metadata) for each in (op.outputs if op else ()))
+    """All metadata of the op, with the name of the output that they belong to."""
+    if op is not None:
+        yield from ((None, port.metadata) for port in op.inputs)
+        yield from ((port.name, port.metadata) for port in op.outputs)
     if log.definitions is None:
         return
     ports = log.definitions.ports.get(handle, _NO_PORTS)
-    yield from ((None, each) for each in ports.inputs.values())
+    yield from ((None, metadata) for metadata in ports.inputs.values())
     yield from ports.outputs.items()
     node = plan.nodes.get(handle)
-    for output in (each for step in (node.steps if node else ()) for each in step.outputs):
+    for output in (output for step in (node.steps if node else ()) for output in step.outputs):
         facts = log.definitions.assets.get(output.asset_key) if output.asset_key else None
         if facts is not None:
             yield output.name, facts.metadata
 
 
-def _datasets(metadata: Mapping[str, Metadatum], name: str, faults: list[str]) -> Iterator[str]:
+def _datasets(metadata: Metadata, name: str, faults: list[str]) -> Iterator[str]:
     if name not in metadata:
         return
     value = metadata[name].value

@@ -18,22 +18,24 @@ from datahub.metadata.schema_classes import (
     PartitionTypeClass,
 )
 
-from datahub_eventlog.translate.history import Course
-from datahub_eventlog.translate.instances import WHOLE, milliseconds
-from datahub_eventlog.translate.partitions import by_name, partitions_text
+from datahub_eventlog.translate.assets.partitions import by_name, is_time, partitions_text
 from datahub_eventlog.translate.properties import present
-from datahub_eventlog.values import DATA_VERSION, Materialization
+from datahub_eventlog.translate.runs.asset_events import AssetCourse, AssetHistory
+from datahub_eventlog.translate.runs.instances import WHOLE, milliseconds
+from datahub_eventlog.values import DATA_VERSION, AssetKey, Materialization, Run
 
 OBSERVATION = "OBSERVATION"
 CODE_VERSION = "dagster/code_version"
 LAST_UPDATED = "dagster/last_updated_timestamp"
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
 LISTED = 100
 """So many partitions are named one by one."""
 
 
 def materialization_operation(
     message: str,
-    course: Course,
+    course: AssetCourse,
     label: str | None,
     asset: Materialization,
     run_id: str,
@@ -55,14 +57,18 @@ def materialization_operation(
 
 
 def observation_operation(
-    message: str, course: Course, asset: Materialization, texts: Mapping[str, str], run_id: str
+    message: str, course: AssetCourse, asset: Materialization, texts: Mapping[str, str], run_id: str
 ) -> OperationClass:
     """That the asset was observed; `texts` is the metadata of the observation.
 
     Its data are as old as the observation says, else as the observation itself.
     """
-    said = asset.metadata.get(LAST_UPDATED)
-    updated = said.value if said is not None and said.kind in ("timestamp", "float") else None
+    metadatum = asset.metadata.get(LAST_UPDATED)
+    updated = (
+        metadatum.value
+        if metadatum is not None and metadatum.kind in ("timestamp", "float")
+        else None
+    )
     return OperationClass(
         timestampMillis=milliseconds(course.first),
         lastUpdatedTimestamp=milliseconds(course.last if updated is None else updated),
@@ -75,9 +81,11 @@ def observation_operation(
     )
 
 
-def profiles(message: str, course: Course, columns: int | None) -> Iterator[DatasetProfileClass]:
+def profiles(
+    message: str, course: AssetCourse, columns: int | None
+) -> Iterator[DatasetProfileClass]:
     """The row counts: of the whole table, and of each partition that has one of its own."""
-    for partition, rows in sorted(course.rows.items(), key=lambda each: each[0] or ""):
+    for partition, rows in sorted(course.rows.items(), key=lambda entry: entry[0] or ""):
         yield DatasetProfileClass(
             timestampMillis=milliseconds(rows.first),
             rowCount=rows.count,
@@ -85,6 +93,49 @@ def profiles(message: str, course: Course, columns: int | None) -> Iterator[Data
             partitionSpec=partition_spec(partition),
             messageId=f"{message}:rows" + ("" if partition is None else f":{partition}"),
         )
+
+
+def partition_label(
+    history: AssetHistory,
+    key: AssetKey,
+    course: AssetCourse,
+    run: Run,
+    definition: str | None = None,
+) -> str | None:
+    """The partitions of an asset's operation in words; None without any.
+
+    It is what was planned as far as that is known, so that it does not change with each of the
+    partitions while the run goes on. `definition` is what their definition is called.
+    """
+    seen = course.partitions
+    if not seen:
+        return None
+    return time_range(run, definition) or partitions_text(
+        {*history.planned.get(key, {}), *seen}, definition
+    )
+
+
+def time_range(run: Run, definition: str | None) -> str | None:
+    """The stretch of time that the run was launched for, if it was."""
+    start, end = run.tags.get(RANGE_START), run.tags.get(RANGE_END)
+    if not start or not end or start == end:
+        return None
+    is_of_time = all(is_time(name, definition) for name in (start, end))
+    return f"{start}...{end}" if is_of_time else None
+
+
+def is_settled(
+    history: AssetHistory, key: AssetKey, run: Run, definition: str | None = None
+) -> bool:
+    """Whether no further partition can change the label of the asset's operation."""
+    course = history.materialized[key]
+    if not course.partitions or history.is_over or not run.run_id:
+        return True
+    if time_range(run, definition) is not None:
+        return True
+    if course.partitions.keys() <= history.planned.get(key, {}).keys():
+        return True
+    return all(step in history.ended_steps for step in course.steps)
 
 
 def partition_spec(label: str | None) -> PartitionSpecClass:
@@ -98,7 +149,7 @@ def partition_spec(label: str | None) -> PartitionSpecClass:
 
 
 def _facts(
-    course: Course, asset: Materialization, run_id: str, definition: str | None = None
+    course: AssetCourse, asset: Materialization, run_id: str, definition: str | None = None
 ) -> dict[str, str]:
     partitions = by_name(course.partitions)
     is_short = len(partitions) <= LISTED
@@ -108,7 +159,7 @@ def _facts(
     code = asset.tags.get(CODE_VERSION)
     facts = {
         "run_id": run_id or None,
-        "step_key": ", ".join(sorted(each for each in course.steps if each)) or None,
+        "step_key": ", ".join(sorted(step for step in course.steps if step)) or None,
         "partitions": listed or None,
         "partition_count": str(len(partitions)) if partitions else None,
         "data_version": asset.tags.get(DATA_VERSION),

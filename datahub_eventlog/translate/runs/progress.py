@@ -1,7 +1,7 @@
-"""What the events say about the course of a run and its steps, folded once.
+"""The course of a run and its steps, read from its events in one pass.
 
-Every moment that a prefix of the events shows is shown by the whole as well, so that what was
-sent while the run went on is never taken back.
+Every moment that a prefix of the events shows, the whole shows as well. So what was sent while the
+run went on is never taken back.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from datahub_eventlog.translate.paths import paths
 from datahub_eventlog.values import (
     AssetKey,
     Event,
@@ -55,14 +54,12 @@ class StepProgress:
     key: str
     moments: tuple[Moment, ...] = ()
     failure: Failure | None = None
-    yielded: frozenset[str] = frozenset()
-    """The outputs that an I/O manager stored."""
     assets: frozenset[AssetKey] = frozenset()
     """The assets that it materialised."""
-    read: frozenset[tuple[str, str]] = frozenset()
-    """Inputs and the paths that they were loaded from, as I/O managers report them."""
-    wrote: frozenset[tuple[str, str]] = frozenset()
-    """Outputs and the paths that they were stored at."""
+    loaded: tuple[Loaded, ...] = ()
+    """The inputs that I/O managers loaded."""
+    stored: tuple[Handled, ...] = ()
+    """The outputs that I/O managers stored."""
 
     @property
     def is_over(self) -> bool:
@@ -73,16 +70,18 @@ class StepProgress:
     @property
     def has_started(self) -> bool:
         """Whether it took its inputs: it was not skipped, and did not die before its start."""
-        return any(each.result in {None, Result.SUCCESS} for each in self.moments)
+        return any(moment.result in {None, Result.SUCCESS} for moment in self.moments)
 
     @property
     def has_succeeded(self) -> bool:
-        """Whether it succeeded by its own account, whatever was said of it later."""
-        return any(each.result is Result.SUCCESS and not each.is_closed for each in self.moments)
+        """Whether an event says that it succeeded, whatever later events say."""
+        return any(
+            moment.result is Result.SUCCESS and not moment.is_closed for moment in self.moments
+        )
 
     @property
     def succeeded(self) -> float | None:
-        """When it succeeded by its own account, if that is how it ended."""
+        """When it succeeded, if that is how it ended."""
         last = self.moments[-1] if self.moments else None
         if last is None or last.is_closed or last.result is not Result.SUCCESS:
             return None
@@ -90,7 +89,7 @@ class StepProgress:
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """The course of a run."""
 
     moments: tuple[Moment, ...] = ()
@@ -102,26 +101,26 @@ class Progress:
     first: Mapping[str, float] = field(default_factory=dict)
     """The time of the first event of a type."""
     began: float = 0.0
-    """The time of what the run says about its job: its start, or failing that its first event."""
+    """The time of the job's state: the run's start, or failing that its first event."""
 
     @property
     def has_ended(self) -> bool:
-        """Whether the run has ended, be it that it was resumed then."""
-        return any(each.result is not None for each in self.moments)
+        """Whether the run has ended, even if it was resumed afterwards."""
+        return any(moment.result is not None for moment in self.moments)
 
     @property
     def has_succeeded(self) -> bool:
-        """Whether all of it has run."""
-        return any(each.result is Result.SUCCESS for each in self.moments)
+        """Whether the run succeeded, so that all of it has run."""
+        return any(moment.result is Result.SUCCESS for moment in self.moments)
 
 
-def progress_of(log: RunLog) -> Progress:
+def progress_of(log: RunLog) -> RunProgress:
     """The course of a run.
 
-    The record must have been read before the events: it is believed that the run has ended only
-    if no event says so, as of one that was deleted from its queue or cut off by hand.
+    The record must have been read before the events. It decides that the run has ended only where
+    no event does, as when the run was removed from its queue or its events were deleted.
     """
-    fold = _Fold()
+    fold = _ProgressFold()
     for event in log.events:
         fold.add(event)
     fold.end_by_record(log.run)
@@ -129,8 +128,8 @@ def progress_of(log: RunLog) -> Progress:
 
 
 @dataclass
-class _Course:
-    """The moments of a run or step so far."""
+class _Attempts:
+    """The moments of a run or step so far, attempt by attempt."""
 
     moments: list[Moment] = field(default_factory=list)
     failure: Failure | None = None
@@ -140,7 +139,7 @@ class _Course:
         return bool(self.moments) and self.moments[-1].result is None
 
     def start(self, time: float) -> None:
-        attempts = sum(each.result is None for each in self.moments)
+        attempts = sum(moment.result is None for moment in self.moments)
         self.moments.append(Moment(time, attempts + 1))
 
     def end(self, time: float, result: Result, *, is_closed: bool = False) -> None:
@@ -148,25 +147,24 @@ class _Course:
         attempt = last.attempt if last else 1
         if last is not None and last.result is Result.UP_FOR_RETRY:
             attempt += 1
-        starts = (each.time for each in reversed(self.moments) if each.result is None)
+        starts = (moment.time for moment in reversed(self.moments) if moment.result is None)
         started = next(starts, None) if last is None or last.attempt == attempt else None
         self.moments.append(Moment(time, attempt, result, started, is_closed))
 
 
 @dataclass
-class _StepCourse(_Course):
-    yielded: set[str] = field(default_factory=set)
+class _StepAttempts(_Attempts):
     assets: set[AssetKey] = field(default_factory=set)
-    read: set[tuple[str, str]] = field(default_factory=set)
-    wrote: set[tuple[str, str]] = field(default_factory=set)
+    loaded: list[Loaded] = field(default_factory=list)
+    stored: list[Handled] = field(default_factory=list)
 
 
-class _Fold:
+class _ProgressFold:
     """Takes the events in their order."""
 
     def __init__(self) -> None:
-        self._run = _Course()
-        self._steps: dict[str, _StepCourse] = {}
+        self._run = _Attempts()
+        self._steps: dict[str, _StepAttempts] = {}
         self._counts: Counter[str] = Counter()
         self._first: dict[str, float] = {}
         self._last_time: float | None = None
@@ -180,23 +178,23 @@ class _Fold:
         elif event.type in _RUN_ENDS:
             self._end_run(event.time, _RUN_ENDS[event.type], event.data)
         elif event.step_key is not None and event.type in _STEP_EVENTS:
-            course = self._steps.setdefault(event.step_key, _StepCourse())
+            course = self._steps.setdefault(event.step_key, _StepAttempts())
             _STEP_EVENTS[event.type](course, event)
             self._close_if_over(course, event.time)
 
     def end_by_record(self, run: Run) -> None:
         ended = self._run.moments and self._run.moments[-1].result is not None
         result = _STATUSES.get(run.status)
-        time = next((each for each in (run.ended, self._last_time) if each is not None), None)
+        time = self._last_time if run.ended is None else run.ended
         if result is not None and not ended and time is not None:
             self._end_run(time, result, None)
 
-    def progress(self, run: Run) -> Progress:
+    def progress(self, run: Run) -> RunProgress:
         first = min(self._first.values(), default=run.created or 0.0)
-        return Progress(
+        return RunProgress(
             moments=tuple(self._run.moments),
             failure=self._run.failure,
-            steps={key: _frozen(key, each) for key, each in sorted(self._steps.items())},
+            steps={key: _frozen(key, course) for key, course in sorted(self._steps.items())},
             counts=dict(self._counts),
             first=dict(self._first),
             began=self._first.get("RUN_START", first),
@@ -208,49 +206,44 @@ class _Fold:
         for course in self._steps.values():
             self._close_if_over(course, time)
 
-    def _close_if_over(self, course: _Course, time: float) -> None:
+    def _close_if_over(self, course: _Attempts, time: float) -> None:
         last = self._run.moments[-1] if self._run.moments else None
         if last is not None and last.result is not None and course.is_going_on:
             course.end(max(time, course.moments[-1].time), last.result, is_closed=True)
 
 
-def _start(course: _StepCourse, event: Event) -> None:
+def _start(course: _StepAttempts, event: Event) -> None:
     course.start(event.time)
 
 
-def _end(result: Result) -> Callable[[_StepCourse, Event], None]:
-    def end(course: _StepCourse, event: Event) -> None:
+def _end(result: Result) -> Callable[[_StepAttempts, Event], None]:
+    def end(course: _StepAttempts, event: Event) -> None:
         course.end(event.time, result)
         course.failure = event.data if isinstance(event.data, Failure) else None
 
     return end
 
 
-def _handled(course: _StepCourse, event: Event) -> None:
-    if isinstance(event.data, Handled):
-        course.yielded.add(event.data.output)
-        course.wrote.update((event.data.output, path) for path in paths(event.data.metadata))
+def _take_data(course: _StepAttempts, event: Event) -> None:
+    match event.data:
+        case Handled() as stored:
+            course.stored.append(stored)
+        case Loaded() as loaded:
+            course.loaded.append(loaded)
+        case Materialization(asset_key=key):
+            course.assets.add(key)
+        case _:
+            pass
 
 
-def _loaded(course: _StepCourse, event: Event) -> None:
-    if isinstance(event.data, Loaded):
-        course.read.update((event.data.input, path) for path in paths(event.data.metadata))
-
-
-def _materialized(course: _StepCourse, event: Event) -> None:
-    if isinstance(event.data, Materialization):
-        course.assets.add(event.data.asset_key)
-
-
-def _frozen(key: str, course: _StepCourse) -> StepProgress:
+def _frozen(key: str, course: _StepAttempts) -> StepProgress:
     return StepProgress(
         key,
         tuple(course.moments),
         course.failure,
-        yielded=frozenset(course.yielded),
         assets=frozenset(course.assets),
-        read=frozenset(course.read),
-        wrote=frozenset(course.wrote),
+        loaded=tuple(course.loaded),
+        stored=tuple(course.stored),
     )
 
 
@@ -264,14 +257,14 @@ _STATUSES = {
     "FAILURE": Result.FAILURE,
     "CANCELED": Result.CANCELED,
 }
-_STEP_EVENTS: Mapping[str, Callable[[_StepCourse, Event], None]] = {
+_STEP_EVENTS: Mapping[str, Callable[[_StepAttempts, Event], None]] = {
     "STEP_START": _start,
     "STEP_RESTARTED": _start,
     "STEP_SUCCESS": _end(Result.SUCCESS),
     "STEP_FAILURE": _end(Result.FAILURE),
     "STEP_SKIPPED": _end(Result.SKIPPED),
     "STEP_UP_FOR_RETRY": _end(Result.UP_FOR_RETRY),
-    "HANDLED_OUTPUT": _handled,
-    "LOADED_INPUT": _loaded,
-    "ASSET_MATERIALIZATION": _materialized,
+    "HANDLED_OUTPUT": _take_data,
+    "LOADED_INPUT": _take_data,
+    "ASSET_MATERIALIZATION": _take_data,
 }

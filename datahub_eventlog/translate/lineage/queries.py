@@ -26,12 +26,12 @@ from datahub.metadata.urns import DatasetUrn, QueryUrn
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.aspects import Aspect, state
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.instances import milliseconds
-from datahub_eventlog.translate.paths import dataset_of_path
+from datahub_eventlog.translate.lineage.paths import dataset_of_path
+from datahub_eventlog.translate.runs.instances import milliseconds
 from datahub_eventlog.values import Metadata, Problem, Proposal
 
 if TYPE_CHECKING:
-    from datahub_eventlog.translate.sql import Dialect, Script
+    from datahub_eventlog.translate.lineage.sql import Dialect, Script
 
 QUERY = "Query"
 _ACTOR = "urn:li:corpuser:_ingestion"
@@ -68,11 +68,11 @@ class QueryLineage:
 
 def query_text(metadata: Metadata) -> str | None:
     """The asset's SQL, if its metadata holds any; a Markdown code block counts as its content."""
-    found = metadata.get(QUERY)
-    if found is None or found.kind not in ("text", "md"):
+    metadatum = metadata.get(QUERY)
+    if metadatum is None or metadatum.kind not in ("text", "md"):
         return None
-    fenced = _FENCED.fullmatch(found.value)
-    text: str = fenced[1] if fenced else found.value
+    fenced = _FENCED.fullmatch(metadatum.value)
+    text: str = fenced[1] if fenced else metadatum.value
     return text if text.strip() else None
 
 
@@ -83,7 +83,7 @@ def shape_of(text: str) -> str:
 
 def query_urn(query: Query) -> str:
     """The query entity, named as the sensor plugin names it."""
-    from datahub_eventlog.translate.sql import fingerprint
+    from datahub_eventlog.translate.lineage.sql import fingerprint
 
     name = fingerprint(query.text, urns.platform_urn(query.platform))
     return QueryUrn(f"dagster_{name}").urn()
@@ -94,14 +94,14 @@ def query_lineage(query: Query, context: Context) -> QueryLineage:
 
     A query that only reads the asset's own table, as I/O managers write it, has no upstream.
     """
-    from datahub_eventlog.translate.sql import read_script
+    from datahub_eventlog.translate.lineage.sql import read_script
 
     dialect = _dialect(query, context)
     script = read_script(query.text, dialect, _resolver(dialect, context))
-    return _Naming(query, context).lineage(script)
+    return _TableNamer(query, context).lineage(script)
 
 
-class Queries:
+class QueryEntities:
     """The queries of a run, each with all the datasets it is about."""
 
     def __init__(self) -> None:
@@ -131,12 +131,12 @@ def _aspects(text: str, platform: str, subjects: Iterable[str], time: float) -> 
         created=stamp,
         lastModified=stamp,
     )
-    yield QuerySubjectsClass([QuerySubjectClass(entity=each) for each in sorted(subjects)])
+    yield QuerySubjectsClass([QuerySubjectClass(entity=urn) for urn in sorted(subjects)])
     yield DataPlatformInstanceClass(platform=urns.platform_urn(platform))
     yield SubTypesClass(typeNames=["Query"])
 
 
-class _Naming:
+class _TableNamer:
     """Gives what the parser found the urns that others use for the same tables."""
 
     def __init__(self, query: Query, context: Context) -> None:
@@ -153,7 +153,7 @@ class _Naming:
         return QueryLineage(
             upstreams=upstreams,
             downstreams=downstreams,
-            columns={name: each for name, each in columns.items() if each},
+            columns={name: sources for name, sources in columns.items() if sources},
             faults=script.faults,
             reason=None if upstreams or downstreams else self._reason(script),
         )
@@ -176,16 +176,18 @@ class _Naming:
 
     def _columns(self, script: Script) -> Mapping[str, frozenset[tuple[str, str]]]:
         """Those of the asset: of its own dataset, else of the only one that is written or read."""
-        found = next((each for table, each in script.columns.items() if self._is_own(table)), None)
-        if found is None and len(script.columns) == 1 and len(script.downstreams) <= 1:
-            found = next(iter(script.columns.values()))
+        columns = next(
+            (sources for table, sources in script.columns.items() if self._is_own(table)), None
+        )
+        if columns is None and len(script.columns) == 1 and len(script.downstreams) <= 1:
+            columns = next(iter(script.columns.values()))
         return {
             name: frozenset(
                 (urn, column)
                 for table, column in sources
                 if (urn := self._name(table)) not in (None, self._query.dataset)
             )
-            for name, sources in (found or {}).items()
+            for name, sources in (columns or {}).items()
         }
 
     def _is_own(self, table: str | None) -> bool:
@@ -193,8 +195,8 @@ class _Naming:
         return table is not None and dataset is not None and self._name(table) == dataset
 
     def _named(self, tables: Iterable[str]) -> frozenset[str]:
-        found = (self._name(each) for each in tables)
-        return frozenset(each for each in found if each is not None)
+        dataset_urns = (self._name(table) for table in tables)
+        return frozenset(urn for urn in dataset_urns if urn is not None)
 
     def _name(self, table: str) -> str | None:
         """The dataset's urn as everybody writes it; None for what is no dataset."""
@@ -229,7 +231,7 @@ class _Naming:
 
 
 def _dialect(query: Query, context: Context) -> Dialect:
-    from datahub_eventlog.translate.sql import Dialect
+    from datahub_eventlog.translate.lineage.sql import Dialect
 
     instance = context.config.platform_instance_map.get(query.platform)
     if query.dataset is None or urns.platform_of(query.dataset) != query.platform:

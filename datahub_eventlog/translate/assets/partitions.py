@@ -15,13 +15,13 @@ NAMED = 3
 
 def partitions_text(names: Iterable[str], definition: str | None = None) -> str:
     """One or several partitions; `definition` is what their definition is called, if known."""
-    found = by_name(set(names))
-    if len(found) == 1:
-        return found[0]
-    if is_unbroken(found, definition):
-        return f"{found[0]}...{found[-1]}"
-    more = ", ..." if len(found) > NAMED else ""
-    return f"{len(found):,} partitions: {', '.join(found[:NAMED])}{more}"
+    ordered = by_name(set(names))
+    if len(ordered) == 1:
+        return ordered[0]
+    if is_unbroken(ordered, definition):
+        return f"{ordered[0]}...{ordered[-1]}"
+    more = ", ..." if len(ordered) > NAMED else ""
+    return f"{len(ordered):,} partitions: {', '.join(ordered[:NAMED])}{more}"
 
 
 def by_name(names: Iterable[str]) -> list[str]:
@@ -36,7 +36,7 @@ def is_time(name: str, definition: str | None = None) -> bool:
 
 def is_unbroken(names: Sequence[str], definition: str | None = None) -> bool:
     """Whether these are partitions of time, in their order, of which none is left out."""
-    form = next((each for each in _FORMS if _time(names[0], each)), None)
+    form = next((known for known in _FORMS if _time(names[0], known)), None)
     time = _time(names[0], form) if form else None
     if form is None or time is None or _is_listed(definition):
         return False
@@ -70,7 +70,7 @@ def _time(name: str, form: str) -> datetime | None:
 def _parts(name: str) -> list[tuple[int, str]]:
     """Its texts and numbers, so that numbers, however long, are compared as such."""
     parts = re.split(r"([0-9]+)", name)
-    return [_number(each) if each.isdecimal() else (-1, each) for each in parts]
+    return [_number(part) if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _number(digits: str) -> tuple[int, str]:

@@ -21,8 +21,8 @@ from datahub.metadata.schema_classes import (
     StatusClass,
 )
 
-from datahub_eventlog.translate import plain as module
-from datahub_eventlog.translate.plain import Schema, plain
+from datahub_eventlog.translate import json_writer as module
+from datahub_eventlog.translate.json_writer import Schema, to_json
 
 CLASSES = {
     each.RECORD_SCHEMA.fullname: each
@@ -42,7 +42,7 @@ def by_client(value: Any) -> str:
 
 
 def by_us(value: Any) -> str:
-    return text(plain(value))
+    return text(to_json(value))
 
 
 def outcome(written: Callable[[Any], str], value: Any) -> str | type[Exception]:

@@ -9,13 +9,13 @@ from datahub.metadata.schema_classes import DataProcessTypeClass
 
 from datahub_eventlog.translate import links, urns
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.instances import Instance, instance_proposals
-from datahub_eventlog.translate.progress import Moment, Progress, Result
 from datahub_eventlog.translate.properties import present
+from datahub_eventlog.translate.runs.instances import Instance, instance_proposals
+from datahub_eventlog.translate.runs.progress import Result, RunProgress
 from datahub_eventlog.values import Problem, Proposal, Run, RunLog
 
 HIDDEN = ".dagster/"
-"""What the tags begin with that Dagster shows to nobody."""
+"""The prefix of tags that Dagster's UI hides."""
 
 _TRIGGERS = (
     ("automation", "dagster/from_automation_condition"),
@@ -26,8 +26,8 @@ _TRIGGERS = (
     ("backfill", "dagster/backfill"),
     ("retry", "dagster/retry_number"),
 )
-"""What launched a run, by the first of these tags that it has: Dagster's automation conditions
-are evaluated by a sensor, and any of them can launch a backfill."""
+"""What launched a run, by the first of these tags that it has. The order matters: Dagster's
+automation conditions are evaluated by a sensor, and any of them can launch a backfill."""
 _MANUAL = "manual"
 
 _FACTS = {
@@ -40,7 +40,7 @@ _FACTS = {
 
 
 def run_proposals(
-    log: RunLog, progress: Progress, context: Context
+    log: RunLog, progress: RunProgress, context: Context
 ) -> Iterator[Proposal | Problem]:
     """The run's aspects; nothing as long as it has neither started nor ended."""
     if not progress.moments:
@@ -52,18 +52,20 @@ def run_proposals(
         type=instance_type(run),
         run_id=run.run_id,
         message=f"{run.run_id}:run",
-        moments=tuple(map(_kept, progress.moments)),
+        moments=tuple(
+            replace(
+                moment,
+                time=_microseconds(moment.time),
+                started=None if moment.started is None else _microseconds(moment.started),
+            )
+            for moment in progress.moments
+        ),
         template=urns.flow_urn(run, context),
         parent=urns.run_urn(run.parent_run_id, context) if run.parent_run_id else None,
         link=links.run_link(run.run_id, context),
         properties=_properties(run, progress),
     )
     yield from instance_proposals(this, context)
-
-
-def _kept(moment: Moment) -> Moment:
-    started = None if moment.started is None else _microseconds(moment.started)
-    return replace(moment, time=_microseconds(moment.time), started=started)
 
 
 def _microseconds(time: float) -> float:
@@ -88,7 +90,7 @@ def tag_properties(tags: Mapping[str, str]) -> dict[str, str]:
     return {f"tags.{name}": value for name, value in tags.items() if not name.startswith(HIDDEN)}
 
 
-def _properties(run: Run, progress: Progress) -> dict[str, str]:
+def _properties(run: Run, progress: RunProgress) -> dict[str, str]:
     facts = {
         "trigger": trigger(run),
         "job_snapshot_id": run.job_snapshot_id,
@@ -102,8 +104,8 @@ def _properties(run: Run, progress: Progress) -> dict[str, str]:
     return present({**tag_properties(run.tags), **facts, **_course(progress)})
 
 
-def _course(progress: Progress) -> dict[str, str | None]:
-    """How it went; the names are those of the sensor plugin where it has them."""
+def _course(progress: RunProgress) -> dict[str, str | None]:
+    """The course of the run; the names are those of the sensor plugin where it has them."""
     last = progress.moments[-1]
     times = {
         "enqueued_time": progress.first.get("RUN_ENQUEUED"),
@@ -117,13 +119,13 @@ def _course(progress: Progress) -> dict[str, str | None]:
         "materializations": progress.counts.get("ASSET_MATERIALIZATION", 0),
         "expectations": progress.counts.get("STEP_EXPECTATION_RESULT", 0),
     }
-    moments = {name: None if each is None else _microseconds(each) for name, each in times.items()}
+    moments = {name: None if time is None else _microseconds(time) for name, time in times.items()}
     numbers = {**moments, **counts}
-    texts = {name: None if each is None else str(each) for name, each in numbers.items()}
+    texts = {name: None if number is None else str(number) for name, number in numbers.items()}
     return {**texts, **_failure(progress)}
 
 
-def _failure(progress: Progress) -> dict[str, str | None]:
+def _failure(progress: RunProgress) -> dict[str, str | None]:
     if progress.failure is None or progress.moments[-1].result is not Result.FAILURE:
         return {}
     return {

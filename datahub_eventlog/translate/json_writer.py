@@ -34,7 +34,7 @@ class _NotPlainError(Exception):
     """The value is left to the client."""
 
 
-def plain(value: Any) -> Json:
+def to_json(value: Any) -> Json:
     """One of DataHub's objects as JSON; raises what the client raises for what fits no schema."""
     schema = getattr(type(value), "RECORD_SCHEMA", None)
     try:
@@ -57,21 +57,23 @@ class _Record:
         if len(items) != len(fields):
             raise _NotPlainError
         return {
-            name: fields.get(name, _refused)(each)
-            for name, each in items
-            if not self._is_left(name, each)
+            name: fields.get(name, _refused)(item)
+            for name, item in items
+            if not self._is_left(name, item)
         }
 
     @cached_property
     def _fields(self) -> Mapping[str, Write]:
         # When first used, as records can be within themselves.
-        return {each.name: _writer(each.type) for each in self._schema.fields}
+        return {field.name: _writer(field.type) for field in self._schema.fields}
 
     @cached_property
     def _optional(self) -> frozenset[str]:
-        unions = [each for each in self._schema.fields if each.type.type == "union"]
+        unions = [field for field in self._schema.fields if field.type.type == "union"]
         return frozenset(
-            each.name for each in unions if any(kind.type == "null" for kind in each.type.schemas)
+            field.name
+            for field in unions
+            if any(kind.type == "null" for kind in field.type.schemas)
         )
 
     def _is_left(self, name: str, value: Any) -> bool:
@@ -102,17 +104,17 @@ def _record(schema: Schema) -> Write:
 
 def _union(schema: Schema) -> Write:
     """Of one type beside null, or of several, which are told apart by their names."""
-    members = [each for each in schema.schemas if each.type != "null"]
+    members = [member for member in schema.schemas if member.type != "null"]
     if len(members) == 1:
         return _writer(members[0])
-    kinds = {each.type for each in members}
+    kinds = {member.type for member in members}
     if kinds == {"record"}:
         return _of_records(members)
     return _of_texts(members) if kinds == {"enum", "string"} else _refused
 
 
 def _of_records(members: Iterable[Schema]) -> Write:
-    writers = {each.fullname: _record(each) for each in members}
+    writers = {member.fullname: _record(member) for member in members}
 
     def write(value: Any) -> Json:
         name = _name(type(value))
@@ -143,7 +145,7 @@ def _array(schema: Schema) -> Write:
     def write(value: Any) -> Json:
         if type(value) is not list:
             raise _NotPlainError
-        return [writer(each) for each in value]
+        return [writer(item) for item in value]
 
     return write
 
@@ -154,7 +156,7 @@ def _map(schema: Schema) -> Write:
     def write(value: Any) -> Json:
         if type(value) is not dict or not _are_names(value):
             raise _NotPlainError
-        return {name: writer(each) for name, each in value.items()}
+        return {name: writer(item) for name, item in value.items()}
 
     return write
 
@@ -162,8 +164,7 @@ def _map(schema: Schema) -> Write:
 def _are_names(keys: Iterable[Any]) -> bool:
     """Whether the client takes none of them for something else."""
     return all(
-        type(each) is str and each != DISCRIMINATOR and not each.startswith(CLIENTS)
-        for each in keys
+        type(key) is str and key != DISCRIMINATOR and not key.startswith(CLIENTS) for key in keys
     )
 
 

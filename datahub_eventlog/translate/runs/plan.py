@@ -1,4 +1,4 @@
-"""How the steps that really ran belong to those of the execution plan and to op nodes.
+"""How the steps that ran belong to those of the execution plan and to op nodes.
 
 A step that is mapped over a dynamic output stands in the plan as `op[?]`, and runs as `op[key]`.
 """
@@ -24,8 +24,8 @@ def unresolved(key: str) -> str:
 
 
 @dataclass(frozen=True)
-class Node:
-    """What the plan says about one op node."""
+class OpNode:
+    """One op node of the plan."""
 
     handle: str
     steps: tuple[Step, ...] = ()
@@ -33,15 +33,15 @@ class Node:
     @property
     def assets(self) -> tuple[AssetKey, ...]:
         """The assets that the run was to produce here."""
-        keys = {each.asset_key for step in self.steps for each in step.outputs}
+        keys = {output.asset_key for step in self.steps for output in step.outputs}
         return tuple(sorted(key for key in keys if key is not None))
 
     @property
     def checks(self) -> tuple[CheckKey, ...]:
         """The asset checks that the run was to evaluate here."""
-        found = {each.check for step in self.steps for each in step.outputs}
-        present = (each for each in found if each is not None)
-        return tuple(sorted(present, key=lambda each: (each.asset_key, each.name)))
+        checks = {output.check for step in self.steps for output in step.outputs}
+        present = (check for check in checks if check is not None)
+        return tuple(sorted(present, key=lambda check: (check.asset_key, check.name)))
 
     @property
     def upstream(self) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ class Plan:
     """The execution plan of a run; empty where its snapshot is gone."""
 
     steps: Mapping[str, Step] = field(default_factory=dict)
-    nodes: Mapping[str, Node] = field(default_factory=dict)
+    nodes: Mapping[str, OpNode] = field(default_factory=dict)
     """By handle."""
 
     def handle(self, key: str) -> str:
@@ -75,7 +75,7 @@ class Plan:
         for upstream in step.upstream if step else ():
             candidates = ran.get(upstream, frozenset())
             if is_mapped(upstream) and is_mapped(key):
-                candidates &= {f"{_base(upstream)}{_mapping(key)}"}
+                candidates &= {f"{_base(upstream)}{key[key.rindex('[') :]}"}
             yield from sorted(candidates)
 
 
@@ -84,7 +84,7 @@ def plan_of(log: RunLog) -> Plan:
     grouped: dict[str, list[Step]] = {}
     for step in log.steps:
         grouped.setdefault(step.handle, []).append(step)
-    nodes = {handle: Node(handle, tuple(steps)) for handle, steps in sorted(grouped.items())}
+    nodes = {handle: OpNode(handle, tuple(steps)) for handle, steps in sorted(grouped.items())}
     return Plan({step.key: step for step in log.steps}, nodes)
 
 
@@ -93,19 +93,15 @@ def by_plan_key(ran: Iterable[str]) -> Mapping[str, frozenset[str]]:
     grouped: dict[str, set[str]] = {}
     for key in ran:
         grouped.setdefault(unresolved(key), set()).add(key)
-    return {key: frozenset(each) for key, each in grouped.items()}
+    return {key: frozenset(keys) for key, keys in grouped.items()}
 
 
 def handles(log: RunLog, plan: Plan, ran: Iterable[str]) -> list[str]:
     """All op nodes of the run's job, also those that did not run."""
     if log.job is not None:
-        return sorted({each.handle for each in log.job.ops})
-    return sorted(plan.nodes.keys() | {plan.handle(each) for each in ran})
+        return sorted({op.handle for op in log.job.ops})
+    return sorted(plan.nodes.keys() | {plan.handle(key) for key in ran})
 
 
 def _base(key: str) -> str:
     return key[: key.rindex("[")] if is_mapped(key) and "[" in key else key
-
-
-def _mapping(key: str) -> str:
-    return key[key.rindex("[") :]

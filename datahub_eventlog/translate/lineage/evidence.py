@@ -1,7 +1,7 @@
 """Which dataset of a data platform an asset is: the evidence, the strongest first.
 
 DataHub knows the same table under the urn that its own source for the platform gave it. An asset
-is linked to it only where something names it; `Evidence` says what that was, for `explain`.
+is linked to it only where something names it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from functools import partial
 from datahub_eventlog.config import FABRICS
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.paths import NoDataset, dataset_at, paths, place_of
-from datahub_eventlog.translate.queries import query_text
+from datahub_eventlog.translate.lineage.paths import NoDataset, dataset_at, paths, place_of
+from datahub_eventlog.translate.lineage.queries import query_text
 from datahub_eventlog.values import AssetFacts, AssetKey, Materialization, Metadata, Run
 
 DATAHUB_URN = "datahub_urn"
@@ -38,23 +38,23 @@ class Evidence:
 
     source: str
     """Where it stands, such as `dagster/table_name` or `asset key`."""
-    found: str
+    text: str
     """What stands there."""
     urn: str | None = None
     """The dataset, if it names one."""
     reason: str | None = None
     """Why it names none."""
     is_wrong: bool = False
-    """It was meant to name one and can't: whoever wrote it should know."""
+    """It was meant to name a dataset and can't: a mistake of whoever wrote it."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """All that is known of an asset when its table is sought."""
+    """The asset whose table is looked for, with all that may name it."""
 
     key: AssetKey
     metadata: Metadata = field(default_factory=dict)
-    """Of its definition and, stronger, of its materialisation."""
+    """Of its definition, overwritten by that of its materialisation."""
     tags: Mapping[str, str] = field(default_factory=dict)
     kinds: frozenset[str] = frozenset()
     run: Run | None = None
@@ -62,10 +62,10 @@ class Subject:
 
     def text(self, name: str) -> str | None:
         """The metadata of that name, if it is a text that isn't empty."""
-        found = self.metadata.get(name)
-        if found is None or not isinstance(found.value, str):
+        metadatum = self.metadata.get(name)
+        if metadatum is None or not isinstance(metadatum.value, str):
             return None
-        return found.value.strip() or None
+        return metadatum.value.strip() or None
 
     @property
     def is_of_dbt(self) -> bool:
@@ -80,36 +80,35 @@ def subject_of(
     materialization: Materialization | None = None,
     run: Run | None = None,
 ) -> Subject:
-    """What the definition and the materialisation, where there are any, say of an asset."""
+    """An asset, by its definition and its materialisation where there are any."""
     declared, tags = (facts.metadata, facts.tags) if facts else ({}, {})
     metadata = {**declared, **(materialization.metadata if materialization else {})}
     tags = {**tags, **(materialization.tags if materialization else {})}
     kinds = {name[len(KIND_TAG) :] for name in tags if name.startswith(KIND_TAG)}
     kinds.update(facts.kinds if facts else ())
-    kinds = {each.lower() for each in kinds}
     partition = materialization.partition if materialization else None
-    return Subject(key, metadata, tags, frozenset(kinds), run, partition)
+    return Subject(key, metadata, tags, frozenset(map(str.lower, kinds)), run, partition)
 
 
 def evidence_of(subject: Subject, context: Context) -> tuple[Evidence, ...]:
-    """All that speaks of the asset's dataset, the strongest first."""
-    return tuple(each for found in ranked(subject, context).values() for each in found)
+    """All evidence of the asset's dataset, the strongest first."""
+    return tuple(item for items in ranked(subject, context).values() for item in items)
 
 
 def ranked(subject: Subject, context: Context) -> Mapping[str, tuple[Evidence, ...]]:
-    """What each place says where evidence may stand, the strongest first; most say nothing."""
+    """The evidence by the place where it stands, the strongest first; most places have none."""
     return {source: tuple(find(subject, context)) for source, find in _SOURCES.items()}
 
 
 def winner(evidence: tuple[Evidence, ...]) -> Evidence | None:
     """The strongest that names a dataset, if any does."""
-    return next((each for each in evidence if each.urn is not None), None)
+    return next((item for item in evidence if item.urn is not None), None)
 
 
 def dataset_of_key(key: AssetKey, context: Context) -> str | None:
     """The dataset that a long key names by itself, if it does."""
-    found = winner(tuple(_of_key(Subject(key), context)))
-    return found.urn if found else None
+    evidence = winner(tuple(_of_key(Subject(key), context)))
+    return evidence.urn if evidence else None
 
 
 def is_file(dataset: str) -> bool:
@@ -119,8 +118,8 @@ def is_file(dataset: str) -> bool:
 
 def selected_table(query: str | None) -> str | None:
     """The table of a query as I/O managers show what they wrote: all of one table."""
-    found = _SELECT.fullmatch(query.strip()) if query else None
-    return re.sub(r'["`\[\]]', "", found[1]) if found else None
+    match = _SELECT.fullmatch(query.strip()) if query else None
+    return re.sub(r'["`\[\]]', "", match[1]) if match else None
 
 
 def own_name(subject: Subject) -> str | None:
@@ -133,12 +132,12 @@ def own_name(subject: Subject) -> str | None:
 
 
 def why_no_platform(subject: Subject) -> str | None:
-    """Why it is not known on which platform the asset is, if it isn't."""
+    """Why the platform of the asset is unknown, if it is."""
     return _platform(subject).reason
 
 
 def sql_platform(subject: Subject, platform_dataset: str | None) -> str | None:
-    """The platform whose SQL the asset's queries are written in, or None if nothing says it."""
+    """The platform whose SQL the asset's queries are written in, or None if it is unknown."""
     platform = urns.platform_of(platform_dataset) if platform_dataset else None
     if platform_dataset is not None and not is_file(platform_dataset):
         return platform
@@ -152,20 +151,20 @@ def _explicit(subject: Subject, _context: Context) -> Iterator[Evidence]:
 
 def _converted(subject: Subject, context: Context) -> Iterator[Evidence]:
     if text := context.platform_urns.get(subject.key):
-        found = "/".join(subject.key)
-        yield _named(CONVERTER, found, partial(urns.checked_dataset_urn, text))
+        make = partial(urns.checked_dataset_urn, text)
+        yield _named(CONVERTER, "/".join(subject.key), make)
 
 
 def _of_key(subject: Subject, context: Context) -> Iterator[Evidence]:
     if not context.config.capture_dataset_from_asset_key or len(subject.key) < LONG_KEY:
         return
     env, platform, *name = subject.key
-    found = "/".join(subject.key)
+    text = "/".join(subject.key)
     if env.upper() not in FABRICS:
-        yield Evidence(KEY, found, reason=f"{env!r} is none of DataHub's environments")
+        yield Evidence(KEY, text, reason=f"{env!r} is none of DataHub's environments")
         return
     make = partial(urns.platform_dataset_urn, platform, ".".join(name), context, env=env.upper())
-    yield _named(KEY, found, make)
+    yield _named(KEY, text, make)
 
 
 def _of_table_uri(subject: Subject, context: Context) -> Iterator[Evidence]:
@@ -208,7 +207,8 @@ def _of_uri(subject: Subject, context: Context) -> Iterator[Evidence]:
 
 
 def _of_path(subject: Subject, context: Context) -> Iterator[Evidence]:
-    for path in paths({name: each for name, each in subject.metadata.items() if name == PATH}):
+    metadatum = subject.metadata.get(PATH)
+    for path in paths({PATH: metadatum} if metadatum else {}):
         yield _named(PATH, path, partial(_at, path, subject, context))
 
 
@@ -232,13 +232,13 @@ _SOURCES: Mapping[str, Callable[[Subject, Context], Iterator[Evidence]]] = {
 """Where the evidence stands, the strongest first."""
 
 
-def _named(source: str, found: str, make: Callable[[], str]) -> Evidence:
+def _named(source: str, text: str, make: Callable[[], str]) -> Evidence:
     try:
-        return Evidence(source, found, make())
+        return Evidence(source, text, make())
     except NoDataset as error:
-        return Evidence(source, found, reason=str(error))
+        return Evidence(source, text, reason=str(error))
     except urns.InvalidUrn as error:
-        return Evidence(source, found, reason=str(error), is_wrong=True)
+        return Evidence(source, text, reason=str(error), is_wrong=True)
 
 
 @dataclass(frozen=True)
@@ -250,10 +250,12 @@ class _Platform:
 def _platform(subject: Subject) -> _Platform:
     """The platform that stores the asset: `dagster/storage_kind`, else the one kind that can."""
     stated = subject.text(STORAGE_KIND) or subject.tags.get(STORAGE_KIND)
-    for each in (stated, _destination(subject)):
-        if each and (known := _PLATFORMS.get(_plain(each))):
+    # The kind of dlt's destination, whatever name the user gave it: `dlt.destinations.<kind>`.
+    destination = (subject.text("destination_type") or "").rpartition(".")[2]
+    for kind in (stated, destination):
+        if kind and (known := _PLATFORMS.get(_plain(kind))):
             return _Platform(known)
-    kinds = {_PLATFORMS[_plain(each)] for each in subject.kinds if _plain(each) in _PLATFORMS}
+    kinds = {_PLATFORMS[_plain(kind)] for kind in subject.kinds if _plain(kind) in _PLATFORMS}
     if len(kinds) == 1:
         return _Platform(kinds.pop())
     if not kinds and subject.text(TABLE_URI) and _is_of_delta_io_manager(_name(subject) or ""):
@@ -273,14 +275,8 @@ def _is_of_delta_io_manager(name: str) -> bool:
     return name.lower().startswith("deltalake.")
 
 
-def _destination(subject: Subject) -> str | None:
-    """The kind of dlt's destination, whatever name the user gave it: `dlt.destinations.<kind>`."""
-    text = subject.text("destination_type")
-    return text.rpartition(".")[2] if text else None
-
-
 def _is_connection(stated: str, subject: Subject) -> bool:
-    """Whether it names a connection of Sling or dlt: the table's name then begins with it."""
+    """Whether the storage kind is a connection of Sling or dlt: the table's name begins with it."""
     name = subject.text(TABLE_NAME) or ""
     return name.lower().startswith(f"{stated.lower()}.")
 
@@ -333,18 +329,18 @@ def _plain(kind: str) -> str:
 
 DELTA_LAKE = "delta-lake"
 _CONSTANT = (
-    "it is the I/O manager's, whose `deltalake` stands for no database: a table of Delta Lake is"
-    f" named by where it is, as {TABLE_URI} says"
+    "the I/O manager writes `deltalake` for every database: a table of Delta Lake is named by its"
+    f" location, see {TABLE_URI}"
 )
 LONG_KEY = 3
-"""So many parts a key has that names a dataset: environment, platform, name."""
+"""The parts that a key needs to name a dataset: environment, platform, name."""
 _EXTENSIONS = ("duckdb", "ddb", "db")
 _FILES = frozenset({"file", "s3", "gcs", "abs", "hdfs", "dbfs", "http", "https"})
 
 _PLATFORMS: Mapping[str, str] = {
     **{
-        each: each
-        for each in (
+        name: name
+        for name in (
             *("athena", "bigquery", "cassandra", "clickhouse", "cockroachdb", "databricks", "db2"),
             *("doris", "dremio", "druid", "duckdb", "dynamodb", "elasticsearch", "glue", "hana"),
             *("hive", "iceberg", "mariadb", "mongodb", "mssql", "mysql", "oracle", "postgres"),
