@@ -4,7 +4,6 @@ All of them are there from 1.10 on, and Dagster itself has loaded them before it
 so importing them here costs nothing.
 """
 
-from dagster._config import EvaluationError, validate_config
 from dagster._config.config_schema import UserConfigSchema
 from dagster._core.definitions.dependency import NodeHandle
 from dagster._core.definitions.job_base import InMemoryJob
@@ -41,7 +40,6 @@ __all__ = [
     "DagsterInvalidMetadata",
     "DagsterStorage",
     "DependencyStructureSnapshot",
-    "EvaluationError",
     "EventLogConnection",
     "EventLogCursor",
     "EventLogStorage",
@@ -65,5 +63,4 @@ __all__ = [
     "configurable_storage_data",
     "normalize_metadata_value",
     "storage_config_schema",
-    "validate_config",
 ]

@@ -90,7 +90,7 @@ class _Discreet(ConfigurableClassData):
         said = super().info_dict()
         shown = said["config"]
         if "datahub" in shown:
-            shown = {**shown, "datahub": config.discreet(shown["datahub"])}
+            shown = {**shown, "datahub": config.masked(shown["datahub"])}
         return {**said, "config": shown}
 
 
