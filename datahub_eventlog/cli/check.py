@@ -15,7 +15,10 @@ from datahub_eventlog.cli.output import examples, print_json
 @click.command(epilog=examples("check", "check --json"))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def check(*, as_json: bool) -> None:
-    """Check that everything is set up, and say what to do where it isn't."""
+    """Check that everything is set up right.
+
+    Prints a line for each thing, with what to do where it is wrong; the exit code is 1 then.
+    """
     findings = check_instance()
     if as_json:
         print_json([{"ok": each.is_ok, "what": each.what, "text": each.text} for each in findings])

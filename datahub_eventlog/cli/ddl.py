@@ -10,6 +10,9 @@ from datahub_eventlog.operations import Operations
 
 @click.command(epilog=examples("ddl > ledger.sql"))
 def ddl() -> None:
-    """Print the SQL that creates the ledger's tables, for an administrator to run."""
+    """Print the SQL that creates the ledger's tables.
+
+    For an administrator to run, where the role of Dagster may not create tables.
+    """
     with Operations.on_home() as operations:
         click.echo(operations.ddl())

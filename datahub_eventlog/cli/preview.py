@@ -32,9 +32,9 @@ STDOUT = Path("-")
     "  [default: lineage-<first 8 characters of the run's id>.html]",
 )
 def preview(run_id: str, output: Path | None) -> None:
-    """Draw what would be sent for a run as an HTML page, without sending it.
+    """Draw what would be sent for a run, without sending it.
 
-    The page is self-contained: it opens in a browser, offline.
+    The result is one HTML page, which opens in a browser, offline.
     """
     with Operations.on_home() as operations:
         graph = graph_of(operations.preview(run_id))
