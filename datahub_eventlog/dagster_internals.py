@@ -20,7 +20,6 @@ from dagster import (
     JobDefinition,
     RepositoryDefinition,
 )
-from dagster._config import EvaluationError, validate_config
 from dagster._config.config_schema import UserConfigSchema
 from dagster._core.definitions.dependency import NodeHandle
 from dagster._core.definitions.job_base import InMemoryJob
@@ -57,7 +56,6 @@ __all__ = [
     "DagsterInvalidMetadata",
     "DagsterStorage",
     "DependencyStructureSnapshot",
-    "EvaluationError",
     "EventLogConnection",
     "EventLogCursor",
     "EventLogStorage",
@@ -91,7 +89,6 @@ __all__ = [
     "remote_origin",
     "sqlite_file",
     "storage_config_schema",
-    "validate_config",
 ]
 
 _CONTEXT_DEPTH = 40

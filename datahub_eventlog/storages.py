@@ -258,7 +258,7 @@ class _RedactedClassData(ConfigurableClassData):
         info = super().info_dict()
         shown = info["config"]
         if "datahub" in shown:
-            shown = {**shown, "datahub": config.discreet(shown["datahub"])}
+            shown = {**shown, "datahub": config.masked(shown["datahub"])}
         return {**info, "config": shown}
 
 

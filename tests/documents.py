@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from datahub_eventlog.config import OPTIONS
+from datahub_eventlog.config import options
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -81,7 +81,7 @@ def kind(content: Any) -> str:
     for key, name in KINDS.items():
         if key in keys:
             return name
-    assert keys <= set(OPTIONS), f"what kind of YAML is this? {sorted(keys)}"
+    assert keys <= set(options()), f"what kind of YAML is this? {sorted(keys)}"
     return "options"
 
 

@@ -15,19 +15,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from datahub_eventlog.config import (
-    OPTIONS,
     PREFIX,
-    TARGETS,
     Config,
     FileTarget,
     KafkaTarget,
     Pattern,
     Redaction,
     RestTarget,
-    discreet,
     inline_secrets,
+    masked,
+    options,
     read,
 )
+from datahub_eventlog.config.options import TARGETS
 from datahub_eventlog.errors import ConfigurationError, PatternTooSlow
 from datahub_eventlog.redact import Redactor
 
@@ -71,8 +71,8 @@ EXAMPLES: dict[str, tuple[Any, Any]] = {
 
 
 def test_every_option_of_the_configuration_can_be_set_and_has_an_example() -> None:
-    assert {each.name for each in fields(Config)} - {"target"} == set(OPTIONS) - set(TARGETS)
-    assert set(EXAMPLES) == set(OPTIONS) - set(TARGETS)
+    assert {each.name for each in fields(Config)} - {"target"} == set(options()) - set(TARGETS)
+    assert set(EXAMPLES) == set(options()) - set(TARGETS)
 
 
 @pytest.mark.parametrize("option", EXAMPLES)
@@ -138,7 +138,7 @@ def test_an_unset_variable_is_a_fault_of_its_own_kind() -> None:
     ("block", "message"),
     [
         ({"evn": "PROD"}, "evn: there is no such option. Did you mean env?"),
-        ({"enabled": "yes"}, "enabled: expected Bool"),
+        ({"enabled": "yes"}, "enabled: expected true or false"),
         ({"max_attempts": 0}, "max_attempts: expected 1 or more"),
         ({"poll_interval": -1}, "poll_interval: expected seconds, more than 0"),
         ({"env": "NARNIA"}, "env: expected one of DEV"),
@@ -176,8 +176,64 @@ def test_what_is_wrong_is_named(block: Any, message: str) -> None:
         reading.strict()
 
 
+@pytest.mark.parametrize(
+    ("block", "messages"),
+    [
+        (
+            {"job_pattern": {"allow": ["(", "ok"], "deny": [5], "alow": []}},
+            [
+                "datahub: job_pattern: allow: '(' is not a regular expression",
+                "datahub: job_pattern: deny: expected a string",
+                "datahub: job_pattern: there is no alow",
+            ],
+        ),
+        (
+            {"datahub_kafka_config": {"connection": {"bootstrap": 5}}, "max_attempts": True},
+            [
+                "datahub: datahub_kafka_config: connection: bootstrap: expected a string",
+                "datahub: datahub_kafka_config: connection: schema_registry_url: is missing",
+                "datahub: max_attempts: expected a whole number",
+            ],
+        ),
+        (
+            {"platform_instance_map": ["x"], "redact": "on"},
+            [
+                "datahub: platform_instance_map: expected keys and values",
+                "datahub: redact: expected keys and values",
+            ],
+        ),
+    ],
+)
+def test_all_that_is_wrong_is_named_at_once(block: Any, messages: list[str]) -> None:
+    found = [each.message for each in read(block, {}).faults]
+    assert len(found) == len(messages)
+    assert [a for a, b in zip(found, messages, strict=True) if not a.startswith(b)] == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "message"),
+    [
+        ("DATAHUB_EVENTLOG_MAX_ATTEMPTS", "many", "expected JSON, such as true, 5 or {...}"),
+        ("DATAHUB_EVENTLOG_MAX_ATTEMPTS", "0", "expected 1 or more"),
+        ("DATAHUB_EVENTLOG_IS_CLOUD", "null", "expected true or false"),
+        ("DATAHUB_GMS_URL", "gms:8080", "expected an address such as http://localhost:3000"),
+    ],
+)
+def test_what_is_wrong_in_a_variable_names_the_variable(
+    variable: str, text: str, message: str
+) -> None:
+    (fault,) = read({}, {variable: text}).faults
+    assert f"{variable}: {message}" in fault.message
+
+
+def test_a_kill_switch_that_can_not_be_read_leaves_the_files() -> None:
+    reading = read({"enabled": False}, {"DATAHUB_EVENTLOG_ENABLED": "no"})
+    assert reading.faults
+    assert reading.config.enabled is False
+
+
 NAMES = (
-    *OPTIONS,
+    *options(),
     *("server", "token", "timeout_sec", "extra_headers", "path", "connection", "bootstrap"),
     *("schema_registry_url", "producer_config", "topic_routes", "allow", "deny"),
 )
@@ -196,7 +252,7 @@ def test_whatever_yaml_makes_of_a_block_it_is_read(block: Any) -> None:
     assert all(each.message for each in reading.faults)
 
 
-@given(st.sampled_from([*OPTIONS]), st.text() | st.from_type(float).map(json.dumps))
+@given(st.sampled_from([*options()]), st.text() | st.from_type(float).map(json.dumps))
 def test_whatever_stands_in_a_variable_it_is_read(option: str, text: str) -> None:
     assert isinstance(read({}, {PREFIX + option.upper(): text}).config, Config)
 
@@ -263,13 +319,13 @@ def test_secrets_that_stand_in_the_file_are_noticed() -> None:
     ],
 )
 def test_what_others_are_shown_of_a_block_has_no_secret_in_it(block: Any) -> None:
-    assert "hush" not in str(discreet(block))
+    assert "hush" not in str(masked(block))
 
 
 def test_what_is_no_secret_is_shown() -> None:
     client = {"server": "https://gms", "token": {"env": "TOKEN"}, "timeout_sec": 5}
     block = {"datahub_client_config": client, "job_pattern": {"deny": ["x"]}, "emit_assets": None}
-    assert discreet(block) == block
+    assert masked(block) == block
 
 
 def test_kafka_takes_what_datahubs_own_configuration_takes() -> None:

@@ -29,14 +29,14 @@ from sqlalchemy import make_url
 import datahub_eventlog
 from datahub_eventlog.cli import main
 from datahub_eventlog.config import (
-    OPTIONS,
-    TARGETS,
     Config,
     KafkaTarget,
     Redaction,
     RestTarget,
+    options,
     read,
 )
+from datahub_eventlog.config.options import TARGETS
 from datahub_eventlog.default_storage import mixed_storages
 from datahub_eventlog.dispatcher.metrics import Counted, OfLedger
 from datahub_eventlog.ledger import Status
@@ -251,12 +251,12 @@ def test_the_readmes_table_has_every_option_with_its_default() -> None:
     rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| (.*?) \|", text_of("README.md"), re.MULTILINE)
     named: dict[str, str] = {}
     for names, defaults in rows:
-        options = re.findall(r"\w+", names)
-        if set(options) <= set(OPTIONS):
-            is_list = len(options) > 1 and ", " in defaults
-            said = defaults.split(", ") if is_list else [defaults] * len(options)
-            named |= dict(zip(options, said, strict=True))
-    assert set(named) == set(OPTIONS)
+        listed = re.findall(r"\w+", names)
+        if set(listed) <= set(options()):
+            is_list = len(listed) > 1 and ", " in defaults
+            said = defaults.split(", ") if is_list else [defaults] * len(listed)
+            named |= dict(zip(listed, said, strict=True))
+    assert set(named) == set(options())
     wrong = {
         name: said
         for name, said in named.items()
@@ -282,7 +282,7 @@ def _is_default(said: str, value: Any) -> bool:
 
 def test_dagster_yaml_example_has_every_option_with_its_default() -> None:
     (block,) = (each.content["datahub"] for each in sections() if "datahub" in each.content)
-    assert set(block) == set(OPTIONS)
+    assert set(block) == set(options())
     named = {key: each for key, each in block.items() if key not in TARGETS}
     optional = {"dagster_url", "asset_lineage_extractor", "asset_keys_to_dataset_urn_converter"}
     assert read({k: v for k, v in named.items() if k not in optional}, {}).strict() == Config()

@@ -198,7 +198,7 @@ def test_an_answer_is_measured_as_it_is_unpacked() -> None:
     with sink_of(bomb) as (_, sink), pytest.raises(Unending, match="longer than 4 MB"):
         sink.emit(many(3))
     twice = whole(packed(10), "Content-Encoding: gzip, gzip")
-    with sink_of(twice) as (_, sink), pytest.raises(Unavailable, match="packed in a way"):
+    with sink_of(twice) as (_, sink), pytest.raises(Unavailable, match="compressed in a way"):
         sink.emit(many(3))
 
 

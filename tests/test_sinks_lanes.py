@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from proposals import properties
 
-from datahub_eventlog.sinks.delivery import Item
-from datahub_eventlog.sinks.lanes import at_once, parts
+from datahub_eventlog.sinks.batch import Item
+from datahub_eventlog.sinks.lanes import in_parallel, split
 from datahub_eventlog.sinks.mcps import mcp
 
 
@@ -28,7 +28,7 @@ def item(name: str) -> Item:
 @given(names=st.lists(st.sampled_from("abcdefgh"), max_size=40), size=st.integers(1, 12))
 def test_no_entity_is_in_two_parts_and_each_keeps_its_order(names: list[str], size: int) -> None:
     items = [item(each) for each in names]
-    found = parts(items, size)
+    found = split(items, size)
     owners = [{each.proposal.urn for each in part} for part in found]
     assert sum(map(len, owners)) == len(set(names))
     for name in set(names):
@@ -40,7 +40,7 @@ def test_no_entity_is_in_two_parts_and_each_keeps_its_order(names: list[str], si
 
 @given(names=st.lists(st.sampled_from("abcdefgh"), max_size=40), size=st.integers(1, 12))
 def test_a_part_is_larger_than_a_request_only_if_an_entity_is(names: list[str], size: int) -> None:
-    for part in parts([item(each) for each in names], size):
+    for part in split([item(each) for each in names], size):
         assert len(part) <= size or len({each.proposal.urn for each in part}) == 1
 
 
@@ -51,7 +51,7 @@ def test_as_many_are_under_way_as_there_are_lanes() -> None:
         together.wait()
         return number
 
-    assert at_once([partial(work, number) for number in range(6)], 3) == [0, 1, 2, 3, 4, 5]
+    assert in_parallel([partial(work, number) for number in range(6)], 3) == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_lane_is_used_by_one_at_a_time() -> None:
@@ -63,18 +63,18 @@ def test_a_lane_is_used_by_one_at_a_time() -> None:
         most.append(busy[lane])
         busy[lane] -= 1
 
-    at_once([work] * 200, 4)
+    in_parallel([work] * 200, 4)
     assert set(most) == {1}
     assert len(most) == 200
 
 
 def test_a_single_one_is_done_by_the_caller() -> None:
-    assert at_once([lambda _: threading.current_thread()], 4) == [threading.current_thread()]
+    assert in_parallel([lambda _: threading.current_thread()], 4) == [threading.current_thread()]
 
 
 def test_there_may_be_nothing_to_do() -> None:
     nothing: Sequence[Callable[[int], int]] = []
-    assert at_once(nothing, 4) == []
+    assert in_parallel(nothing, 4) == []
 
 
 def test_an_error_is_raised_when_the_others_have_come_to_their_end() -> None:
@@ -89,7 +89,7 @@ def test_an_error_is_raised_when_the_others_have_come_to_their_end() -> None:
         ended.set()
 
     with pytest.raises(RuntimeError, match="refused"):
-        at_once([goes_on, fails], 2)
+        in_parallel([goes_on, fails], 2)
     assert ended.is_set()
 
 
@@ -101,16 +101,16 @@ def test_after_an_error_no_other_is_begun() -> None:
         raise RuntimeError("refused")
 
     with pytest.raises(RuntimeError, match="refused"):
-        at_once([fails] * 100, 2)
+        in_parallel([fails] * 100, 2)
     assert len(begun) <= 2
 
 
 AT_EXIT = """
 import atexit, threading
-from datahub_eventlog.sinks.lanes import at_once
+from datahub_eventlog.sinks.lanes import in_parallel
 
 def last():
-    print(at_once([lambda _, each=each: each for each in range(5)], 3))
+    print(in_parallel([lambda _, each=each: each for each in range(5)], 3))
 
 {register}(last)
 """

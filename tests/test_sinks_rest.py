@@ -365,7 +365,7 @@ def test_a_proxy_that_is_not_up_is_told_from_gms(
         monkeypatch.delenv(name, raising=False)
     for name in ("HTTP_PROXY", "http_proxy"):
         monkeypatch.setenv(name, "http://user:pass-word@127.0.0.1:1")
-    with pytest.raises(Unavailable, match="the proxy on the way") as raised:
+    with pytest.raises(Unavailable, match="the proxy does not answer") as raised:
         connected(server="http://gms.invalid:8080").emit(many(1))
     assert "pass-word" not in str(raised.value)
 

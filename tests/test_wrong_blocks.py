@@ -36,7 +36,7 @@ class Wrong:
 OPTIONS = (
     "datahub: evn: there is no such option. Did you mean env?",
     "datahub: glossary_terms: there is no such option.",
-    "datahub: max_attempts: expected Int",
+    "datahub: max_attempts: expected a whole number",
 )
 WRONG = {
     "a misspelt option, one of a newer package, a wrong type": Wrong(

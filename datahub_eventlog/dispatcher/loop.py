@@ -83,7 +83,7 @@ class Loop:
     def _round(self, is_done: Callable[[], bool]) -> bool:
         """Do one round; whether it was the last one."""
         try:
-            if self._is_busy():
+            if self._do_what_is_due():
                 return False
             if is_done():
                 return True
@@ -94,8 +94,8 @@ class Loop:
         self._wait(self._config.poll_interval)
         return False
 
-    def _is_busy(self) -> bool:
-        """Do what is due; whether there was anything."""
+    def _do_what_is_due(self) -> bool:
+        """Beat, reconcile or deliver, whichever is due; return whether anything was."""
         if self._beat.is_due:
             self._beat.beat()
             return True

@@ -4,15 +4,15 @@
 |---|---|
 | 200 with JSON | applied |
 | 400, 409, 412, 413, 422 | `Refused`: the content of at least one proposal |
-| 500 | `Broken`: the server, or a proposal that it stumbles over |
+| 500 | `ServerError`: the server is down, or one proposal causes it |
 | no whole answer in time, 408, 504 | `TimedOut`: too much at once, or the server is stuck |
-| 503 for two transactions that meet in the database | `Conflict` |
+| 503 for two transactions that conflict in the database | `Conflict` |
 | 401, 403, 404 and other 4xx; a web page; an untrusted certificate | `Misconfigured` |
 | a redirect that loses what was sent, or leads to another origin | `Misconfigured` |
-| an answer too long that says yes; of others the beginning is enough | `Unending` |
-| no connection, 425, 429, 502, 503 and the rest, such as what is no HTTP | `Unavailable` |
+| a success whose content is too long; of an error the beginning is enough | `Unending` |
+| no connection, 425, 429, 502, 503; an answer that is no HTTP; anything else | `Unavailable` |
 
-Nothing else comes of an answer, whatever is in it.
+Nothing else is raised, whatever an answer contains.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ from datahub_eventlog import error_text
 from datahub_eventlog.errors import Conflict, DeliveryError, Misconfigured, Unavailable
 from datahub_eventlog.sinks.session import Endless, RedirectedElsewhere, Unreadable, is_cut
 
-LONGEST_REASON = 500
+MAX_REASON_LENGTH = 500
 SUCCESS = range(200, 300)
 CONTENT = frozenset({400, 409, 412, 413, 422})
 TOO_LARGE = 413
-BROKEN = 500
+SERVER_ERROR = 500
 TOO_SLOW = frozenset({408, 504})
 PASSING = frozenset({425, 429})
 LOSING_REDIRECTS = frozenset({301, 302, 303})
-"""They make a GET of a POST, so that nothing is written."""
+"""They turn a POST into a GET, so nothing would be written."""
 
 CONFLICT = b"DATABASE_TRANSACTION_CONFLICT"
 """In the answer of GMS 1.7 where another request wrote the same rows."""
@@ -63,7 +63,7 @@ ADVICE: Mapping[int, str] = {
     404: "there is no such path: `server` must be the address of GMS (usually "
     "http://<gms host>:8080) or of the frontend's proxy to it (usually "
     "http://<frontend host>:9002/api/gms)",
-    407: "a proxy on the way wants to know who asks: name it in HTTP_PROXY with its credentials",
+    407: "a proxy asks for credentials: put them into HTTP_PROXY",
 }
 
 
@@ -76,46 +76,42 @@ class Refused(DeliveryError):
         self.is_too_large = is_too_large
 
 
-class Broken(DeliveryError):
-    """DataHub stumbled over a request."""
+class ServerError(DeliveryError):
+    """DataHub answered 500."""
 
 
 class TimedOut(DeliveryError):
-    """DataHub was still busy with a request when we stopped waiting; it may get applied."""
+    """DataHub did not answer in time; the request may still be applied."""
 
 
 class Unending(Unavailable):
-    """DataHub answers far too much: asking again at once would not help."""
+    """DataHub's answer is far too long: repeating the request at once would not help."""
 
 
 def judge(response: requests.Response, url: str) -> Mapping[str, Any]:
-    """The content of an answer that says yes; raises what any other one means.
+    """The content of a successful answer; raises what any other answer means.
 
-    A redirect that keeps what was sent is an empty yes: the client follows it.
+    A redirect that keeps the request's body is a success without content: the client follows it.
     """
     if response.is_redirect:
-        return _redirected(response, url)
-    said = content(response)
+        if response.status_code in LOSING_REDIRECTS:
+            raise _elsewhere(url, f"redirects to {_location(response, url)}")
+        return {}
+    answer = content(response)
     status = response.status_code
-    if said is not None and status in SUCCESS:
-        return said
-    is_gms = said is not None or _is_cut_object(response)
+    if answer is not None and status in SUCCESS:
+        return answer
+    is_gms = answer is not None or _is_cut_object(response)
     if status in CONTENT and (is_gms or status == TOO_LARGE):
         raise Refused(f"{status}: {_reason(response)}", is_too_large=status == TOO_LARGE)
     raise _trouble(response, url)
-
-
-def _redirected(response: requests.Response, url: str) -> Mapping[str, Any]:
-    if response.status_code in LOSING_REDIRECTS:
-        raise _elsewhere(url, f"redirects to {_location(response, url)}")
-    return {}
 
 
 def _location(response: requests.Response, url: str) -> str:
     try:
         there = urllib.parse.urljoin(url, response.headers["Location"])
     except ValueError:
-        return "what is no address"
+        return "something that is no address"
     return error_text.one_line(error_text.address(there))
 
 
@@ -125,15 +121,15 @@ def _elsewhere(url: str, what: str) -> Misconfigured:
 
 def _trouble(response: requests.Response, url: str) -> DeliveryError:
     status = response.status_code
-    said = f"DataHub's GMS at {url} answers {status}"
-    if status == BROKEN:
-        return Broken(f"{said}: {_reason(response)}")
-    if status > BROKEN and CONFLICT in response.content:
-        return Conflict(f"{said}: another transaction writes the same")
+    what = f"DataHub's GMS at {url} answers {status}"
+    if status == SERVER_ERROR:
+        return ServerError(f"{what}: {_reason(response)}")
+    if status > SERVER_ERROR and CONFLICT in response.content:
+        return Conflict(f"{what}: another transaction writes the same")
     if status in TOO_SLOW:
-        return TimedOut(f"{said}: it took too long")
-    if status in PASSING or status > BROKEN:
-        return Unavailable(f"{said}: {_reason(response)}", retry_after=_retry_after(response))
+        return TimedOut(f"{what}: it took too long")
+    if status in PASSING or status > SERVER_ERROR:
+        return Unavailable(f"{what}: {_reason(response)}", retry_after=_retry_after(response))
     if status in ADVICE:
         return Misconfigured(f"{url} answers {status}: {ADVICE[status]}")
     return Misconfigured(f"what answers at {url} is not DataHub's GMS ({status}): {ADVICE[404]}")
@@ -143,13 +139,13 @@ def content(response: requests.Response) -> Mapping[str, Any] | None:
     """The JSON object of an answer; None for a web page or the like."""
     if not response.content and "X-RestLi-Protocol-Version" in response.headers:
         return {}
-    # Whatever charset is named: to decode some takes forever, and so does a guess.
+    # Not in the charset that the answer names: some take forever to decode, as does guessing one.
     with contextlib.suppress(ValueError, RecursionError):
         try:
-            said = json.loads(response.content)
+            answer = json.loads(response.content)
         except UnicodeDecodeError:
-            said = json.loads(response.content.decode("latin-1"))
-        return said if isinstance(said, dict) else None
+            answer = json.loads(response.content.decode("latin-1"))
+        return answer if isinstance(answer, dict) else None
     return None
 
 
@@ -158,21 +154,21 @@ def _is_cut_object(response: requests.Response) -> bool:
 
 
 def _cut_message(response: requests.Response) -> Mapping[str, Any]:
-    """The beginning of the message in what is only the beginning of a JSON object."""
+    """The message of a JSON object that was cut off, or the beginning of it."""
     if not _is_cut_object(response):
         return {}
-    found = re.search(MESSAGE, response.content.decode(errors="replace"))
+    match = re.search(MESSAGE, response.content.decode(errors="replace"))
     with contextlib.suppress(ValueError):
-        return {"message": json.loads(f'"{found[1]}"', strict=False)} if found else {}
+        return {"message": json.loads(f'"{match[1]}"', strict=False)} if match else {}
     return {}
 
 
 def _reason(response: requests.Response) -> str:
     """The server's message on one line, without its stack trace."""
-    said = content(response) or _cut_message(response)
-    texts = (said.get("message"), said.get("error"), response.reason)
-    reason = next((each for each in texts if each and isinstance(each, str)), "no reason")
-    return error_text.one_line(reason, LONGEST_REASON)
+    answer = content(response) or _cut_message(response)
+    texts = (answer.get("message"), answer.get("error"), response.reason)
+    reason = next((text for text in texts if text and isinstance(text, str)), "no reason")
+    return error_text.one_line(reason, MAX_REASON_LENGTH)
 
 
 def _retry_after(response: requests.Response) -> float | None:
@@ -185,10 +181,10 @@ def _retry_after(response: requests.Response) -> float | None:
     return None
 
 
-def absence(error: BaseException | None, url: str, seconds: float) -> DeliveryError:
-    """What it means that a request got no answer; `seconds` is how long we wait for one.
+def no_answer(error: BaseException | None, url: str, seconds: float) -> DeliveryError:
+    """What an error of the client means for delivery; `seconds` is the timeout.
 
-    Tells the kinds of errors and not their texts: that of a bad header would show the token.
+    The message has the kind of an error and not its text: that of a bad header has the token.
     """
     reason = _innermost(error)
     match reason:
@@ -222,7 +218,7 @@ def _no_answer(reason: BaseException | None, url: str, seconds: float) -> Delive
 
 
 def _innermost(error: BaseException | None) -> BaseException | None:
-    """What urllib3 says went wrong, inside of what requests makes of it."""
+    """The cause in urllib3 or below, which requests wraps."""
     while error is not None:
         # A ProtocolError has a text of urllib3's before what http.client or the socket raised.
         args = error.args if isinstance(error, ProtocolError) else error.args[:1]
@@ -241,7 +237,7 @@ def _why(reason: BaseException | None, seconds: float) -> str:
         case ConnectTimeoutError():
             return f"no answer within {seconds:g} s"
         case ProxyError():
-            return "the proxy on the way does not answer"
+            return "the proxy does not answer"
         case ssl.SSLError() | ConnectionError() | ProtocolError() | http.client.IncompleteRead():
             return "the connection ended too early"
         case _:

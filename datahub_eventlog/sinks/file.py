@@ -1,7 +1,7 @@
 """Delivery into a folder: one file a run, which `datahub ingest mcps` reads.
 
 A file is a JSON array with one proposal a line. Lines are only ever added, before the closing
-bracket; what a crash has torn off behind them is cut off by the next delivery to that file.
+bracket; an incomplete line that a crash left is cut off by the next delivery to that file.
 """
 
 from __future__ import annotations
@@ -21,69 +21,68 @@ import filelock
 
 from datahub_eventlog.config import FileTarget
 from datahub_eventlog.errors import Misconfigured, Rejected, Unavailable
-from datahub_eventlog.sinks import Finding, always
+from datahub_eventlog.sinks import Finding, always_proceed
 from datahub_eventlog.values import Change, Proposal
 
 HEAD = b"[\n"
 TAIL = b"]\n"
 RUNLESS = "runless"
 LOCK = ".lock"
-LONGEST_NAME = 200
-PATIENCE = 10.0
-"""Seconds to wait for another process that writes into the folder."""
+MAX_NAME_LENGTH = 200
+LOCK_SECONDS = 10.0
+"""To wait for another process that writes into the folder."""
 
 
 class FileSink:
-    """Appends to the files of a folder, also when several processes do."""
+    """Appends to the files of a folder; other processes may do so at the same time."""
 
     def __init__(self, target: FileTarget) -> None:
-        """Take a target; the folder comes into being with the first proposal."""
+        """Take a target; the folder is created with the first proposal."""
         self._folder = Path(target.path)
-        self._lock = filelock.FileLock(self._folder / LOCK, timeout=PATIENCE)
+        self._lock = filelock.FileLock(self._folder / LOCK, timeout=LOCK_SECONDS)
 
     def emit(
-        self, batch: Sequence[Proposal], proceed: Callable[[], None] = always
+        self, batch: Sequence[Proposal], proceed: Callable[[], None] = always_proceed
     ) -> Sequence[Rejected]:
-        """Deliver the batch; see `Sink`. It is on the disk when this returns."""
+        """Deliver the batch; see `Sink`. It is synced to disk when this returns."""
         lines: dict[str, list[bytes]] = {}
         rejected: list[Rejected] = []
-        for each in batch:
+        for proposal in batch:
             try:
-                lines.setdefault(each.run_id, []).append(_line(each))
+                lines.setdefault(proposal.run_id, []).append(_line(proposal))
             except ValueError as error:
-                rejected.append(Rejected(each.urn, each.aspect, f"it is no JSON: {error}"))
-        for run_id, its_lines in lines.items():
+                reason = f"it is no JSON: {error}"
+                rejected.append(Rejected(proposal.urn, proposal.aspect, reason))
+        for run_id, run_lines in lines.items():
             proceed()
-            with _explained(self._folder), self._locked():
-                _append(self._folder / file_name(run_id), its_lines)
+            with _explained(self._folder):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                with self._lock:
+                    _append(self._folder / file_name(run_id), run_lines)
         return rejected
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with self._lock:
-            yield
-
 
 def file_name(run_id: str) -> str:
     """The name of a run's file; of the events without a run if `run_id` is empty."""
-    # A run's id can be any text that somebody made up.
+    # Dagster accepts any text as a run's id.
     safe = urllib.parse.quote(run_id, safe="").replace(".", "%2E")
-    if len(safe) > LONGEST_NAME:
+    if len(safe) > MAX_NAME_LENGTH:
         safe = hashlib.sha256(run_id.encode()).hexdigest()
     return f"{safe or RUNLESS}.json"
 
 
 @contextlib.contextmanager
 def _explained(folder: Path) -> Iterator[None]:
-    """Turn what the operating system says into what it means for delivery."""
+    """Raise what an error of the operating system means for delivery."""
     try:
         yield
     except filelock.Timeout:
-        raise Unavailable(f"another process has held {folder / LOCK} for {PATIENCE:g} s") from None
+        raise Unavailable(
+            f"another process has held {folder / LOCK} for {LOCK_SECONDS:g} s"
+        ) from None
     except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
         text = f"{error.filename or folder} can't be written ({error.strerror})"
         advice = "correct datahub_file_config: path, or its rights"
@@ -110,14 +109,14 @@ def _aspect(proposal: Proposal) -> dict[str, Any]:
     value = json.loads(proposal.body)
     if value:
         return {"json": value}
-    # The client takes an empty value for none at all.
+    # The client would read an empty value as no value.
     kind = "application/json-patch+json" if proposal.change is Change.PATCH else "application/json"
     return {"value": proposal.body, "contentType": kind}
 
 
 def _append(path: Path, lines: Sequence[bytes]) -> None:
     is_new = not path.exists()
-    # Unbuffered: after a failed write nothing must be left that closing would write.
+    # Unbuffered: after a failed write, closing the file must not write the rest.
     with path.open("xb+" if is_new else "rb+", buffering=0) as file:
         end = _end(file, path)
         head = b"" if end else HEAD
@@ -142,7 +141,7 @@ def _write(file: FileIO, position: int, content: bytes) -> None:
 
 
 def _end(file: FileIO, path: Path) -> int:
-    """Where the complete lines end; what a crash left behind them is cut off."""
+    """Where the complete lines end; an incomplete one, from a crash, is cut off."""
     size = file.seek(0, os.SEEK_END)
     if size >= len(HEAD + TAIL):
         file.seek(size - len(TAIL) - 1)
@@ -160,14 +159,14 @@ def _end(file: FileIO, path: Path) -> int:
 def _is_ours(content: bytes) -> bool:
     first, *lines = content.splitlines() or [HEAD.strip()]
     try:
-        values = [json.loads(each.removeprefix(b",")) for each in lines]
+        values = [json.loads(line.removeprefix(b",")) for line in lines]
     except ValueError:
         return False
-    return first == HEAD.strip() and all(isinstance(each, dict) for each in values)
+    return first == HEAD.strip() and all(isinstance(value, dict) for value in values)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a new file's name durable, too; not every system can."""
+    """Sync a new file's name, too; some systems can't."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

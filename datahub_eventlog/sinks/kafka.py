@@ -1,7 +1,7 @@
 """Delivery to DataHub's proposal topic on Kafka, through acryl-datahub's own client.
 
-Delivered means that the brokers have acknowledged it. What DataHub then thinks of the content
-nobody tells us.
+Delivered means that the brokers have acknowledged it; whether DataHub accepts the content is not
+reported.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ from datahub_eventlog.errors import (
     Rejected,
     Unavailable,
 )
-from datahub_eventlog.sinks import Finding, always
+from datahub_eventlog.sinks import Finding, always_proceed
 from datahub_eventlog.sinks.mcps import mcp
 from datahub_eventlog.values import Proposal
 
 MessageTooLargeError: type[Exception] = getattr(kafka_emitter, "MessageTooLargeError", BufferError)
-"""What acryl-datahub makes of Kafka's own exception, since 1.7."""
+"""What acryl-datahub raises instead of Kafka's own exception, since 1.7."""
 
 PORTION = 500
-"""Proposals between two waits for the brokers."""
-PATIENCE = 30
-"""Seconds for the brokers to acknowledge, unless producer_config says otherwise."""
-PROBE_PATIENCE = 10
+"""Proposals until the sink waits for the brokers."""
+ACKNOWLEDGE_SECONDS = 30
+"""For the brokers to acknowledge, unless producer_config has another timeout."""
+PROBE_SECONDS = 10
 TIMEOUT_KEYS = ("message.timeout.ms", "delivery.timeout.ms")
 
 DEFAULTS: Mapping[str, Any] = {
-    # A message that is tried again must not be overtaken by a later one of the same entity.
+    # A later message of the same entity must not overtake one that is retried.
     "max.in.flight.requests.per.connection": 1,
-    # librdkafka would write about every attempt to connect to standard error.
+    # librdkafka would write each failed attempt to connect to standard error.
     "log_level": 0,
 }
 CONFIGURATION = frozenset(
@@ -76,21 +76,21 @@ class KafkaSink:
     def __init__(self, target: KafkaTarget) -> None:
         """Take a target; raises `ConfigurationError` for options that Kafka does not know."""
         self._target = target
-        self._patience = _patience(target.producer_config)
-        self._trouble: KafkaError | None = None
-        # Before it has seen a broker, the client's serializer waits for one for a minute.
-        self._has_met = False
-        self._emitter = _emitter(target, {"error_cb": self._note})
+        self._acknowledge_seconds = _acknowledge_seconds(target.producer_config)
+        self._last_error: KafkaError | None = None
+        # Without a connection, the client's serializer would wait for one for a minute.
+        self._has_connected = False
+        self._emitter = _emitter(target, {"error_cb": self._remember})
         self._producer: Producer = self._emitter.producers[MCP_KEY]
 
     def emit(
-        self, batch: Sequence[Proposal], proceed: Callable[[], None] = always
+        self, batch: Sequence[Proposal], proceed: Callable[[], None] = always_proceed
     ) -> Sequence[Rejected]:
         """Deliver the batch; see `Sink`."""
-        if not self._has_met:
+        if not self._has_connected:
             proceed()
             self.topics()
-            self._has_met = True
+            self._has_connected = True
         rejected: list[Rejected] = []
         for start in range(0, len(batch), PORTION):
             proceed()
@@ -100,27 +100,29 @@ class KafkaSink:
     def topics(self) -> Collection[str]:
         """The names of the topics that the brokers know."""
         try:
-            found = self._producer.list_topics(timeout=min(self._patience, PROBE_PATIENCE))
+            metadata = self._producer.list_topics(
+                timeout=min(self._acknowledge_seconds, PROBE_SECONDS)
+            )
         except KafkaException as error:
             raise self._unavailable(error.args[0]) from None
-        return frozenset(found.topics)
+        return frozenset(metadata.topics)
 
     def close(self) -> None:
-        """Let go of the brokers."""
+        """Close the connections."""
         self._emitter.close()
 
-    def _note(self, error: KafkaError) -> None:
-        """Remember why no message gets through; the messages themselves only time out."""
-        self._trouble = error
+    def _remember(self, error: KafkaError) -> None:
+        """Keep the reason why messages time out, which they don't have themselves."""
+        self._last_error = error
 
     def _emit_portion(self, portion: Sequence[Proposal]) -> list[Rejected]:
-        self._trouble = None
+        self._last_error = None
         reports: dict[int, KafkaError | None] = {}
         rejected: list[Rejected] = []
         try:
-            for index, each in enumerate(portion):
+            for index, proposal in enumerate(portion):
                 report = functools.partial(_report, reports, index)
-                rejected += self._produce(each, report)
+                rejected += self._produce(proposal, report)
         finally:
             left = self._flush()
         if left:
@@ -131,7 +133,7 @@ class KafkaSink:
         return rejected
 
     def _produce(self, proposal: Proposal, report: Callable[[Any, Any], None]) -> list[Rejected]:
-        """Queue a proposal; a rejection if it can't ever be sent."""
+        """Queue a proposal; returns a rejection if it can never be sent."""
         try:
             self._emitter.emit_mcp_async(mcp(proposal), report)
         except ValueError as error:
@@ -141,7 +143,7 @@ class KafkaSink:
         except ProduceError as error:
             if isinstance(error.exception, AvroTypeException):
                 return [Rejected(proposal.urn, proposal.aspect, "it can't be written as Avro")]
-            raise _registry_trouble(error.exception, self._target) from None
+            raise _registry_error(error.exception, self._target) from None
         except MessageTooLargeError as error:
             return [Rejected(proposal.urn, proposal.aspect, str(error))]
         except KafkaException as error:
@@ -149,8 +151,8 @@ class KafkaSink:
         return []
 
     def _flush(self) -> int:
-        """Wait until each message has its report; what has not arrived by then never will."""
-        if self._producer.flush(self._patience + 1):
+        """Wait until each message has its report; return how many still have none."""
+        if self._producer.flush(self._acknowledge_seconds + 1):
             self._producer.purge()
             return int(self._producer.flush(1))
         return 0
@@ -163,11 +165,11 @@ class KafkaSink:
 
     def _unavailable(self, error: KafkaError | None) -> Unavailable:
         where = f"Kafka at {self._target.bootstrap}"
-        for each in (error, self._trouble):
-            if each is not None and each.code() in CONFIGURATION:
+        for reason in (error, self._last_error):
+            if reason is not None and reason.code() in CONFIGURATION:
                 advice = "correct datahub_kafka_config: connection"
-                return Misconfigured(f"{where}: {each.str()}: {advice}")
-        reason = self._trouble or error
+                return Misconfigured(f"{where}: {reason.str()}: {advice}")
+        reason = self._last_error or error
         text = reason.str() if reason is not None else "too many messages are waiting"
         return Unavailable(f"Connection error: {where} did not take the proposals: {text}")
 
@@ -178,17 +180,17 @@ def _report(
     reports[index] = error
 
 
-def _patience(config: Mapping[str, Any]) -> float:
+def _acknowledge_seconds(config: Mapping[str, Any]) -> float:
     for key in TIMEOUT_KEYS:
         if key in config:
             return float(config[key]) / 1000
-    return PATIENCE
+    return ACKNOWLEDGE_SECONDS
 
 
 def _emitter(target: KafkaTarget, more: Mapping[str, Any]) -> DatahubKafkaEmitter:
     producer_config = {**DEFAULTS, **target.producer_config, **more}
     if not any(key in producer_config for key in TIMEOUT_KEYS):
-        producer_config[TIMEOUT_KEYS[0]] = PATIENCE * 1000
+        producer_config[TIMEOUT_KEYS[0]] = ACKNOWLEDGE_SECONDS * 1000
     try:
         connection = KafkaProducerConnectionConfig(
             bootstrap=target.bootstrap,
@@ -198,7 +200,7 @@ def _emitter(target: KafkaTarget, more: Mapping[str, Any]) -> DatahubKafkaEmitte
         )
         return DatahubKafkaEmitter(_emitter_config(connection, target.topic))
     except ValidationError as error:
-        reasons = "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors())
+        reasons = "; ".join(f"{detail['loc'][-1]}: {detail['msg']}" for detail in error.errors())
         raise _wrong(reasons) from None
     except KafkaException as error:
         raise _wrong(_without_secrets(error.args[0].str(), target)) from None
@@ -207,14 +209,14 @@ def _emitter(target: KafkaTarget, more: Mapping[str, Any]) -> DatahubKafkaEmitte
 
 
 def _registry_config(target: KafkaTarget) -> dict[str, Any]:
-    return {"timeout": PATIENCE, **target.schema_registry_config}
+    return {"timeout": ACKNOWLEDGE_SECONDS, **target.schema_registry_config}
 
 
 def _emitter_config(connection: KafkaProducerConnectionConfig, topic: str) -> KafkaEmitterConfig:
     routes = {MCE_KEY: DEFAULT_MCE_KAFKA_TOPIC, MCP_KEY: topic}
     options: dict[str, Any] = {"connection": connection, "topic_routes": routes}
     if "max_queue_full_block_seconds" in KafkaEmitterConfig.model_fields:
-        options["max_queue_full_block_seconds"] = PATIENCE  # five minutes, if nobody says
+        options["max_queue_full_block_seconds"] = ACKNOWLEDGE_SECONDS  # five minutes by default
     return KafkaEmitterConfig(**options)
 
 
@@ -223,15 +225,15 @@ def _wrong(reason: str) -> ConfigurationError:
 
 
 def _without_secrets(text: str, target: KafkaTarget) -> str:
-    """The text without any value of the two blocks of options, each of which may be a password."""
-    given = (*target.producer_config.values(), *target.schema_registry_config.values())
-    for value in map(str, given):
+    """The text without any value of the two blocks of options, since each may be a password."""
+    values = (*target.producer_config.values(), *target.schema_registry_config.values())
+    for value in map(str, values):
         if value:
             text = text.replace(value, "…")
     return text
 
 
-def _registry_trouble(error: BaseException | None, target: KafkaTarget) -> DeliveryError:
+def _registry_error(error: BaseException | None, target: KafkaTarget) -> DeliveryError:
     url = error_text.address(target.schema_registry_url)
     if not isinstance(error, SchemaRegistryError):
         kind = type(error).__name__
@@ -267,16 +269,14 @@ def _probe_brokers(target: KafkaTarget) -> Finding:
 
 
 def _probe_registry(target: KafkaTarget) -> Finding:
-    """Asks as delivery does: with the same credentials and certificates."""
+    """Whether the registry answers, with the credentials and certificates of delivery."""
     url = error_text.address(target.schema_registry_url)
     options = {"url": target.schema_registry_url, **_registry_config(target)}
     try:
-        SchemaRegistryClient(
-            {**options, "timeout": PROBE_PATIENCE, "max.retries": 0}
-        ).get_subjects()
-    except Exception as error:  # noqa: BLE001 - the client lets through whatever went wrong
+        SchemaRegistryClient({**options, "timeout": PROBE_SECONDS, "max.retries": 0}).get_subjects()
+    except Exception as error:  # noqa: BLE001 - the client wraps no errors
         # DataHub's own registry does not implement the list of subjects.
         if getattr(error, "http_status_code", None) != requests.codes.not_implemented:
-            trouble = _registry_trouble(error, target)
-            return Finding(is_ok=False, what="schema registry", text=str(trouble))
+            reason = _registry_error(error, target)
+            return Finding(is_ok=False, what="schema registry", text=str(reason))
     return Finding(is_ok=True, what="schema registry", text=f"it answers at {url}")

@@ -1,7 +1,7 @@
-"""Several requests under way at once, where a server's answers are slower than its work.
+"""Parallel requests, since a server's answers take longer than its work.
 
-No entity is in two of them, so that each entity's proposals arrive in their order; between
-entities DataHub needs none.
+No entity is in two of them, so each entity's proposals arrive in their order; between entities
+DataHub needs no order.
 """
 
 from __future__ import annotations
@@ -13,67 +13,67 @@ from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any, TypeVar
 
-from datahub_eventlog.sinks.delivery import Item
+from datahub_eventlog.sinks.batch import Item
 
 T = TypeVar("T")
 
 LANES = 8
-"""Requests at once. DataHub's own ingestion has 15 under way."""
+"""Parallel requests; DataHub's own ingestion has 15."""
 
 
-def parts(items: Iterable[Item], size: int) -> list[Sequence[Item]]:
-    """The items in parts of at most `size`, or of what one entity has."""
+def split(items: Iterable[Item], size: int) -> list[Sequence[Item]]:
+    """The items in parts of at most `size`; only a single entity's may be larger."""
     entities: dict[str, list[Item]] = {}
-    for each in items:
-        entities.setdefault(each.proposal.urn, []).append(each)
-    found: list[list[Item]] = []
-    for entity in entities.values():
-        if not found or len(found[-1]) + len(entity) > size:
-            found.append([])
-        found[-1] += entity
-    return list(found)
+    for item in items:
+        entities.setdefault(item.proposal.urn, []).append(item)
+    parts: list[list[Item]] = []
+    for its_items in entities.values():
+        if not parts or len(parts[-1]) + len(its_items) > size:
+            parts.append([])
+        parts[-1] += its_items
+    return list(parts)
 
 
-def at_once(works: Sequence[Callable[[int], T]], lanes: int) -> list[T]:
-    """What the works give, each called with the number of the lane that it has for itself.
+def in_parallel(tasks: Sequence[Callable[[int], T]], lanes: int) -> list[T]:
+    """The tasks' results; each task is called with the number of a lane that no other is in.
 
-    After an error no other is begun; it is raised when those under way have come to their end.
-    Where no thread can be started, as in an interpreter that ends, they follow one another.
+    After an error no other task is started; it is raised when the running ones have ended. If no
+    thread can be started, as while the interpreter shuts down, they run one after the other.
     """
-    left = deque(enumerate(works))
-    done: dict[int, T] = {}
+    waiting = deque(enumerate(tasks))
+    results: dict[int, T] = {}
 
-    def go(lane: int) -> None:
-        while (each := _first(left)) is not None:
-            number, work = each
-            done[number] = work(lane)
+    def work(lane: int) -> None:
+        while waiting:
+            try:
+                number, task = waiting.popleft()
+            except IndexError:  # another lane was faster
+                return
+            results[number] = task(lane)
 
     try:
-        if min(lanes, len(works)) <= 1:
-            go(0)
+        if min(lanes, len(tasks)) <= 1:
+            work(0)
         else:
-            _all([_started(partial(go, lane), left) for lane in range(min(lanes, len(works)))])
+            count = min(lanes, len(tasks))
+            futures = [_start_thread(partial(work, lane), waiting) for lane in range(count)]
+            wait(futures)
+            for future in futures:
+                future.result()
     finally:
-        left.clear()
-    return [done[number] for number in sorted(done)]
+        waiting.clear()
+    return [results[number] for number in sorted(results)]
 
 
-def _first(left: deque[T]) -> T | None:
-    try:
-        return left.popleft()
-    except IndexError:
-        return None
-
-
-def _started(go: Callable[[], None], left: deque[Any]) -> Future[None]:
-    """Go in a thread, which nobody waits for when the process ends."""
+def _start_thread(work: Callable[[], None], waiting: deque[Any]) -> Future[None]:
+    """Work in a daemon thread, which doesn't keep the process alive."""
     future: Future[None] = Future()
 
     def run() -> None:
         try:
-            go()
+            work()
         except BaseException as error:  # noqa: BLE001 - handed to the caller
-            left.clear()
+            waiting.clear()
             future.set_exception(error)
         else:
             future.set_result(None)
@@ -83,9 +83,3 @@ def _started(go: Callable[[], None], left: deque[Any]) -> Future[None]:
     except RuntimeError:
         run()
     return future
-
-
-def _all(futures: Sequence[Future[None]]) -> None:
-    wait(futures)
-    for each in futures:
-        each.result()

@@ -1,4 +1,4 @@
-"""From our proposals to the client's: the aspect stays the bytes that it is."""
+"""Our proposals as the client's; the bytes of an aspect are not changed."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ CONTENT_TYPES: Mapping[Change, str] = {
 
 
 class Mcp(MetadataChangeProposalClass):
-    """The client's form of a proposal, which can be sent as often as need be."""
+    """The client's form of a proposal, which can be sent repeatedly."""
 
     def to_obj(self, tuples: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002
         """Its JSON for Rest.li, or with `tuples` its fields for Avro.
 
-        The client would validate each field against the schema, at each attempt, which takes
-        ten times as long as to write them down.
+        The client would validate each field against the schema at each attempt, which takes ten
+        times as long.
         """
         if tuples:
             return dict(super().to_obj(tuples))
@@ -39,7 +39,7 @@ class Mcp(MetadataChangeProposalClass):
 
 
 def observed(run_id: str) -> SystemMetadataClass:
-    """That something was seen just now, and in which run; proposals may share it."""
+    """The metadata of what was seen just now, and in which run; proposals may share it."""
     metadata = SystemMetadataClass(lastObserved=int(time.time() * 1000))
     if run_id:
         metadata.runId = run_id

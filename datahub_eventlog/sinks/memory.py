@@ -1,11 +1,11 @@
-"""Delivery into memory: for tests, and to look at what would be sent."""
+"""Delivery into memory, for tests and to show what would be sent."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from datahub_eventlog.errors import Rejected
-from datahub_eventlog.sinks import always
+from datahub_eventlog.sinks import always_proceed
 from datahub_eventlog.values import Change, Problem, Proposal
 
 
@@ -17,10 +17,10 @@ class MemorySink:
         self.batches: list[int] = []
         """The sizes of the batches."""
         self.problems: list[Problem] = []
-        """What could not be translated; a sink itself never hears of it."""
+        """What could not be translated; `emit` does not add to it."""
 
     def emit(
-        self, batch: Sequence[Proposal], proceed: Callable[[], None] = always
+        self, batch: Sequence[Proposal], proceed: Callable[[], None] = always_proceed
     ) -> Sequence[Rejected]:
         """Keep the batch; nothing is ever refused."""
         proceed()
@@ -34,9 +34,11 @@ class MemorySink:
     def latest(self) -> dict[tuple[str, str], Proposal]:
         """The last full state of each (urn, aspect)."""
         return {
-            (each.urn, each.aspect): each for each in self.proposals if each.change is Change.UPSERT
+            (proposal.urn, proposal.aspect): proposal
+            for proposal in self.proposals
+            if proposal.change is Change.UPSERT
         }
 
     def bodies(self, urn: str) -> dict[str, str]:
-        """The last thing said about each aspect of an entity, as JSON: a state, or a patch."""
-        return {each.aspect: each.body for each in self.proposals if each.urn == urn}
+        """The last proposal for each aspect of an entity, as JSON: a state, or a patch."""
+        return {item.aspect: item.body for item in self.proposals if item.urn == urn}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import time
 import urllib.parse
@@ -34,48 +35,48 @@ from datahub_eventlog.errors import (
     Rejected,
     Unavailable,
 )
-from datahub_eventlog.sinks import Finding, OnAnswer, always, whatever
+from datahub_eventlog.sinks import Finding, OnAnswer, always_proceed, ignore_answer
 from datahub_eventlog.sinks.answers import (
     ADVICE,
-    Broken,
+    ServerError,
     Unending,
-    absence,
     content,
     judge,
+    no_answer,
 )
-from datahub_eventlog.sinks.delivery import Delivery, Experience, Item
-from datahub_eventlog.sinks.lanes import LANES, at_once, parts
+from datahub_eventlog.sinks.batch import BatchDelivery, BatchLimits, Item
+from datahub_eventlog.sinks.lanes import LANES, in_parallel, split
 from datahub_eventlog.sinks.mcps import mcp, observed
 from datahub_eventlog.sinks.session import ANSWER_BYTES, GRAPH_BYTES, BoundedSession
 from datahub_eventlog.values import Proposal
 
 PORTION = 2000
-"""Proposals that are in memory in the client's form, too."""
+"""Proposals that are converted to the client's form at once."""
 TRIES = 4
+"""Of one request, within seconds."""
 CONFLICT_TRIES = 10
-"""Of a request that meets another transaction: seconds in all, since the other one ends soon."""
-LONGEST_WAIT = 10.0
-"""Seconds. A server that asks for more is left to the dispatcher."""
-ENVELOPE = 1000
-"""Bytes of a proposal beside its aspect and urn: names, content type, system metadata."""
+"""Of a request that conflicts with another transaction, which ends soon."""
+LONGEST_WAIT_SECONDS = 10.0
+"""If a server asks to wait longer, the dispatcher pauses instead."""
+ENVELOPE_BYTES = 1000
+"""Of a proposal without its aspect and urn: names, content type, system metadata."""
 
 ON_THE_WIRE: Mapping[str, EmitMode] = {
     "SYNC_PRIMARY": EmitMode.SYNC_PRIMARY,
     "SYNC_WAIT": EmitMode.SYNC_PRIMARY,
     "ASYNC": EmitMode.ASYNC,
-    # It promises to come back when all is persisted. Over Rest.li only a synchronous write does.
+    # It must return after all is persisted, which only a synchronous write does over Rest.li.
     "ASYNC_WAIT": EmitMode.SYNC_PRIMARY,
 }
 INDEX_NOW: Mapping[str, str] = {"X-DataHub-Sync-Index-Update": "true"}
-"""A header of proposals; what SYNC_WAIT adds to SYNC_PRIMARY."""
+"""The header of proposals that SYNC_WAIT adds to SYNC_PRIMARY."""
 
 
 class RestSink:
-    """Delivers over Rest.li's batch endpoint, which keeps the order and tells what is wrong.
+    """Delivers over Rest.li's batch endpoint, which keeps the order and names what it refuses.
 
-    A large batch is several requests at once; each entity's proposals keep their order.
-
-    A request is tried a few times within seconds; longer troubles are the caller's.
+    A large batch becomes parallel requests; each entity's proposals keep their order. A request
+    is repeated a few times within seconds; longer outages are raised to the caller.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class RestSink:
         emit_mode: str = "SYNC_PRIMARY",
         *,
         sleep: Callable[[float], None] = time.sleep,
-        on_answer: OnAnswer = whatever,
+        on_answer: OnAnswer = ignore_answer,
     ) -> None:
         """Take a target; `sleep` waits between tries, `on_answer` gets a request's seconds."""
         self._on_answer = on_answer
@@ -93,15 +94,13 @@ class RestSink:
         self._mode = ON_THE_WIRE[emit_mode]
         self._headers = INDEX_NOW if emit_mode == "SYNC_WAIT" else None
         self._target = target
-        self._emitters = [self._connected()]
-        self._experience = Experience(
-            most=BATCH_INGEST_MAX_PAYLOAD_LENGTH, most_bytes=INGEST_MAX_PAYLOAD_BYTES
-        )
-        self._patient = _retrying(_is_passing, sleep)
-        self._brisk = _retrying(_is_outage, sleep)
+        self._emitters = [self._new_emitter()]
+        self._limits = BatchLimits(BATCH_INGEST_MAX_PAYLOAD_LENGTH, INGEST_MAX_PAYLOAD_BYTES)
+        self._retry_500 = _retrying(_is_500_or_outage, sleep)
+        self._retry_outages = _retrying(_is_outage, sleep)
 
     def emit(
-        self, batch: Sequence[Proposal], proceed: Callable[[], None] = always
+        self, batch: Sequence[Proposal], proceed: Callable[[], None] = always_proceed
     ) -> Sequence[Rejected]:
         """Deliver the batch; see `Sink`."""
         rejected: list[Rejected] = []
@@ -111,10 +110,10 @@ class RestSink:
 
     def close(self) -> None:
         """Close the connections."""
-        for each in self._emitters:
-            each.close()
+        for emitter in self._emitters:
+            emitter.close()
 
-    def _connected(self) -> DatahubRestEmitter:
+    def _new_emitter(self) -> DatahubRestEmitter:
         emitter = _emitter(self._target)
         _session(emitter).hooks["response"].append(self._judge)
         return emitter
@@ -125,50 +124,51 @@ class RestSink:
         items: list[Item] = []
         rejected: list[Rejected] = []
         metadata = functools.cache(observed)
-        for each in portion:
+        for proposal in portion:
             try:
-                items.append(_item(each, self._headers, metadata(each.run_id)))
+                items.append(_item(proposal, self._headers, metadata(proposal.run_id)))
             except ValueError as error:
-                rejected.append(Rejected(each.urn, each.aspect, f"it is no UTF-8: {error}"))
-        works = [functools.partial(self._deliver, proceed, each) for each in self._parts(items)]
-        return rejected + [each for found in at_once(works, LANES) for each in found]
+                reason = f"it is no UTF-8: {error}"
+                rejected.append(Rejected(proposal.urn, proposal.aspect, reason))
+        tasks = [functools.partial(self._deliver, proceed, part) for part in self._parts(items)]
+        return rejected + list(itertools.chain(*in_parallel(tasks, LANES)))
 
     def _parts(self, items: Sequence[Item]) -> Sequence[Sequence[Item]]:
-        """What may be under way at once; a server that has trouble gets one request at a time."""
-        most = self._experience.most
-        if len(items) <= most or self._experience.limit < most:
+        """What is sent in parallel; a slow server gets one request at a time."""
+        most = self._limits.max_proposals
+        if len(items) <= most or self._limits.proposals < most:
             return [items]
-        found = parts(items, most)
-        self._emitters += [self._connected() for _ in found[len(self._emitters) : LANES]]
-        return found
+        parts = split(items, most)
+        self._emitters += [self._new_emitter() for _ in parts[len(self._emitters) : LANES]]
+        return parts
 
     def _deliver(
         self, proceed: Callable[[], None], items: Sequence[Item], lane: int
     ) -> list[Rejected]:
         post = functools.partial(self._post, self._emitters[lane], proceed)
-        return Delivery(items, post, self._experience).run()
+        return BatchDelivery(items, post, self._limits).run()
 
     def _post(
         self,
         emitter: DatahubRestEmitter,
         proceed: Callable[[], None],
-        piece: Sequence[Item],
+        request: Sequence[Item],
         *,
         is_patient: bool,
     ) -> float:
-        retrying = self._patient if is_patient else self._brisk
-        return retrying(self._attempt, emitter, proceed, piece)
+        retrying = self._retry_500 if is_patient else self._retry_outages
+        return retrying(self._attempt, emitter, proceed, request)
 
     def _attempt(
-        self, emitter: DatahubRestEmitter, proceed: Callable[[], None], piece: Sequence[Item]
+        self, emitter: DatahubRestEmitter, proceed: Callable[[], None], request: Sequence[Item]
     ) -> float:
         """Send one request and return the share of the timeout that its answer took."""
         proceed()
         begun = time.monotonic()
         try:
-            emitter.emit_mcps([each.mcp for each in piece], emit_mode=self._mode)
+            emitter.emit_mcps([item.mcp for item in request], emit_mode=self._mode)
         except OperationalError as error:
-            raise absence(error.__cause__, self._url, self._timeout) from None
+            raise no_answer(error.__cause__, self._url, self._timeout) from None
         except (OSError, UnicodeError) as error:
             raise _unusable(error) from None
         finally:
@@ -177,7 +177,7 @@ class RestSink:
         return seconds / self._timeout
 
     def _judge(self, response: requests.Response, **settings: Any) -> None:
-        _ = response.content  # read to its end, the connection serves the next request
+        _ = response.content  # read to its end, so that the connection can be used again
         judge(response, self._url)
 
 
@@ -197,7 +197,7 @@ def _bound(emitter: DatahubRestEmitter, target: RestTarget, most_bytes: int) -> 
 
 
 def _options(target: RestTarget) -> dict[str, Any]:
-    """The options that were given, under the names that the client has for them."""
+    """The options that are set, under the client's names."""
     given = {
         "token": target.token,
         "timeout_sec": target.timeout_sec,
@@ -224,7 +224,7 @@ def _item(
     proposal: Proposal, headers: Mapping[str, str] | None, metadata: SystemMetadataClass
 ) -> Item:
     # The aspect is a string in the request's JSON, where each quote costs a backslash.
-    length = len(json.dumps(proposal.body)) + len(proposal.urn) + ENVELOPE
+    length = len(json.dumps(proposal.body)) + len(proposal.urn) + ENVELOPE_BYTES
     is_timeseries = proposal.aspect in TIMESERIES_ASPECT_MAP
     return Item(proposal, mcp(proposal, headers, metadata), length, is_timeseries)
 
@@ -240,20 +240,20 @@ def _retrying(
     )
 
 
-def _is_passing(error: BaseException) -> bool:
-    return isinstance(error, Broken) or _is_outage(error)
+def _is_500_or_outage(error: BaseException) -> bool:
+    return isinstance(error, ServerError) or _is_outage(error)
 
 
 def _is_outage(error: BaseException) -> bool:
-    """Whether the next seconds may bring the server back."""
+    """Whether the server may be back within seconds."""
     if isinstance(error, Conflict):
         return True
     if not isinstance(error, Unavailable) or isinstance(error, Misconfigured | Unending):
         return False
-    return (error.retry_after or 0) <= LONGEST_WAIT
+    return (error.retry_after or 0) <= LONGEST_WAIT_SECONDS
 
 
-_BACKOFF = wait_exponential(multiplier=0.3, max=LONGEST_WAIT) + wait_random(0, 0.2)
+_BACKOFF = wait_exponential(multiplier=0.3, max=LONGEST_WAIT_SECONDS) + wait_random(0, 0.2)
 _JITTER = wait_random_exponential(multiplier=0.1, max=2.0)
 
 
@@ -278,7 +278,7 @@ def _error(state: RetryCallState) -> BaseException | None:
 
 
 def graph(target: RestTarget) -> DataHubGraph:
-    """DataHub's own client for reading and searching, as extractors take it."""
+    """DataHub's own client for reading and searching, which extractors are given."""
     options = {**_options(target), "openapi_ingestion": False, "retry_max_times": 1}
     client = DataHubGraph(DatahubClientConfig(server=target.server, **options))
     _bound(client, target, GRAPH_BYTES)
@@ -289,13 +289,13 @@ def graph(target: RestTarget) -> DataHubGraph:
 
 
 def probe(target: RestTarget) -> Sequence[Finding]:
-    """Whether GMS answers, and takes the token: its configuration is public, aspects are not."""
+    """Whether GMS answers, and accepts the token: its configuration is public, aspects are not."""
     emitter = _emitter(target)
     try:
         config = _get(emitter, target, "/config")
         if str(config.get("noCode")).lower() != "true":
             url = error_text.address(target.server)
-            text = f"{url} answers, but as DataHub's frontend or something else: {ADVICE[404]}"
+            text = f"{url} is DataHub's frontend or something else, not GMS: {ADVICE[404]}"
             return [Finding(is_ok=False, what="DataHub", text=text)]
         text = f"GMS {_version(config)} answers at {error_text.address(target.server)}"
         return [Finding(is_ok=True, what="DataHub", text=text), _token(emitter, target)]
@@ -313,7 +313,7 @@ def _version(config: Mapping[str, Any]) -> str:
 
 
 def _token(emitter: DatahubRestEmitter, target: RestTarget) -> Finding:
-    """Reads an aspect that may or may not be there: either answer needs a valid token."""
+    """Whether an aspect can be read, which may not exist: both answers need a valid token."""
     urn = urllib.parse.quote("urn:li:dataPlatform:dagster", safe="")
     try:
         _get(emitter, target, f"/aspects/{urn}?aspect=dataPlatformInfo&version=0")
@@ -329,11 +329,11 @@ def _get(emitter: DatahubRestEmitter, target: RestTarget, path: str) -> Mapping[
     try:
         response = _session(emitter).get(f"{target.server.rstrip('/')}{path}")
     except requests.RequestException as error:
-        raise absence(error, url, target.timeout_sec) from None
+        raise no_answer(error, url, target.timeout_sec) from None
     except (OSError, UnicodeError) as error:
         raise _unusable(error) from None
-    for each in response.history:
-        judge(each, url)
+    for redirect in response.history:
+        judge(redirect, url)
     if response.status_code == requests.codes.not_found and content(response) is not None:
         return {}
     return judge(response, url)

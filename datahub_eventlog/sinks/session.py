@@ -1,8 +1,8 @@
-"""HTTP that no server can hold up: a request and its answer have an end, and one origin.
+"""HTTP requests with bounds: on their time, on the bytes of an answer, and to one origin.
 
-Of an answer so many bytes are read, as they come and as they are unpacked. A server may take the
-whole timeout until it begins to answer, as ever; all of the request takes a quarter more at most.
-A redirect to another scheme, host or port is refused before anything is sent there.
+The bytes are bounded as they arrive and after decompression. A server may take the whole timeout
+until it begins to answer; the whole request takes a quarter more at most. A redirect to another
+scheme, host or port is refused before anything is sent there.
 """
 
 from __future__ import annotations
@@ -27,40 +27,40 @@ from urllib3.exceptions import HTTPError
 from datahub_eventlog import error_text
 
 ANSWER_BYTES = 4 * 2**20
-"""Of an answer to what we send: a word, or the reasons of a refusal."""
+"""Of an answer to proposals, which is short."""
 REFUSAL_BYTES = 64 * 2**10
-"""Of an answer that says no, which its status does; the rest is cut off."""
+"""Of an error, whose status says enough; the rest is cut off."""
 GRAPH_BYTES = 64 * 2**20
-"""Of what is read from DataHub; a single aspect has at most the 16 MB of a request."""
+"""Of an answer to a query; a single aspect has at most the 16 MB of a request."""
 HEAD_BYTES = 2**20
-"""What may come beside the content: headers, and the sizes of chunks."""
+"""Of headers and the sizes of chunks, in addition."""
 PIECE_BYTES = 16 * 1024
-"""Sent at once: a record of TLS, which has the timeout for itself."""
-WHOLE = 1.25
+"""Of one record of TLS, for which the socket's timeout counts."""
+TOTAL_SHARE = 1.25
 """Of the timeout, for connecting, sending and the whole answer."""
-MOST_REDIRECTS = 5
-REFUSALS = 400
-"""The first status that says no."""
+MAX_REDIRECTS = 5
+FIRST_ERROR = 400
+"""The first status of an error."""
 CUT = "_datahub_eventlog_is_cut"
-PACKED = frozenset({"", "gzip", "x-gzip", "deflate"})
-"""How content may be packed: urllib3 unpacks these by the piece, in all of its versions."""
-NOT_PACKED = frozenset(
+COMPRESSIONS = frozenset({"", "gzip", "x-gzip", "deflate"})
+"""Compressions that urllib3 undoes piece by piece, in all of its versions."""
+UNCOMPRESSED = frozenset(
     {
         *("", "identity", "none", "utf-8", "utf8", "ascii", "us-ascii"),
         *("iso-8859-1", "iso-8859-15", "latin-1", "latin1", "windows-1252"),
     }
 )
-"""What servers write there of content that is not packed: charsets belong elsewhere."""
+"""What servers write there for content that is not compressed; charsets belong elsewhere."""
 PORTS = {"http": 80, "https": 443}
-STUMBLING = (
+PROTOCOL_ERRORS = (
     *(ArithmeticError, LookupError, RecursionError, ValueError),
     *(http.client.HTTPException, HTTPError),
 )
-"""What nobody catches who reads an answer that breaks the rules."""
+"""What urllib3 and requests raise, and don't wrap, when an answer breaks the rules."""
 
 
 class RedirectedElsewhere(requests.RequestException):
-    """The server sends us to another origin."""
+    """The server redirects to another origin."""
 
 
 class Endless(requests.RequestException):
@@ -84,11 +84,11 @@ class _Exchange:
     most_bytes: int
     responses: list[requests.Response] = field(default_factory=list)
 
-    def patience(self, timeout: float | None) -> float:
-        """The seconds of the next wait; raises `TimeoutError` if there are none left."""
+    def time_left(self, timeout: float | None) -> float:
+        """The seconds for the next wait; raises `TimeoutError` if none are left."""
         left = self.end - time.monotonic()
         if left <= 0:
-            raise TimeoutError("the time of the request is over")
+            raise TimeoutError("the time for the request is over")
         return left if timeout is None else min(left, timeout)
 
 
@@ -96,25 +96,25 @@ _exchange: ContextVar[_Exchange | None] = ContextVar("exchange", default=None)
 
 
 class BoundedSession(requests.Session):
-    """Does what another session does, within these bounds.
+    """A session with the settings of another one, and these bounds.
 
-    Raises what sessions raise, the classes of this module among it.
+    Raises what any session raises, and the exceptions of this module, which are of that kind.
     """
 
     def __init__(self, session: requests.Session, seconds: float, most_bytes: int) -> None:
-        """Take over headers, certificates and adapters; `seconds` where no timeout is given."""
+        """Take over headers, certificates and adapters; `seconds` is the default timeout."""
         super().__init__()
         state: dict[str, Any] = session.__getstate__()
         self.__setstate__(state)
         for prefix in PORTS:
             self.mount(f"{prefix}://", _Adapter(session.get_adapter(f"{prefix}://")))
         self.headers["Accept-Encoding"] = "gzip"
-        self.max_redirects = MOST_REDIRECTS
+        self.max_redirects = MAX_REDIRECTS
         self._seconds = seconds
         self._most_bytes = most_bytes
 
     def send(self, request: requests.PreparedRequest, **settings: Any) -> requests.Response:
-        """Send a request, or one that a redirect has led to."""
+        """Send a request, or the next one after a redirect."""
         settings["timeout"] = settings.get("timeout") or self._seconds
         exchange = _exchange.get()
         if exchange is None:
@@ -128,13 +128,13 @@ class BoundedSession(requests.Session):
     ) -> requests.Response:
         timeout = settings["timeout"]
         seconds = max(timeout) if isinstance(timeout, tuple) else timeout
-        end = time.monotonic() + WHOLE * seconds
+        end = time.monotonic() + TOTAL_SHARE * seconds
         exchange = _Exchange(_origin(request.url), end, self._most_bytes)
         token = _exchange.set(exchange)
         try:
             return super().send(request, **settings)
         except BaseException as error:
-            for response in exchange.responses:  # what was not read to its end
+            for response in exchange.responses:  # some may not be read to the end
                 response.close()
             if _is_unreadable(error):
                 raise Unreadable(f"its answer is no HTTP ({type(error).__name__})") from error
@@ -144,10 +144,10 @@ class BoundedSession(requests.Session):
 
 
 def _is_unreadable(error: BaseException) -> bool:
-    """Whether an answer made somebody stumble; what can't be sent at all is another matter."""
+    """Whether an answer broke the rules, and not the request."""
     if isinstance(error, requests.RequestException | UnicodeEncodeError):
         return False
-    return isinstance(error, STUMBLING)
+    return isinstance(error, PROTOCOL_ERRORS)
 
 
 def _origin(url: str | None) -> Origin:
@@ -159,12 +159,12 @@ def _origin(url: str | None) -> Origin:
 
 
 class _Adapter(HTTPAdapter):
-    """Another adapter's settings, with connections that keep to the bounds."""
+    """An adapter with the settings of another one, whose connections keep the bounds."""
 
     def __init__(self, adapter: Any) -> None:
         super().__init__()
         self.__setstate__(adapter.__getstate__())
-        # A server may ask to wait for a day; whoever is asked decides how long it is left alone.
+        # A server may ask to wait for a day; the dispatcher decides how long to pause.
         self.max_retries = self.max_retries.new(respect_retry_after_header=False)
 
     def init_poolmanager(self, *args: Any, **settings: Any) -> None:
@@ -175,12 +175,12 @@ class _Adapter(HTTPAdapter):
     def proxy_manager_for(self, proxy: str, **settings: Any) -> Any:
         """The pools of connections that go through that proxy."""
         manager = super().proxy_manager_for(proxy, **settings)
-        if isinstance(manager, ProxyManager):  # one of SOCKS has connections of its own
+        if isinstance(manager, ProxyManager):  # SOCKS has connections of its own
             manager.pool_classes_by_scheme = POOLS
         return manager
 
     def send(self, request: requests.PreparedRequest, *args: Any, **settings: Any) -> Any:
-        """Send a request; its answer is still to be read, in bounds."""
+        """Send a request; its answer is read later, within the bounds."""
         response = super().send(request, *args, **settings)
         exchange = _exchange.get()
         if exchange is not None:
@@ -188,37 +188,37 @@ class _Adapter(HTTPAdapter):
             _check(response, exchange.most_bytes)
             raw = response.raw
             bounded = functools.partial(_at_most, exchange.most_bytes)
-            if response.status_code >= REFUSALS:
+            if response.status_code >= FIRST_ERROR:
                 bounded = functools.partial(_beginning, raw)
             raw.stream = functools.partial(bounded, raw.stream, raw.close)
         return response
 
 
 def is_cut(response: requests.Response) -> bool:
-    """Whether an answer that says no was too long to be read to its end."""
+    """Whether an error was too long to be read to its end."""
     return getattr(response.raw, CUT, False)
 
 
 def _check(response: requests.Response, most_bytes: int) -> None:
-    """Raise what the head of an answer shows already."""
-    packed = _packed(response)
+    """Raise what the headers of an answer show already."""
+    compression = _compression(response)
     length = response.headers.get("Content-Length", "").strip()
     is_long = length.isdecimal() and _is_more(length, most_bytes)
-    if packed in PACKED and (response.status_code >= REFUSALS or not is_long):
+    if compression in COMPRESSIONS and (response.status_code >= FIRST_ERROR or not is_long):
         return
     response.close()
-    if packed not in PACKED:
-        raise Unreadable("its answer is packed in a way that nobody asked for")
+    if compression not in COMPRESSIONS:
+        raise Unreadable("its answer is compressed in a way that was not asked for")
     raise _too_long(most_bytes)
 
 
-def _packed(response: requests.Response) -> str:
-    """How the content is packed, which is all that urllib3 is told, too: it knows no `none`."""
+def _compression(response: requests.Response) -> str:
+    """How the content is compressed; the header is corrected, as urllib3 does not know `none`."""
     names = response.headers.get("Content-Encoding", "").lower().split(",")
-    packed = ",".join(each.strip() for each in names if each.strip() not in NOT_PACKED)
+    compression = ",".join(name.strip() for name in names if name.strip() not in UNCOMPRESSED)
     if "Content-Encoding" in response.headers:
-        response.raw.headers["Content-Encoding"] = packed
-    return packed
+        response.raw.headers["Content-Encoding"] = compression
+    return compression
 
 
 def _is_more(length: str, most_bytes: int) -> bool:
@@ -232,7 +232,7 @@ def _at_most(
     *args: Any,
     **settings: Any,
 ) -> Iterator[bytes]:
-    """The content, unpacked, as long as it is no longer than that."""
+    """The decompressed content; raises `Endless` if it is longer than that."""
     count = 0
     for piece in stream(*args, **settings):
         count += len(piece)
@@ -249,7 +249,7 @@ def _beginning(
     *args: Any,
     **settings: Any,
 ) -> Iterator[bytes]:
-    """As much of a refusal as is worth reading; then the connection is closed."""
+    """The first bytes of an error; then the connection is closed."""
     left = REFUSAL_BYTES
     for piece in stream(*args, **settings):
         yield piece[:left]
@@ -265,7 +265,7 @@ def _too_long(most_bytes: int) -> Endless:
 
 
 class _Bytes(io.RawIOBase):
-    """What comes from a socket, until it is too much or too late."""
+    """The bytes from a socket, until they are too many or too late."""
 
     def __init__(self, raw: Any, sock: Any, exchange: _Exchange) -> None:
         super().__init__()
@@ -282,7 +282,7 @@ class _Bytes(io.RawIOBase):
         return int(self._raw.fileno())
 
     def readinto(self, buffer: Any) -> int | None:
-        self._socket.settimeout(self._exchange.patience(self._timeout))
+        self._socket.settimeout(self._exchange.time_left(self._timeout))
         count: int | None = self._raw.readinto(buffer)
         self._count += count or 0
         if self._count > self._exchange.most_bytes + HEAD_BYTES:
@@ -296,7 +296,7 @@ class _Bytes(io.RawIOBase):
 
 
 class _Answer(http.client.HTTPResponse):
-    """An answer that is read in bounds, from its first line on."""
+    """An answer that is read within the bounds from its first line on."""
 
     def __init__(self, sock: Any, *args: Any, **settings: Any) -> None:
         super().__init__(sock, *args, **settings)
@@ -307,7 +307,7 @@ class _Answer(http.client.HTTPResponse):
 
 
 class _Sending:
-    """What both kinds of connections do otherwise than urllib3's."""
+    """What both kinds of connections do differently from urllib3's."""
 
     sock: Any
     timeout: float | None
@@ -315,15 +315,15 @@ class _Sending:
     def connect(self) -> None:
         exchange = _exchange.get()
         if exchange is not None:
-            self.timeout = exchange.patience(self.timeout)
+            self.timeout = exchange.time_left(self.timeout)
         super().connect()  # type: ignore[misc]
 
     def send(self, data: Any) -> None:
-        """Send by the piece: over TLS, the timeout is that of each one."""
+        """Send piece by piece: over TLS, the timeout counts for each piece."""
         exchange = _exchange.get()
         for piece in _pieces(data):
             if exchange is not None and self.sock is not None:
-                self.sock.settimeout(exchange.patience(self.timeout))
+                self.sock.settimeout(exchange.time_left(self.timeout))
             super().send(piece)  # type: ignore[misc]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from datahub_eventlog.event_types import STEP_ENDS
 from datahub_eventlog.values import AssetKey, Event, Materialization, Planned, RunLog, Wiped
 
 OBSERVED = "ASSET_OBSERVATION"

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from datahub_eventlog.cli import pages
+from datahub_eventlog.cli.status import SHOWN, duration, print_status, status_json
 from datahub_eventlog.ledger import Ahead, Status
 from datahub_eventlog.ledger.records import Dispatcher, Parked, Rejection
 
@@ -33,7 +33,7 @@ def status(number: int = 1) -> Status:
 
 def shown(found: Status, *, is_terminal: bool) -> str:
     file = io.StringIO()
-    pages.status(Console(file=file, force_terminal=is_terminal, width=80, no_color=True), found)
+    print_status(Console(file=file, force_terminal=is_terminal, width=80, no_color=True), found)
     return file.getvalue()
 
 
@@ -62,7 +62,7 @@ def test_anywhere_else_each_reason_is_one_line_without_colours() -> None:
 
 
 def test_runs_that_wait_though_a_dispatcher_is_alive_are_pointed_out() -> None:
-    hint = "`datahub-eventlog check` tells whether DataHub can be reached."
+    hint = "`datahub-eventlog check` shows whether DataHub can be reached."
     assert hint in shown(status(), is_terminal=False)
     assert hint not in shown(replace(status(), oldest_pending_seconds=5.0), is_terminal=False)
     assert hint not in shown(replace(status(), dispatchers=()), is_terminal=False)
@@ -76,22 +76,22 @@ def test_a_clock_that_is_wrong_is_named_with_what_to_do() -> None:
     assert "let NTP set it" in text
     lines = shown(found, is_terminal=True).splitlines()
     assert [each.strip() for each in lines if len(each) > 80] == [f"{URN}0"]
-    assert pages.status_json(found)["clock_ahead_seconds"] == 86387.2
-    assert pages.status_json(status())["clock_ahead_seconds"] is None
+    assert status_json(found)["clock_ahead_seconds"] == 86387.2
+    assert status_json(status())["clock_ahead_seconds"] is None
 
 
 def test_parked_runs_are_counted_also_where_not_all_are_shown() -> None:
     found = replace(status(), runs={**COUNTS, "parked": 150})
     text = shown(found, is_terminal=False)
     assert "Parked: 150. " in text
-    assert f"and {150 - pages.SHOWN} more" in text
+    assert f"and {150 - SHOWN} more" in text
 
 
 def test_many_rejections_are_cut_and_counted() -> None:
     text = shown(status(50), is_terminal=False)
     assert "Rejected: 50. " in text
-    assert text.count("schemaMetadata") == pages.SHOWN
-    assert f"and {50 - pages.SHOWN} more" in text
+    assert text.count("schemaMetadata") == SHOWN
+    assert f"and {50 - SHOWN} more" in text
 
 
 def test_without_a_dispatcher_it_says_what_to_start() -> None:
@@ -108,4 +108,4 @@ def test_without_a_dispatcher_it_says_what_to_start() -> None:
     [(0.2, "0 s"), (59.6, "1 min"), (61, "1 min 1 s"), (90061, "1 day 1 h"), (172800, "2 days")],
 )
 def test_a_duration_has_two_units_at_most(seconds: float, words: str) -> None:
-    assert pages.duration(seconds) == words
+    assert duration(seconds) == words

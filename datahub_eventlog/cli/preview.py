@@ -7,35 +7,34 @@ from pathlib import Path
 
 import click
 
+from datahub_eventlog.cli.output import EXAMPLE_RUN, examples
 from datahub_eventlog.errors import DataHubEventLogError
 from datahub_eventlog.operations import Operations
 from datahub_eventlog.preview import graph_of, page
 
-EXAMPLES = """
-\b
-Examples:
-  datahub-eventlog preview 5f0f5e1c-1111-4222-8333-0123456789ab
-  datahub-eventlog preview 5f0f5e1c-1111-4222-8333-0123456789ab -o lineage.html
-  datahub-eventlog preview 5f0f5e1c-1111-4222-8333-0123456789ab -o - > lineage.html
-"""
-
 STDOUT = Path("-")
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(
+    epilog=examples(
+        f"preview {EXAMPLE_RUN}",
+        f"preview {EXAMPLE_RUN} -o lineage.html",
+        f"preview {EXAMPLE_RUN} -o - > lineage.html",
+    )
+)
 @click.argument("run_id")
 @click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
     metavar="FILE",
-    help="Where the page goes; a file that is there is replaced, - is the standard output."
+    help="Where to write the page; an existing file is replaced, - is standard output."
     "  [default: lineage-<first 8 characters of the run's id>.html]",
 )
 def preview(run_id: str, output: Path | None) -> None:
-    """Draw what would be sent of a run; nothing is.
+    """Draw what would be sent for a run, without sending it.
 
-    The page holds all that it needs: it opens in a browser, offline, and can be passed on.
+    The result is one HTML page, which opens in a browser, offline.
     """
     with Operations.on_home() as operations:
         graph = graph_of(operations.preview(run_id))
@@ -44,12 +43,8 @@ def preview(run_id: str, output: Path | None) -> None:
     if file == STDOUT:
         sys.stdout.buffer.write(text)
         return
-    _write(file, text)
-    click.echo(f"{file}: {len(graph.nodes)} nodes, {len(graph.edges)} lines. Open it in a browser.")
-
-
-def _write(file: Path, text: bytes) -> None:
     try:
         file.write_bytes(text)
     except OSError as error:
         raise DataHubEventLogError(f"{file} can't be written: {error.strerror}") from error
+    click.echo(f"{file}: {len(graph.nodes)} nodes, {len(graph.edges)} edges. Open it in a browser.")

@@ -1,35 +1,35 @@
-"""What the commands print: for people, and as JSON."""
+"""`datahub-eventlog status`: what was captured, what was delivered, what waits, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 from rich.text import Text
 
+from datahub_eventlog.cli.output import examples, print_json
 from datahub_eventlog.ledger import Status
-from datahub_eventlog.sinks import Finding
+from datahub_eventlog.operations import Operations
 
-LONG = 120.0
-"""Seconds: a run that is due for longer is not just waiting for its turn."""
+LONG_DUE_SECONDS = 120.0
+"""A run that has been due for longer does not just wait for its turn."""
 SHOWN = 20
-"""Parked runs, and rejected proposals, that people are shown."""
+"""Parked runs, and rejected proposals, that are printed as text."""
 
 
-def findings(console: Console, found: Sequence[Finding]) -> None:
-    """One line each: what was looked at, and how it is."""
-    for each in found:
-        mark = "[green]ok    [/green]" if each.is_ok else "[red]FAILED[/red]"
-        text = f"{mark} {escape(each.what)}: {escape(each.text)}"
-        console.print(text, soft_wrap=True, highlight=False)
-
-
-def finding_json(finding: Finding) -> dict[str, Any]:
-    """A finding as `check --json` has it."""
-    return {"ok": finding.is_ok, "what": finding.what, "text": finding.text}
+@click.command(epilog=examples("status", "status --json"))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def status(*, as_json: bool) -> None:
+    """Show what has been captured and what has been delivered."""
+    with Operations.on_home() as operations:
+        current = operations.status()
+    if as_json:
+        print_json(status_json(current))
+    else:
+        print_status(Console(), current)
 
 
 def status_json(status: Status) -> dict[str, Any]:
@@ -39,30 +39,30 @@ def status_json(status: Status) -> dict[str, Any]:
         "runs": dict(status.runs),
         "oldest_pending_seconds": status.oldest_pending_seconds,
         "rejected": [
-            {"run_id": each.run_id, "urn": each.urn, "aspect": each.aspect, "reason": each.reason}
-            for each in status.rejected
+            {"run_id": row.run_id, "urn": row.urn, "aspect": row.aspect, "reason": row.reason}
+            for row in status.rejected
         ],
-        "parked": [{"run_id": each.run_id, "error": each.error} for each in status.parked],
+        "parked": [{"run_id": run.run_id, "error": run.error} for run in status.parked],
         "dispatchers": [
             {
-                "host": each.host,
-                "pid": each.pid,
-                "version": each.version,
-                "last_seen_seconds": each.last_seen_seconds,
+                "host": dispatcher.host,
+                "pid": dispatcher.pid,
+                "version": dispatcher.version,
+                "last_seen_seconds": dispatcher.last_seen_seconds,
             }
-            for each in status.dispatchers
+            for dispatcher in status.dispatchers
         ],
     }
 
 
-def status(console: Console, status: Status) -> None:
+def print_status(console: Console, status: Status) -> None:
     """The status for people: fits into 80 columns, and addresses stay in one piece."""
     console.print("[bold]Runs[/bold]")
     for name, number in status.runs.items():
         console.print(f"  {name:<10}{number:>8}  {_remark(name, status)}".rstrip(), highlight=False)
     if status.ahead:
         console.print()
-        console.print("[yellow]A clock is wrong, or was[/yellow]")
+        console.print("[yellow]A clock is wrong, or was wrong[/yellow]")
         _paragraph(console, f"{status.ahead}.")
     _dispatchers(console, status)
     _parked(console, status)
@@ -78,29 +78,19 @@ def _remark(state: str, status: Status) -> str:
     return ""
 
 
-def duration(seconds: float) -> str:
-    """So many seconds in words, with two units at most."""
-    units = (("day", 86400), ("h", 3600), ("min", 60), ("s", 1))
-    rest, words = max(0, round(seconds)), []
-    for name, length in units:
-        number, rest = divmod(rest, length)
-        if number:
-            words.append(f"{number} {name}{'s' if name == 'day' and number > 1 else ''}")
-    return " ".join(words[:2]) or "0 s"
-
-
 def _dispatchers(console: Console, status: Status) -> None:
     if not status.dispatchers:
         console.print()
         console.print("[yellow]No dispatcher is alive[/yellow]: start dagster-daemon or a worker.")
         return
     _title(console, "Dispatchers", len(status.dispatchers))
-    for each in status.dispatchers:
-        seen = f"version {each.version}, seen {duration(each.last_seen_seconds)} ago"
-        _line(console, f"  {each.host}:{each.pid}  {seen}")
-    if (status.oldest_pending_seconds or 0) > LONG:
-        console.print("[yellow]Runs have been due for long[/yellow], though somebody could deliver")
-        console.print("them: `datahub-eventlog check` tells whether DataHub can be reached.")
+    for dispatcher in status.dispatchers:
+        seen = f"seen {duration(dispatcher.last_seen_seconds)} ago"
+        name = f"{dispatcher.host}:{dispatcher.pid}"
+        _line(console, f"  {name}  version {dispatcher.version}, {seen}")
+    if (status.oldest_pending_seconds or 0) > LONG_DUE_SECONDS:
+        console.print("[yellow]Runs are late[/yellow] although a dispatcher is alive:")
+        console.print("`datahub-eventlog check` shows whether DataHub can be reached.")
 
 
 def _parked(console: Console, status: Status) -> None:
@@ -108,21 +98,21 @@ def _parked(console: Console, status: Status) -> None:
         return
     number = status.runs.get("parked", len(status.parked))
     _title(console, "Parked", number, "`datahub-eventlog retry` tries again")
-    for each in status.parked[:SHOWN]:
-        _line(console, f"  {each.run_id}")
-        _paragraph(console, each.error)
-    _rest(console, number)
+    for run in status.parked[:SHOWN]:
+        _line(console, f"  {run.run_id}")
+        _paragraph(console, run.error)
+    _more(console, number)
 
 
 def _rejected(console: Console, status: Status) -> None:
     if not status.rejected:
         return
     _title(console, "Rejected", len(status.rejected), "`datahub-eventlog retry` sends it again")
-    for each in status.rejected[:SHOWN]:
-        _line(console, f"  {each.urn}")
-        _line(console, f"    {each.aspect}, run {each.run_id or 'none'}")
-        _paragraph(console, each.reason)
-    _rest(console, len(status.rejected))
+    for row in status.rejected[:SHOWN]:
+        _line(console, f"  {row.urn}")
+        _line(console, f"    {row.aspect}, run {row.run_id or 'none'}")
+        _paragraph(console, row.reason)
+    _more(console, len(status.rejected))
 
 
 def _title(console: Console, name: str, number: int, advice: str = "") -> None:
@@ -145,6 +135,17 @@ def _paragraph(console: Console, text: str) -> None:
         _line(console, f"    {plain}")
 
 
-def _rest(console: Console, number: int) -> None:
+def _more(console: Console, number: int) -> None:
     if number > SHOWN:
         console.print(f"  and {number - SHOWN} more: see `status --json`", highlight=False)
+
+
+def duration(seconds: float) -> str:
+    """A duration in words, with two units at most."""
+    units = (("day", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    rest, words = max(0, round(seconds)), []
+    for name, length in units:
+        number, rest = divmod(rest, length)
+        if number:
+            words.append(f"{number} {name}{'s' if name == 'day' and number > 1 else ''}")
+    return " ".join(words[:2]) or "0 s"

@@ -1,18 +1,45 @@
-"""Lines of text for people: wrapped and coloured on a terminal, one fact a line anywhere else."""
+"""How the commands print: text that wraps and has colours on a terminal only, and JSON."""
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+import click
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from datahub_eventlog.values import AssetKey
+
+EXAMPLE_RUN = "5f0f5e1c-1111-4222-8333-0123456789ab"
+
+
+def examples(*commands: str) -> str:
+    """The end of a command's help."""
+    lines = "".join(f"  datahub-eventlog {command}\n" for command in commands)
+    return f"\b\nExamples:\n{lines}"
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def asset_key(_context: click.Context, _parameter: click.Parameter, text: str) -> AssetKey:
+    """A callback of click: the parts of a key as the UI shows it, such as `sales/orders`."""
+    key = tuple(part.strip() for part in text.split("/"))
+    if not all(key):
+        raise click.BadParameter(f"{text!r}: expected parts joined by /, as in sales/orders")
+    return key
+
 
 class Lines:
-    """Writes to a console; what it is given may be anybody's, and is only ever read."""
+    """Lines of text on a console; nothing in them is taken for markup or control characters."""
 
     def __init__(self, console: Console) -> None:
-        """Take the console: rich sees to NO_COLOR and to what is no terminal."""
+        """Take a console; rich handles NO_COLOR and output that is no terminal."""
         self._console = console
         self._is_first = True
 
@@ -29,7 +56,7 @@ class Lines:
         self._console.print(shown, soft_wrap=True)
 
     def paragraph(self, text: str, indent: int, style: str = "") -> None:
-        """A text that wraps on a terminal, under its own beginning."""
+        """A text that wraps on a terminal, with its lines aligned."""
         if not self._console.is_terminal:
             self.whole(text, indent, style)
             return
@@ -50,8 +77,8 @@ class Lines:
 
 
 def printable(text: str) -> str:
-    """The text in one line, without what a terminal would take for a command."""
-    return "".join(each if each.isprintable() else _ESCAPES.get(each, "�") for each in text)
+    """The text in one line, without control characters."""
+    return "".join(letter if letter.isprintable() else _ESCAPES.get(letter, "�") for letter in text)
 
 
 _ESCAPES = {"\n": "⏎", "\t": " "}

@@ -9,8 +9,8 @@ import pytest
 from proposals import RUN_ID, dataset_urn, many, properties, run_event
 
 from datahub_eventlog.errors import DeliveryError, Unavailable
-from datahub_eventlog.sinks.answers import Broken, Refused, TimedOut
-from datahub_eventlog.sinks.delivery import Delivery, Experience, Item
+from datahub_eventlog.sinks.answers import Refused, ServerError, TimedOut
+from datahub_eventlog.sinks.batch import BatchDelivery, BatchLimits, Item
 from datahub_eventlog.sinks.mcps import mcp
 from datahub_eventlog.sinks.rest import INDEX_NOW
 from datahub_eventlog.values import Proposal
@@ -27,8 +27,8 @@ class Server:
         self.requests: list[list[str]] = []
         self._answer = answer
 
-    def __call__(self, piece: Sequence[Item], *, is_patient: bool) -> float:
-        names = [each.proposal.urn for each in piece]
+    def __call__(self, request: Sequence[Item], *, is_patient: bool) -> float:
+        names = [each.proposal.urn for each in request]
         self.requests.append(names)
         answer = self._answer(names)
         if isinstance(answer, Exception):
@@ -54,133 +54,133 @@ def items(count: int) -> list[Item]:
     return [item(each) for each in many(count)]
 
 
-def experience(most: int = 200, most_bytes: int = 1_000_000, limit: int = 0) -> Experience:
-    return Experience(most, most_bytes, limit)
+def limits(max_proposals: int = 200, max_bytes: int = 1_000_000, proposals: int = 0) -> BatchLimits:
+    return BatchLimits(max_proposals, max_bytes, proposals)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.24])
 def test_quick_answers_double_the_size_up_to_what_is_allowed(share: float) -> None:
     server = Server(lambda _: share)
-    known = experience(most=100, limit=20)
-    Delivery(items(300), server, known).run()
+    known = limits(max_proposals=100, proposals=20)
+    BatchDelivery(items(300), server, known).run()
     assert server.sizes == [20, 40, 80, 100, 60]
 
 
 def test_slow_answers_keep_the_size() -> None:
     server = Server(lambda _: 0.3)
-    Delivery(items(60), server, experience(limit=20)).run()
+    BatchDelivery(items(60), server, limits(proposals=20)).run()
     assert server.sizes == [20, 20, 20]
 
 
 def test_a_short_remainder_proves_nothing_about_the_size() -> None:
-    known = experience(limit=20)
-    Delivery(items(5), Server(lambda _: 0.0), known).run()
-    assert known.limit == 20
+    known = limits(proposals=20)
+    BatchDelivery(items(5), Server(lambda _: 0.0), known).run()
+    assert known.proposals == 20
 
 
 def test_bytes_bound_a_request_and_one_proposal_always_goes() -> None:
     server = Server(lambda _: 0.0)
     lengths = [6, 4, 1, 50, 10]
     batch = [item(each, length) for each, length in zip(many(5), lengths, strict=True)]
-    Delivery(batch, server, experience(most_bytes=10)).run()
+    BatchDelivery(batch, server, limits(max_bytes=10)).run()
     assert server.sizes == [2, 1, 1, 1]
 
 
 def test_timeouts_halve_until_the_server_manages() -> None:
     server = Server(lambda names: TimedOut("late") if len(names) > 50 else SLOW)
-    known = experience()
-    Delivery(items(200), server, known).run()
+    known = limits()
+    BatchDelivery(items(200), server, known).run()
     assert server.sizes == [200, 100, 50, 50, 50, 50]
-    assert known.limit == 50
+    assert known.proposals == 50
 
 
 def test_a_server_that_is_stuck_is_found_out_after_a_few_timeouts() -> None:
     server = Server(lambda _: TimedOut("late"))
-    known = experience()
+    known = limits()
     with pytest.raises(Unavailable, match="late"):
-        Delivery(items(200), server, known).run()
+        BatchDelivery(items(200), server, known).run()
     assert server.sizes == [200, 100, 50]
-    assert known.limit == 25
+    assert known.proposals == 25
 
 
 def test_one_proposal_that_is_never_answered_is_its_runs_own_trouble() -> None:
     batch = items(8)
     endless = batch[4].proposal.urn
     server = Server(lambda names: TimedOut("late") if endless in names else SLOW)
-    known = experience()
+    known = limits()
 
     def attempt() -> str:
         """What is told of the run when the dispatcher no longer thinks that the server is away."""
         while True:
             try:
-                Delivery(batch, server, known).run()
+                BatchDelivery(batch, server, known).run()
             except Unavailable:
                 continue
             except DeliveryError as error:
                 return str(error)
 
-    expected = f"late to {endless} datasetProperties alone; it takes others"
+    expected = f"late to {endless} datasetProperties alone; it accepts others"
     assert [attempt() for _ in range(2)] == [expected] * 2
 
 
 def test_answers_between_timeouts_show_that_it_is_only_slow() -> None:
     server = in_turn(TimedOut("late"), SLOW, TimedOut("late"), SLOW, SLOW, TimedOut("late"))
-    assert Delivery(items(20), server, experience(limit=8)).run() == []
+    assert BatchDelivery(items(20), server, limits(proposals=8)).run() == []
 
 
 def test_a_timeout_while_halving_starts_that_piece_again() -> None:
     server = in_turn(Refused("no"), TimedOut("late"))
-    assert Delivery(items(8), server, experience()).run() == []
+    assert BatchDelivery(items(8), server, limits()).run() == []
     assert server.sizes == [8, 4, 2, 2, 2, 2]
 
 
 def test_halving_finds_each_guilty_one() -> None:
     guilty = {dataset_urn(number) for number in (0, 7, 8, 99)}
     server = Server(lambda names: Refused("no") if guilty & set(names) else SLOW)
-    rejected = Delivery(items(100), server, experience()).run()
+    rejected = BatchDelivery(items(100), server, limits()).run()
     assert [each.urn for each in rejected] == [dataset_urn(number) for number in (0, 7, 8, 99)]
 
 
 def test_too_large_a_request_is_remembered() -> None:
-    known = experience()
+    known = limits()
     server = Server(lambda names: Refused("413", is_too_large=True) if len(names) > 40 else SLOW)
-    assert Delivery(items(200), server, known).run() == []
-    assert known.limit == 25
+    assert BatchDelivery(items(200), server, known).run() == []
+    assert known.proposals == 25
 
 
 def test_while_all_is_500_little_is_tried() -> None:
-    server = Server(lambda _: Broken("500"))
+    server = Server(lambda _: ServerError("500"))
     with pytest.raises(Unavailable, match=r"500 \(to urn:li:dataset"):
-        Delivery(items(200), server, experience()).run()
+        BatchDelivery(items(200), server, limits()).run()
     assert len(server.requests) <= 12
 
 
 def test_a_server_that_breaks_down_in_the_middle_rejects_nothing() -> None:
-    server = in_turn(SLOW, SLOW, then=Broken("500"))
+    server = in_turn(SLOW, SLOW, then=ServerError("500"))
     with pytest.raises(Unavailable, match="500"):
-        Delivery(items(600), server, experience()).run()
+        BatchDelivery(items(600), server, limits()).run()
     assert server.sizes == [200, 200, 200, 1]
 
 
 def test_a_server_that_breaks_down_while_halving_rejects_nothing() -> None:
-    server = in_turn(SLOW, Broken("500"), SLOW, then=Broken("500"))
+    server = in_turn(SLOW, ServerError("500"), SLOW, then=ServerError("500"))
     with pytest.raises(Unavailable, match="500"):
-        Delivery(items(400), server, experience()).run()
+        BatchDelivery(items(400), server, limits()).run()
 
 
 def test_several_proposals_that_the_server_stumbles_over_are_all_found() -> None:
     guilty = {dataset_urn(number) for number in (0, 1, 2, 3)}
-    server = Server(lambda names: Broken("500") if guilty & set(names) else SLOW)
-    rejected = Delivery(items(20), server, experience()).run()
+    server = Server(lambda names: ServerError("500") if guilty & set(names) else SLOW)
+    rejected = BatchDelivery(items(20), server, limits()).run()
     assert {each.urn for each in rejected} == guilty
 
 
 def test_a_timeseries_of_an_earlier_batch_proves_that_the_server_is_up() -> None:
     guilty = dataset_urn("guilty")
-    server = Server(lambda names: Broken("500") if guilty in names else SLOW)
-    known = experience()
-    Delivery([item(run_event("r")), item(properties("state"))], server, known).run()
-    (rejected,) = Delivery([item(properties("guilty"))], server, known).run()
+    server = Server(lambda names: ServerError("500") if guilty in names else SLOW)
+    known = limits()
+    BatchDelivery([item(run_event("r")), item(properties("state"))], server, known).run()
+    (rejected,) = BatchDelivery([item(properties("guilty"))], server, known).run()
     assert rejected.urn == guilty
     sent_again = [each for each in server.requests if each == [run_event("r").urn]]
     assert len(sent_again) == 1
@@ -188,8 +188,8 @@ def test_a_timeseries_of_an_earlier_batch_proves_that_the_server_is_up() -> None
 
 
 def test_a_passing_500_after_the_proof_is_no_rejection() -> None:
-    server = in_turn(Broken("500"), Broken("500"))
-    assert Delivery(items(2), server, experience()).run() == []
+    server = in_turn(ServerError("500"), ServerError("500"))
+    assert BatchDelivery(items(2), server, limits()).run() == []
 
 
 def test_a_proposal_says_that_the_index_is_to_be_written_at_once() -> None:

@@ -1,0 +1,44 @@
+"""The block `datahub:` of dagster.yaml: its options, and how they are read.
+
+`options.py` declares every option; a value comes from dagster.yaml, else from the environment
+variable `DATAHUB_EVENTLOG_<OPTION>`, else it is the default (`reading.py`).
+"""
+
+from __future__ import annotations
+
+from datahub_eventlog.config.environment import PREFIX, Environ
+from datahub_eventlog.config.masking import inline_secrets, masked
+from datahub_eventlog.config.options import (
+    FABRICS,
+    Config,
+    Option,
+    Redaction,
+    obstacle_in,
+    options,
+)
+from datahub_eventlog.config.patterns import Pattern, fits
+from datahub_eventlog.config.reading import Block, Fault, Reading, read
+from datahub_eventlog.config.targets import FileTarget, KafkaTarget, RestTarget, Target
+
+__all__ = [
+    "FABRICS",
+    "PREFIX",
+    "Block",
+    "Config",
+    "Environ",
+    "Fault",
+    "FileTarget",
+    "KafkaTarget",
+    "Option",
+    "Pattern",
+    "Reading",
+    "Redaction",
+    "RestTarget",
+    "Target",
+    "fits",
+    "inline_secrets",
+    "masked",
+    "obstacle_in",
+    "options",
+    "read",
+]

@@ -1,0 +1,187 @@
+"""Reads the block as far as it goes, and collects everything that is wrong in it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from datahub_eventlog.config.constraints import http_address
+from datahub_eventlog.config.environment import (
+    Environ,
+    UnsetVariable,
+    WrongVariable,
+    from_json,
+    is_variable,
+    resolve,
+)
+from datahub_eventlog.config.options import TARGETS, Config, Option, options
+from datahub_eventlog.config.targets import KafkaBlock
+from datahub_eventlog.errors import ConfigurationError
+
+Block: TypeAlias = Any
+"""What YAML made of the block: a mapping, unless somebody wrote something else."""
+
+CLIENT_CONFIG = TARGETS[0]
+GMS_VARIABLES = {"server": "DATAHUB_GMS_URL", "token": "DATAHUB_GMS_TOKEN"}
+"""DataHub's own variables, by the keys of `CLIENT_CONFIG` that they fill in."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with one option."""
+
+    option: str
+    message: str
+    is_unset_variable: bool = False
+    """An `{env: X}` whose X this process does not have: normal where nothing is delivered."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A configuration as far as it could be read; an option with a fault has its default."""
+
+    config: Config
+    faults: tuple[Fault, ...]
+
+    def strict(self) -> Config:
+        """The configuration, for whoever delivers or checks.
+
+        Raises `ConfigurationError` with one line a fault, if there is any.
+        """
+        if self.faults:
+            raise ConfigurationError("\n".join(fault.message for fault in self.faults))
+        return self.config
+
+
+def read(block: Block, environ: Environ | None = None) -> Reading:
+    """Read the block as far as it goes; never raises for what somebody wrote into it.
+
+    `block` is what stands in dagster.yaml, with its `{env: X}` unresolved. An option comes from
+    there, else from its variable; only `DATAHUB_EVENTLOG_ENABLED` wins over the file.
+    """
+    environ = os.environ if environ is None else environ
+    faults: list[Fault] = []
+    settings = _settings(block, environ, faults)
+    values: dict[str, Any] = {}
+    for option, place, value in settings:
+        if option.name not in values:
+            try:
+                values[option.name] = _parse(option, value, environ)
+            except Exception as error:  # noqa: BLE001 - no process stops for a wrong block
+                faults += _faults(option.name, place, error)
+    named = [name for name in TARGETS if name in {option.name for option, _, _ in settings}]
+    if len(named) > 1:
+        faults.append(Fault(named[1], f"datahub: {' and '.join(named)}: configure only one"))
+    targets = [values.pop(name) for name in TARGETS if name in values]
+    target = targets[0] if len(named) == 1 and targets else None
+    if isinstance(target, KafkaBlock):
+        target = target.target()
+    return Reading(Config(**values, target=target), tuple(faults))
+
+
+def _settings(block: Block, environ: Environ, faults: list[Fault]) -> list[tuple[Option, str, Any]]:
+    """Each option that is set, where, and to what; a variable's value is `{env: <its name>}`.
+
+    What wins comes first.
+    """
+    if block is not None and not isinstance(block, Mapping):
+        faults.append(Fault("datahub", "datahub: expected a block of options"))
+    written = dict(block) if isinstance(block, Mapping) else {}
+    faults += [Fault(str(name), _unknown(str(name))) for name in written if name not in options()]
+    given = {name: value for name, value in written.items() if value is not None}
+    settings = [
+        (option, option.variable, {"env": option.variable})
+        for name, option in options().items()
+        if option.variable in environ and (name == "enabled" or name not in given)
+    ]
+    settings += [
+        (option, f"datahub: {name}", given[name])
+        for name, option in options().items()
+        if name in given
+    ]
+    has_target = any(option.name in TARGETS for option, _, _ in settings)
+    if environ.get(GMS_VARIABLES["server"]) and not has_target:
+        settings.append((options()[CLIENT_CONFIG], f"datahub: {CLIENT_CONFIG}", {}))
+    return settings
+
+
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, options(), n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    return f"datahub: {name}: there is no such option.{hint}"
+
+
+def _parse(option: Option, value: Any, environ: Environ) -> Any:
+    resolved = resolve(value, environ)
+    if is_variable(value) and not option.takes_text:
+        resolved = from_json(resolved)
+    if option.name == CLIENT_CONFIG and isinstance(resolved, Mapping):
+        resolved = _with_gms_variables(resolved, environ)
+    return option.parse(resolved)
+
+
+def _with_gms_variables(client_config: Mapping[str, Any], environ: Environ) -> dict[str, Any]:
+    """The client config with server and token from DATAHUB_GMS_URL and DATAHUB_GMS_TOKEN."""
+    filled = dict(client_config)
+    for key, variable in GMS_VARIABLES.items():
+        if filled.get(key) is None:
+            filled.pop(key, None)
+            if text := environ.get(variable):
+                filled[key] = text
+                if key == "server":
+                    _check_address(variable, text)
+    return filled
+
+
+def _check_address(variable: str, text: str) -> None:
+    """Blame the variable, and not the key that it fills in; raises `WrongVariable`."""
+    try:
+        http_address(text)
+    except ValueError as error:
+        raise WrongVariable(f"{variable}: {error}") from None
+
+
+WORDS: Mapping[str, str] = {
+    "bool_type": "expected true or false",
+    "dataclass_type": "expected keys and values",
+    "dict_type": "expected keys and values",
+    "greater_than_equal": "expected {ge} or more",
+    "int_type": "expected a whole number",
+    "invalid_key": "expected strings as keys",
+    "missing": "is missing",
+    "string_type": "expected a string",
+    "tuple_type": "expected a list",
+    "value_error": "{error}",
+}
+"""What is expected, by Pydantic's type of error. Its own message may repeat the value."""
+
+
+def _faults(name: str, place: str, error: Exception) -> list[Fault]:
+    match error:
+        case UnsetVariable():
+            return [Fault(name, str(error), is_unset_variable=True)]
+        case WrongVariable():
+            return [Fault(name, f"{place}: {error}")]
+        case ValidationError():
+            return [Fault(name, f"{place}: {_explain(each)}") for each in error.errors()]
+        case _:
+            return [Fault(name, f"{place}: is not what this option takes")]
+
+
+def _explain(error: ErrorDetails) -> str:
+    """What is expected and where, without the value, which may be a secret."""
+    path = [key for key in error["loc"] if isinstance(key, str) and key != "[key]"]
+    if error["type"] == "unexpected_keyword_argument":
+        text = f"there is no {path.pop()}"
+    elif error["type"] == "missing" and path == ["server"]:
+        text = f"name it here or in {GMS_VARIABLES['server']}"
+    else:
+        words = WORDS.get(error["type"], "is not what this option takes")
+        text = words.format(**error.get("ctx", {}))
+    return ": ".join([*path, text])
