@@ -22,10 +22,10 @@ lint: $(STAMP)
 
 .PHONY: conformance conformance-postgres
 conformance: $(STAMP)
-	$(BIN)/python conformance --database sqlite
+	$(BIN)/python -m conformance --database sqlite
 
 conformance-postgres: $(STAMP)
-	$(BIN)/python conformance --database postgres
+	$(BIN)/python -m conformance --database postgres
 
 # dbt wants other versions of what the linters need: it has an environment of its own.
 .PHONY: dbt
@@ -60,27 +60,27 @@ properties: $(STAMP)
 
 .PHONY: matrix corners
 matrix: $(STAMP)
-	$(BIN)/nox
+	$(BIN)/python -m nox
 
 corners: $(STAMP)
-	$(BIN)/nox --session wheel oldest newest
+	$(BIN)/python -m nox --session wheel oldest newest
 
 .PHONY: chaos soak
 chaos: $(STAMP)
-	$(BIN)/python chaos --storage postgres --seed 1 --minutes 0.75
-	$(BIN)/python chaos --storage sqlite --seed 2 --minutes 0.5
+	$(BIN)/python -m chaos --storage postgres --seed 1 --minutes 0.75
+	$(BIN)/python -m chaos --storage sqlite --seed 2 --minutes 0.5
 
 soak: $(STAMP)
-	$(BIN)/python chaos --storage postgres --seed 3 4 5 --minutes 15
-	$(BIN)/python chaos --storage sqlite --seed 6 --minutes 10
+	$(BIN)/python -m chaos --storage postgres --seed 3 4 5 --minutes 15
+	$(BIN)/python -m chaos --storage sqlite --seed 6 --minutes 10
 
 # What delivery costs and manages, beside the sensor plugin; `--only` and sizes: see its --help.
 .PHONY: bench-delivery bench-overhead
 bench-delivery: $(STAMP)
-	$(BIN)/python benchmarks/delivery.py
+	$(BIN)/python -m benchmarks.delivery
 
 bench-overhead: $(STAMP)
-	$(BIN)/python benchmarks/overhead.py --job-pairs 3
+	$(BIN)/python -m benchmarks.overhead --job-pairs 3
 
 full: lint test properties clock dbt browser conformance conformance-postgres matrix chaos soak
 
