@@ -1,9 +1,9 @@
-# The commands of the README. All of them make their own virtual environment in .venv first.
+# Every command creates its virtual environment first. README and docs/contributing.md describe them.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Tests at a time; each has a Postgres server of its own.
+# Test processes at the same time. Each starts its own Postgres server.
 PROCESSES ?= 2
 
 .PHONY: demo test lint full clean constraints
@@ -20,14 +20,18 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+.PHONY: docs
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 .PHONY: conformance conformance-postgres
 conformance: $(STAMP)
-	$(BIN)/python conformance --database sqlite
+	$(BIN)/python -m conformance --database sqlite
 
 conformance-postgres: $(STAMP)
-	$(BIN)/python conformance --database postgres
+	$(BIN)/python -m conformance --database postgres
 
-# dbt wants other versions of what the linters need: it has an environment of its own.
+# dbt needs other versions of the linters' dependencies, so it has its own virtual environment.
 .PHONY: dbt
 dbt: $(VENV)-dbt/.installed
 	$(VENV)-dbt/bin/python -m pytest tests/test_dbt.py
@@ -39,19 +43,19 @@ $(VENV)-dbt/.installed: pyproject.toml constraints-dbt.txt
 		--editable '.[all]' --group dbt
 	touch $@
 
-# The page of `preview` in a real one: Debian's chromium and chromium-driver, or Chrome's.
+# Needs chromium and chromium-driver (Debian), or Chrome and its driver.
 .PHONY: browser
 browser: $(STAMP)
 	$(BIN)/python tests/browser.py
 	$(BIN)/python -m pytest -m browser
 
-# What waits for schedules, which tick once a minute.
+# Tests that wait for schedules, which tick once a minute.
 .PHONY: clock
 clock: $(STAMP)
 	$(BIN)/python -m pytest -m clock
 
-# Everything that Hypothesis makes up examples for, with twenty times as many. The ledger's model
-# met its rarest ones after thousands: `make properties PROPERTIES=tests/test_ledger_machine.py`.
+# All Hypothesis tests with twenty times as many examples. One file:
+# `make properties PROPERTIES=tests/test_ledger_machine.py`.
 .PHONY: properties
 PROPERTIES ?= $(shell grep -l hypothesis tests/test_*.py)
 properties: $(STAMP)
@@ -60,29 +64,29 @@ properties: $(STAMP)
 
 .PHONY: matrix corners
 matrix: $(STAMP)
-	$(BIN)/nox
+	$(BIN)/python -m nox
 
 corners: $(STAMP)
-	$(BIN)/nox --session wheel oldest newest
+	$(BIN)/python -m nox --session wheel oldest newest
 
 .PHONY: chaos soak
 chaos: $(STAMP)
-	$(BIN)/python chaos --storage postgres --seed 1 --minutes 0.75
-	$(BIN)/python chaos --storage sqlite --seed 2 --minutes 0.5
+	$(BIN)/python -m chaos --storage postgres --seed 1 --minutes 0.75
+	$(BIN)/python -m chaos --storage sqlite --seed 2 --minutes 0.5
 
 soak: $(STAMP)
-	$(BIN)/python chaos --storage postgres --seed 3 4 5 --minutes 15
-	$(BIN)/python chaos --storage sqlite --seed 6 --minutes 10
+	$(BIN)/python -m chaos --storage postgres --seed 3 4 5 --minutes 15
+	$(BIN)/python -m chaos --storage sqlite --seed 6 --minutes 10
 
-# What delivery costs and manages, beside the sensor plugin; `--only` and sizes: see its --help.
+# Benchmarks. Each has options for parts and sizes: `python -m benchmarks.delivery --help`.
 .PHONY: bench-delivery bench-overhead
 bench-delivery: $(STAMP)
-	$(BIN)/python benchmarks/delivery.py
+	$(BIN)/python -m benchmarks.delivery
 
 bench-overhead: $(STAMP)
-	$(BIN)/python benchmarks/overhead.py --job-pairs 3
+	$(BIN)/python -m benchmarks.overhead --job-pairs 3
 
-full: lint test properties clock dbt browser conformance conformance-postgres matrix chaos soak
+full: lint docs test properties clock dbt browser conformance conformance-postgres matrix chaos soak
 
 constraints: $(STAMP)
 	$(BIN)/python -m pip install --quiet uv

@@ -18,14 +18,15 @@ from pathlib import Path
 import nox
 from nox.command import CommandFailed
 
+from matrix.findings import Findings
+from matrix.refusals import refusal
+
 HERE = Path(__file__).parent
-PROGRAMS = HERE / "matrix"
 FOLDER = HERE / ".nox" / "matrix"
 """The built wheel, and a folder for each cell."""
-
-sys.path.insert(0, str(PROGRAMS))
-from findings import Findings  # noqa: E402  # nox does not look beside this file
-from refusals import refusal  # noqa: E402
+PROGRAMS = FOLDER / "programs"
+"""A copy of the package `matrix`. Cells import it from here: beside the checkout they would import
+the checkout's `datahub_eventlog` instead of the wheel's."""
 
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 NEWEST = "newest"
@@ -51,16 +52,17 @@ nox.options.error_on_missing_interpreters = True
 nox.options.sessions = ["wheel", "cell", "table"]
 
 # pyenv shows the interpreters that are active, which is usually one.
-if found := sorted(
+if versions := sorted(
     Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser().glob("versions/3.*")
 ):
-    os.environ.setdefault("PYENV_VERSION", ":".join(each.name for each in reversed(found)))
+    os.environ.setdefault("PYENV_VERSION", ":".join(path.name for path in reversed(versions)))
 
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Build what the cells install; what they found before is forgotten."""
+    """Build what the cells install, and delete the results of the last run."""
     shutil.rmtree(FOLDER, ignore_errors=True)
+    shutil.copytree(HERE / "matrix", PROGRAMS / "matrix")
     session.install("build", *PROJECT["build-system"]["requires"])
     build = ("python", "-m", "build", "--wheel", "--no-isolation")
     session.run(*build, "--outdir", str(FOLDER), str(HERE), silent=True)
@@ -77,7 +79,7 @@ def cell(session: nox.Session, dagster: str) -> None:
 @nox.session(python="3.10", download_python="never")
 def oldest(session: nox.Session) -> None:
     """CI's first corner: all as old as pyproject.toml allows."""
-    pins = ["--constraint", str(PROGRAMS / "oldest.txt")]
+    pins = ["--constraint", str(HERE / "matrix" / "oldest.txt")]
     Cell(session, "1.10.0", pins, (*TESTS, *MORE_TESTS)).run()
 
 
@@ -90,13 +92,13 @@ def newest(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def table(session: nox.Session) -> None:
-    """Print what the cells found."""
-    session.run(sys.executable, str(PROGRAMS / "table.py"), str(FOLDER), *DAGSTERS)
+    """Print the results of the cells."""
+    session.run(sys.executable, "-m", "matrix.table", str(FOLDER), *DAGSTERS)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One combination: installed and run step by step, noting how far it came."""
+    """One combination of versions: installed and tested step by step."""
 
     session: nox.Session
     dagster: str
@@ -106,15 +108,15 @@ class Cell:
     tests: Sequence[str] = TESTS
 
     def run(self) -> None:
-        """Do it all; excluded combinations are skipped, with their reason."""
+        """Run all steps. A combination that can't be installed is skipped, with its reason."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         self.session.chdir(self.folder)
         self.findings.note(python=self.session.python, dagster=self.dagster, result="failed")
         self.install("")
-        self.program("capturing.py")
+        self.program("capture")
         self.install("[datahub]")
-        self.program("delivering.py")
+        self.program("deliver")
         self.install("[datahub,postgres]", *TOOLS)
         self.run_tests()
         self.findings.note(result="passed")
@@ -126,7 +128,7 @@ class Cell:
 
     @cached_property
     def findings(self) -> Findings:
-        """What is known of it."""
+        """Its results so far."""
         return Findings(self.folder / "findings.json")
 
     def install(self, extra: str, *others: str) -> None:
@@ -140,7 +142,7 @@ class Cell:
         except CommandFailed:
             self.exclude(refusal(log.read_text()))
             raise
-        self.program("declared.py")
+        self.program("inspect_packages")
         self.exclude(self.findings.known.get("refusal"))
 
     def exclude(self, reason: str | None) -> None:
@@ -150,12 +152,12 @@ class Cell:
             self.session.skip(reason)
 
     def program(self, name: str) -> None:
-        """Run one of our programs on the cell's Python."""
-        self.session.run("python", str(PROGRAMS / name))
+        """Run a module of `matrix` on the cell's Python."""
+        self.session.run("python", "-m", f"matrix.{name}", env={"PYTHONPATH": str(PROGRAMS)})
 
     def run_tests(self) -> None:
         """Run the checkout's tests on the installed package, which must not be the checkout's."""
-        tests = [str(HERE / "tests" / f"test_{each}.py") for each in self.tests]
+        tests = [str(HERE / "tests" / f"test_{name}.py") for name in self.tests]
         self.session.run(
             *("pytest", "-q", "-m", "not postgres", "-p", "no:cacheprovider"),
             *("--hypothesis-profile", "quick", "--numprocesses", "2", "--dist", "loadfile"),

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from contention import own
 from deployment import eventually
-from place import Place
-from rows import Row
 from sqlalchemy import text
 
+from benchmarks.contention import own
+from benchmarks.environment import Environment
+from benchmarks.rows import Row
 from datahub_eventlog.ledger import Ledger
 
 LIVE = 10
@@ -72,14 +72,14 @@ class Change:
 class Bloat:
     """Live runs beside what is in the ledger: one is touched all the time, then all are."""
 
-    place: Place
+    environment: Environment
     touches: int
 
     def rows(self) -> Iterator[Row]:
         """What touches alone leave, and touches with a dispatcher that looks at the runs."""
         run_ids = [f"live {number}" for number in range(LIVE)]
         for run_id in run_ids:
-            self.place.ledger.touch(run_id)
+            self.environment.ledger.touch(run_id)
         with self._changing(self.touches) as change, self._ledger() as ledger:
             for _ in range(self.touches):
                 ledger.touch(run_ids[0])
@@ -104,7 +104,7 @@ class Bloat:
 
     @contextmanager
     def _ledger(self) -> Iterator[Ledger]:
-        with own(self.place.engine.url) as engine:
+        with own(self.environment.engine.url) as engine:
             yield Ledger(engine.connect)
 
     @contextmanager
@@ -124,7 +124,7 @@ class Bloat:
             "SELECT pg_total_relation_size(relid), n_tup_upd, n_tup_hot_upd, n_dead_tup "
             "FROM pg_stat_user_tables WHERE relname = :table"
         )
-        with self.place.engine.connect() as connection:
+        with self.environment.engine.connect() as connection:
             return Seen(*connection.execute(asked, {"table": TABLE}).one())
 
 

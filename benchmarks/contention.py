@@ -13,12 +13,12 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any
 
-from place import Place, statements
-from rows import Row
 from sqlalchemy import create_engine, insert, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import URL, Engine
 
+from benchmarks.environment import Environment, statements
+from benchmarks.rows import Row
 from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.ledger.dialects import instant
 from datahub_eventlog.ledger.leases import candidates
@@ -44,7 +44,7 @@ class Poller:
     name: str
     seconds: list[float] = field(default_factory=list)
     """What each poll took that found nothing."""
-    found: list[str] = field(default_factory=list)
+    run_ids: list[str] = field(default_factory=list)
 
     def poll(self) -> None:
         """Ask once, and settle what was found."""
@@ -54,7 +54,7 @@ class Poller:
             self.seconds.append(time.perf_counter() - began)
         for lease in leases:
             self.ledger.settle(lease, "delivered")
-            self.found.append(lease.run_id)
+            self.run_ids.append(lease.run_id)
 
     def run(self, offset: float, interval: float, is_over: threading.Event) -> None:
         """Poll at these intervals until it is over."""
@@ -82,14 +82,14 @@ class Polled:
 class Contention:
     """Each dispatcher is a thread of this process with a connection of its own."""
 
-    place: Place
+    environment: Environment
     size: int
     dispatchers: int
     period: float
 
     def rows(self) -> Iterator[Row]:
         """What a poll takes, by which way it finds what is due, and who gets it."""
-        self.place.forget()
+        self.environment.forget()
         empty = self._polled(1).median
         due = self._fill()
         taken = self._polled(self.dispatchers).taken
@@ -119,31 +119,31 @@ class Contention:
         is_over = threading.Event()
         interval = POLL * count / self.dispatchers
         with ExitStack() as stack:
-            url = self.place.engine.url
+            url = self.environment.engine.url
             ledgers = [Ledger(stack.enter_context(own(url)).connect) for _ in range(count)]
-            pollers = [Poller(each, f"dispatcher {n}") for n, each in enumerate(ledgers)]
+            pollers = [Poller(ledger, f"dispatcher {n}") for n, ledger in enumerate(ledgers)]
             threads = [
-                threading.Thread(target=each.run, args=(interval * n / count, interval, is_over))
-                for n, each in enumerate(pollers)
+                threading.Thread(target=poller.run, args=(interval * n / count, interval, is_over))
+                for n, poller in enumerate(pollers)
             ]
-            for each in threads:
-                each.start()
+            for thread in threads:
+                thread.start()
             is_over.wait(self.period)
             is_over.set()
-            for each in threads:
-                each.join()
+            for thread in threads:
+                thread.join()
         return Polled(
-            [each for poller in pollers for each in poller.seconds],
-            Counter(each for poller in pollers for each in poller.found),
+            [second for poller in pollers for second in poller.seconds],
+            Counter(run_id for poller in pollers for run_id in poller.run_ids),
         )
 
     def _fill(self) -> int:
         """Fill the ledger; how many of its runs are due."""
         left = self._many()
-        with self.place.engine.begin() as connection:
-            while some := list(islice(left, 10_000)):
-                connection.execute(insert(runs), some)
-        with self.place.engine.connect().execution_options(
+        with self.environment.engine.begin() as connection:
+            while rows := list(islice(left, 10_000)):
+                connection.execute(insert(runs), rows)
+        with self.environment.engine.connect().execution_options(
             isolation_level="AUTOCOMMIT"
         ) as connection:
             connection.execute(text("VACUUM ANALYZE datahub_eventlog_runs"))
@@ -168,9 +168,9 @@ class Contention:
         query = candidates(instant(None), AT_ONCE).compile(
             dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True}
         )
-        with self.place.engine.connect() as connection:
-            told = connection.execute(text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}"))
-            plan = told.scalar_one()[0]["Plan"]
+        with self.environment.engine.connect() as connection:
+            result = connection.execute(text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}"))
+            plan = result.scalar_one()[0]["Plan"]
         scans = list(_scans(plan))
         pages = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
         return Row(
@@ -188,8 +188,8 @@ def _scans(plan: dict[str, Any]) -> Iterator[str]:
         yield plan["Index Name"]
     elif not below and plan["Node Type"] == "Seq Scan":
         yield plan["Relation Name"]
-    for each in below:
-        yield from _scans(each)
+    for child in below:
+        yield from _scans(child)
 
 
 @contextmanager

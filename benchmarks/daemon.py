@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deployment import DEADLINE, eventually, postgres_yaml
-from histories import Template, ten_steps
-from place import Place
-from rows import Row
-from schedules import SCHEDULES
 from sqlalchemy import text
+
+from benchmarks.environment import Environment
+from benchmarks.histories import Template, ten_steps
+from benchmarks.rows import Row
+from benchmarks.schedules import SCHEDULES
 
 RUNS = 100
 """Delivered again and again: whoever delivers them has always something to do."""
@@ -62,7 +63,7 @@ class Side:
 class Daemon:
     """Daemons in turn: one delivers nothing, one has a dispatcher that is never done."""
 
-    place: Place
+    environment: Environment
     minutes: int
     """In which the ticks of a daemon are looked at, at each of its turns."""
     turns: int
@@ -71,9 +72,9 @@ class Daemon:
 
     def rows(self) -> Iterator[Row]:
         """The lag of the ticks on all sides."""
-        template = Template.of(self.place.instance, self.place.ledger, ten_steps)
-        self.place.forget()
-        run_ids = template.repeat(self.place.instance, self.place.ledger, RUNS)
+        template = Template.of(self.environment.instance, self.environment.ledger, ten_steps)
+        self.environment.forget()
+        run_ids = template.repeat(self.environment.instance, self.environment.ledger, RUNS)
         without, busy = Side("worker", is_busy=False), Side("auto", is_busy=True)
         beside = Side("worker", is_busy=True, has_worker=True)
         for _ in range(self.turns):
@@ -98,44 +99,44 @@ class Daemon:
         """Look at a daemon's ticks from the first minute on that begins while it is up."""
         work = run_ids if side.is_busy else ()
         self._start(side)
-        self.place.endpoint.reset()
+        self.environment.endpoint.reset()
         if side.is_busy:
-            self._until(self.place.endpoint.requests, work, "the dispatcher delivers")
-        self.place.endpoint.reset()
+            self._until(self.environment.endpoint.requests, work, "the dispatcher delivers")
+        self.environment.endpoint.reset()
         began = time.time()
         due = MINUTE * (began // MINUTE + self.minutes)
         self._until(lambda: time.time() > due, work, "the last tick is due")
         self._until(lambda: self._is_evaluated(began), work, "the ticks are evaluated")
-        side.requests += self.place.endpoint.requests()
+        side.requests += self.environment.endpoint.requests()
         side.seconds += time.time() - began
         side.lags += self._lags(began)
-        self.place.deployment.stop()
+        self.environment.deployment.stop()
 
     def _until(self, condition: Callable[[], object], run_ids: Sequence[str], what: str) -> None:
         """Wait while the dispatcher is kept busy with these runs."""
 
         def is_true() -> bool:
-            if self.place.ledger.is_drained() and run_ids:
-                self.place.ledger.redeliver(run_ids, backfilled=True)
+            if self.environment.ledger.is_drained() and run_ids:
+                self.environment.ledger.redeliver(run_ids, backfilled=True)
             return bool(condition())
 
         eventually(is_true, what, MINUTE * self.minutes + DEADLINE)
 
     def _start(self, side: Side) -> None:
         """Start it, with nothing to catch up with, and wait until it knows its schedules."""
-        with self.place.engine.begin() as connection:
+        with self.environment.engine.begin() as connection:
             connection.execute(text("TRUNCATE job_ticks, instigators, jobs"))
-        url = self.place.engine.url.render_as_string(hide_password=False)
-        client = {"server": self.place.endpoint.url}
-        deployment = self.place.deployment
+        url = self.environment.engine.url.render_as_string(hide_password=False)
+        client = {"server": self.environment.endpoint.url}
+        deployment = self.environment.deployment
         deployment.write(
             postgres_yaml(url, {"datahub_client_config": client, "dispatch": side.dispatch})
         )
         deployment.start("dagster._daemon", "run", "-f", str(LOCATION), log="daemon.log")
         if side.has_worker:
-            self.place.worker()
+            self.environment.worker()
         eventually(
-            lambda: len(self.place.instance.all_instigator_state()) == SCHEDULES,
+            lambda: len(self.environment.instance.all_instigator_state()) == SCHEDULES,
             "the daemon knows its schedules",
         )
 
@@ -145,15 +146,17 @@ class Daemon:
             "SELECT count(*) FROM job_ticks WHERE status <> 'STARTED' "
             "AND timestamp AT TIME ZONE 'UTC' > to_timestamp(:began)"
         )
-        with self.place.engine.connect() as connection:
+        with self.environment.engine.connect() as connection:
             count = connection.execute(counted, {"began": began}).scalar_one()
         return int(count) >= self.minutes * SCHEDULES
 
     def _lags(self, began: float) -> list[float]:
-        instance = self.place.instance
+        instance = self.environment.instance
         ticks = [
             tick
-            for each in instance.all_instigator_state()
-            for tick in instance.get_ticks(each.instigator_origin_id, each.selector_id, None, began)
+            for schedule in instance.all_instigator_state()
+            for tick in instance.get_ticks(
+                schedule.instigator_origin_id, schedule.selector_id, None, began
+            )
         ]
-        return [each.end_timestamp - each.timestamp for each in ticks if each.end_timestamp]
+        return [one.end_timestamp - one.timestamp for one in ticks if one.end_timestamp]

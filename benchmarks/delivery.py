@@ -1,6 +1,6 @@
 """What delivery costs and manages, beside the sensor plugin's own code.
 
-    python benchmarks/delivery.py [--only TEXT ...] [--assets 200] [--runs 300] [--quick]
+    python -m benchmarks.delivery [--only TEXT ...] [--assets 200] [--runs 300] [--quick]
 
 Prints one table: counts, ratios and times, ours and the plugin's in the same run. The event log is
 a Postgres of its own. DataHub is a process that answers after a latency and counts; it judges
@@ -22,18 +22,18 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 os.environ.setdefault("DATAHUB_TELEMETRY_ENABLED", "false")
 
-from backlog import Backlog, Ended, Large
-from bloat import Bloat
-from contention import Contention
-from daemon import Daemon
-from one_run import OneRun
-from place import Place, load, place
-from polling import Polling
 from rich.console import Console
-from rows import Row, shown
+
+from benchmarks.backlog import Backlog, Ended, Large
+from benchmarks.bloat import Bloat
+from benchmarks.contention import Contention
+from benchmarks.daemon import Daemon
+from benchmarks.environment import Environment, load, make_environment
+from benchmarks.one_run import OneRun
+from benchmarks.polling import Polling
+from benchmarks.rows import Row, shown
 
 
 @dataclass(frozen=True)
@@ -77,38 +77,38 @@ QUICK = Sizes(
     has_third=False,
 )
 
-Part = Callable[[Place, Sizes], Iterator[Row]]
+Part = Callable[[Environment, Sizes], Iterator[Row]]
 
 
-def _one_run(where: Place, sizes: Sizes) -> Iterator[Row]:
-    run = OneRun(where, sizes.assets, sizes.latencies, sizes.repeats, sizes.plugin_latencies)
+def _one_run(environment: Environment, sizes: Sizes) -> Iterator[Row]:
+    run = OneRun(environment, sizes.assets, sizes.latencies, sizes.repeats, sizes.plugin_latencies)
     run.execute()
     yield from run.rows()
 
 
-def _ended(where: Place, sizes: Sizes) -> Iterator[Row]:
-    yield Ended(where, sizes.ended).row()
+def _ended(environment: Environment, sizes: Sizes) -> Iterator[Row]:
+    yield Ended(environment, sizes.ended).row()
 
 
-def _backlog(where: Place, sizes: Sizes) -> Iterator[Row]:
-    yield from Backlog(where, sizes.runs).rows()
+def _backlog(environment: Environment, sizes: Sizes) -> Iterator[Row]:
+    yield from Backlog(environment, sizes.runs).rows()
 
 
-def _large(where: Place, sizes: Sizes) -> Iterator[Row]:
-    yield from Large(where, sizes.events).rows()
+def _large(environment: Environment, sizes: Sizes) -> Iterator[Row]:
+    yield from Large(environment, sizes.events).rows()
 
 
-def _polling(where: Place, sizes: Sizes) -> Iterator[Row]:
-    yield from Polling(where, sizes.live, sizes.period).rows()
+def _polling(environment: Environment, sizes: Sizes) -> Iterator[Row]:
+    yield from Polling(environment, sizes.live, sizes.period).rows()
 
 
-def _crowd(where: Place, sizes: Sizes) -> Iterator[Row]:
-    yield from Contention(where, sizes.size, sizes.dispatchers, sizes.period).rows()
-    yield from Bloat(where, sizes.touches).rows()
+def _crowd(environment: Environment, sizes: Sizes) -> Iterator[Row]:
+    yield from Contention(environment, sizes.size, sizes.dispatchers, sizes.period).rows()
+    yield from Bloat(environment, sizes.touches).rows()
 
 
-def _daemon(where: Place, sizes: Sizes) -> Iterator[Row]:
-    yield from Daemon(where, sizes.minutes, sizes.turns, sizes.has_third).rows()
+def _daemon(environment: Environment, sizes: Sizes) -> Iterator[Row]:
+    yield from Daemon(environment, sizes.minutes, sizes.turns, sizes.has_third).rows()
 
 
 PARTS: Mapping[str, Part] = {
@@ -123,10 +123,10 @@ PARTS: Mapping[str, Part] = {
 
 
 def _rows(only: list[str], sizes: Sizes) -> Iterator[Row]:
-    """Each part has a place of its own."""
+    """Run each part in an environment of its own."""
     for name in only:
-        with tempfile.TemporaryDirectory() as folder, place(Path(folder)) as where:
-            yield from PARTS[name](where, sizes)
+        with tempfile.TemporaryDirectory() as folder, make_environment(Path(folder)) as environment:
+            yield from PARTS[name](environment, sizes)
 
 
 def _options() -> argparse.Namespace:
@@ -136,9 +136,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--quick", action="store_true", help="a smoke test: small, and no truth")
     parser.add_argument("--json", type=Path, help="a file for the rows")
-    for each in fields(Sizes):
-        if each.type == "int":
-            parser.add_argument(f"--{each.name}", type=int)
+    for field in fields(Sizes):
+        if field.type == "int":
+            parser.add_argument(f"--{field.name}", type=int)
     parser.add_argument("--latencies", type=float, nargs="+", help="seconds; the first is 0")
     parser.add_argument("--plugin-latencies", type=float, nargs="*", help="those of the plugin")
     return parser.parse_args()
@@ -147,7 +147,7 @@ def _options() -> argparse.Namespace:
 def _sizes(options: argparse.Namespace) -> Sizes:
     sizes = asdict(QUICK if options.quick else Sizes())
     given = {name: getattr(options, name, None) for name in sizes}
-    chosen = {name: each for name, each in given.items() if each is not None}
+    chosen = {name: value for name, value in given.items() if value is not None}
     return Sizes(**{**sizes, **chosen})
 
 
@@ -157,16 +157,16 @@ def main() -> None:
     logging.disable(logging.INFO)
     rows: list[Row] = []
 
-    def told(row: Row) -> None:
+    def on_row(row: Row) -> None:
         rows.append(row)
         print(f"{row.what}: {row.ours}", file=sys.stderr, flush=True)
 
     before = load()
-    table = shown(_rows(options.only, _sizes(options)), told)
+    table = shown(_rows(options.only, _sizes(options)), on_row)
     Console(width=None if sys.stdout.isatty() else 150).print(table)
     print(f"Load of {os.cpu_count()} processors before and after: {before}; {load()}")
     if options.json:
-        options.json.write_text(json.dumps([asdict(each) for each in rows]))
+        options.json.write_text(json.dumps([asdict(row) for row in rows]))
 
 
 if __name__ == "__main__":

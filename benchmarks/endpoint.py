@@ -1,6 +1,6 @@
 """The least that DataHub's client takes for a GMS, fast enough not to be what is measured.
 
-    python endpoint.py PORT_FILE
+    python -m benchmarks.endpoint PORT_FILE
 
 It answers every write with 200 after a latency, counts requests, and judges nothing: whether what
 is sent is right is for the tests' own receiver to say. `GET /bench/...` steers it:
@@ -38,10 +38,10 @@ class Write:
     @property
     def proposals(self) -> Sequence[Any]:
         """The proposals in it, as they stand in the request."""
-        told = json.loads(self.body)
-        if "proposals" in told:
-            return list(told["proposals"])
-        return [told.get("proposal", told)]
+        request = json.loads(self.body)
+        if "proposals" in request:
+            return list(request["proposals"])
+        return [request.get("proposal", request)]
 
 
 @dataclass
@@ -107,13 +107,13 @@ class Server:
 
     def _steered(self, target: str) -> Any:
         asked = urlsplit(target)
-        values = {name: each[0] for name, each in parse_qs(asked.query).items()}
+        values = {name: texts[0] for name, texts in parse_qs(asked.query).items()}
         if asked.path == "/bench/reset":
             self._state = State(float(values["latency"]), values["keep"] == "1")
             return {}
         if asked.path == "/bench/kept":
-            found = self._state.kept[int(values["from"]) :]
-            return [[each.time, each.path, each.body] for each in found]
+            kept = self._state.kept[int(values["from"]) :]
+            return [[write.time, write.path, write.body] for write in kept]
         if asked.path == "/bench/times":
             return self._state.times
         return {"requests": self._state.requests, "proposals": self._state.proposals}
@@ -147,11 +147,11 @@ class Endpoint:
 
     def times(self) -> list[float]:
         """When the writes came."""
-        return [float(each) for each in self._get("times")]
+        return [float(time) for time in self._get("times")]
 
     def writes(self, begin: int = 0) -> list[Write]:
         """The writes that were kept, from that number on."""
-        return [Write(*each) for each in self._get(f"kept?from={begin}")]
+        return [Write(*values) for values in self._get(f"kept?from={begin}")]
 
     def _get(self, what: str) -> Any:
         with urllib.request.urlopen(f"{self.url}/bench/{what}", timeout=60) as answer:

@@ -38,11 +38,11 @@ def assets(count: int) -> list[dg.AssetsDefinition]:
 
 
 def _asset(number: int) -> dg.AssetsDefinition:
-    columns = [dg.TableColumn(f"column_{each}", "varchar") for each in range(5)]
+    columns = [dg.TableColumn(f"column_{index}", "varchar") for index in range(5)]
 
     @dg.asset(
         name=f"asset_{number:05}",
-        ins={f"input_{each}": dg.AssetIn(_before(number, each)) for each in range(READ)}
+        ins={f"input_{index}": dg.AssetIn(_before(number, index)) for index in range(READ)}
         if number >= WIDTH
         else {},
         group_name="benchmark",
@@ -104,18 +104,18 @@ class Template:
         run_id = job.execute_in_process(instance=instance).run_id
         run = instance.get_run_by_id(run_id)
         assert run is not None
-        entries = [each for each in instance.all_logs(run_id) if each.is_dagster_event]
+        entries = [log for log in instance.all_logs(run_id) if log.is_dagster_event]
         return cls(run, entries, facts_of(ledger, run_id))
 
     def unfinished(self) -> Self:
         """The same run before its end."""
         going_on = self.run.with_status(dg.DagsterRunStatus.STARTED)
-        entries = [each for each in self.entries if _kind(each) not in ENDS]
+        entries = [entry for entry in self.entries if _kind(entry) not in ENDS]
         return replace(self, run=going_on, entries=entries)
 
     def with_assets(self, count: int) -> Self:
         """The same with so many materialisations, each of another asset."""
-        entries = [many for each in self.entries for many in _materialized(each, count)]
+        entries = [many for entry in self.entries for many in _materialized(entry, count)]
         return replace(self, entries=entries)
 
     def repeat(self, instance: dg.DagsterInstance, ledger: Ledger, number: int) -> list[str]:
@@ -131,8 +131,8 @@ class Template:
     def _entries(self, run_id: str) -> Iterator[EventLogEntry]:
         """Its events as if it had just ended."""
         shift = time.time() - self.entries[-1].timestamp
-        for each in self.entries:
-            yield each._replace(run_id=run_id, timestamp=each.timestamp + shift)
+        for entry in self.entries:
+            yield entry._replace(run_id=run_id, timestamp=entry.timestamp + shift)
 
 
 def facts_of(ledger: Ledger, run_id: str) -> Facts | None:
@@ -165,8 +165,8 @@ def _store(instance: dg.DagsterInstance, entries: Iterable[EventLogEntry]) -> No
     storage: Any = instance.event_log_storage
     rows = map(_row, entries)
     with storage.index_connection() as connection:
-        while some := list(itertools.islice(rows, ROWS)):
-            connection.execute(insert(SqlEventLogStorageTable), some)
+        while chunk := list(itertools.islice(rows, ROWS)):
+            connection.execute(insert(SqlEventLogStorageTable), chunk)
 
 
 def _row(entry: EventLogEntry) -> dict[str, Any]:

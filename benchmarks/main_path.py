@@ -1,6 +1,6 @@
 """What one run costs: requests, proposals, seconds until it is complete, and what an event adds.
 
-    python benchmarks/main_path.py [--runs 5]
+    python -m benchmarks.main_path [--runs 5]
 
 Runs on SQLite and on a Postgres server of its own, against a receiver in this process and a
 `datahub-eventlog worker` in another. Times on a busy machine mean little: compare the columns.
@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import dagster as dg
 from deployment import Deployment, eventually, postgres_yaml, sqlite_yaml
@@ -50,7 +48,7 @@ def two_ops() -> None:
 
 def _asset(number: int) -> dg.AssetsDefinition:
     @dg.asset(name=f"asset_{number:02}", deps=[f"asset_{number - 1:02}"] if number else [])
-    def asset() -> dg.MaterializeResult:
+    def asset() -> dg.MaterializeResult[None]:
         return dg.MaterializeResult(metadata={"dagster/row_count": number})
 
     return asset
@@ -73,7 +71,7 @@ def _end(instance: dg.DagsterInstance, run_id: str) -> float:
 
 def _is_complete(receiver: Receiver, run_id: str) -> bool:
     events = receiver.timeseries(urns.run_urn(run_id, Context()), "dataProcessInstanceRunEvent")
-    return any(each["status"] == "COMPLETE" for each in events)
+    return any(event["status"] == "COMPLETE" for event in events)
 
 
 @contextmanager
@@ -98,11 +96,11 @@ def _deliveries(deployment: Deployment, receiver: Receiver, runs: int, table: Ta
                 before = len(receiver.writes)
                 run_id = _execute(name, instance)
                 end = _end(instance, run_id)
-                eventually(lambda run_id=run_id: _is_complete(receiver, run_id), "it arrives")
+                eventually(partial(_is_complete, receiver, run_id), "it arrives")
                 seconds = time.time() - end
                 sent = receiver.writes[before:]
                 kind = "first" if number == 0 else "again"
-                proposals = sum(len(each.proposals) for each in sent)
+                proposals = sum(len(write.proposals) for write in sent)
                 table.add_row(
                     deployment.home.name,
                     name,

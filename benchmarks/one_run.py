@@ -22,12 +22,12 @@ from datahub.metadata.schema_classes import (
 )
 from datahub_dagster_plugin.client.dagster_generator import DatahubDagsterSourceConfig
 from datahub_dagster_plugin.sensors.datahub_sensors import DatahubSensors
-from endpoint import Write
-from histories import assets, facts_of
-from pairs import Cost, Pair, cpu, wall
-from place import Place
-from rows import Row
 
+from benchmarks.endpoint import Write
+from benchmarks.environment import Environment
+from benchmarks.histories import assets, facts_of
+from benchmarks.pairs import Cost, Pair, cpu, wall
+from benchmarks.rows import Row
 from datahub_eventlog.dispatcher import redactor_of
 from datahub_eventlog.ledger import Facts
 from datahub_eventlog.operations import Operations
@@ -47,7 +47,7 @@ SHARE_OF_REDACTION = 1.03
 class OneRun:
     """Two runs of the same assets, and how to deliver them."""
 
-    place: Place
+    environment: Environment
     count: int
     latencies: Sequence[float]
     repeats: int
@@ -58,7 +58,7 @@ class OneRun:
         """Execute both."""
         made = assets(self.count)
         for _ in range(2):
-            self.run_ids.append(dg.materialize(made, instance=self.place.instance).run_id)
+            self.run_ids.append(dg.materialize(made, instance=self.environment.instance).run_id)
 
     @property
     def name(self) -> str:
@@ -67,19 +67,19 @@ class OneRun:
 
     def rows(self) -> Iterator[Row]:
         """All of them."""
-        facts = facts_of(self.place.ledger, self.run_ids[0])
+        facts = facts_of(self.environment.ledger, self.run_ids[0])
         yield from self._counts(facts)
         yield from self._times(facts)
         yield self._redacting(facts)
         yield from self._beside_client(facts)
 
     def _counts(self, facts: Facts | None) -> Iterator[Row]:
-        endpoint = self.place.endpoint
+        endpoint = self.environment.endpoint
         endpoint.reset(keep=True)
         self._by_plugin()
         theirs = endpoint.writes()
         endpoint.reset(keep=True)
-        self.place.forget()
+        self.environment.forget()
         self._by_us(self.run_ids[0], facts)
         ours = endpoint.writes()
         endpoint.reset(keep=True)
@@ -120,25 +120,25 @@ class OneRun:
         own: Cost | None = None
         for latency in self.latencies:
             costs = [self._own_cost(latency, facts) for _ in range(self.repeats)]
-            took = min(costs, key=lambda each: each.wall)
+            took = min(costs, key=lambda cost: cost.wall)
             own = took if own is None else own
             plugin = self._plugin_cost(latency)
             yield _time(self.name, latency, took, own, plugin)
 
     def _own_cost(self, latency: float, facts: Facts | None) -> Cost:
-        self.place.endpoint.reset(latency)
-        self.place.forget()
+        self.environment.endpoint.reset(latency)
+        self.environment.forget()
         return _cost(lambda: self._by_us(self.run_ids[0], facts))
 
     def _plugin_cost(self, latency: float) -> Cost | None:
         if latency not in self.plugin_latencies:
             return None
-        self.place.endpoint.reset(latency)
+        self.environment.endpoint.reset(latency)
         return _cost(self._by_plugin)
 
     def _redacting(self, facts: Facts | None) -> Row:
         """Pairs of the whole delivery without redaction and with it, in turn."""
-        self.place.endpoint.reset()
+        self.environment.endpoint.reset()
         pairs = []
         for _ in range(self.repeats):
             plain, redacted = (self._delivery(facts, is_redacting=is_on) for is_on in (False, True))
@@ -152,22 +152,22 @@ class OneRun:
         )
 
     def _delivery(self, facts: Facts | None, *, is_redacting: bool) -> Cost:
-        self.place.forget()
+        self.environment.forget()
         redactor_of.cache_clear()  # another run has other texts
-        self.place.touch(self.run_ids[0], facts)
-        with self.place.dispatcher(is_redacting=is_redacting) as dispatcher:
+        self.environment.touch(self.run_ids[0], facts)
+        with self.environment.dispatcher(is_redacting=is_redacting) as dispatcher:
             return _cost(lambda: dispatcher.deliver([self.run_ids[0]]))
 
     def _beside_client(self, facts: Facts | None) -> Iterator[Row]:
         """Pairs of the whole delivery and of the client's batches, in turn."""
-        found = list(Operations(self.place.instance).preview(self.run_ids[0]))
-        proposals = [each for each in found if not isinstance(each, Problem)]
-        self.place.endpoint.reset()
+        results = list(Operations(self.environment.instance).preview(self.run_ids[0]))
+        proposals = [result for result in results if not isinstance(result, Problem)]
+        self.environment.endpoint.reset()
         pairs = []
         for _ in range(self.repeats):
-            objects = [_object(each) for each in proposals]
+            objects = [_object(proposal) for proposal in proposals]
             client = _cost(partial(self._by_client, objects))
-            self.place.forget()
+            self.environment.forget()
             ours = _cost(partial(self._by_us, self.run_ids[0], facts))
             pairs.append(Pair(plain=ours, other=client))
         on_clock, of_processor = wall(pairs), cpu(pairs)
@@ -179,24 +179,24 @@ class OneRun:
         )
 
     def _by_us(self, run_id: str, facts: Facts | None) -> None:
-        self.place.touch(run_id, facts)
-        with self.place.dispatcher() as dispatcher:
+        self.environment.touch(run_id, facts)
+        with self.environment.dispatcher() as dispatcher:
             dispatcher.deliver([run_id])
 
     def _by_plugin(self) -> None:
         """As its sensor does it when the run has ended, with what we do by default."""
-        client = DatahubClientConfig(server=self.place.endpoint.url)
+        client = DatahubClientConfig(server=self.environment.endpoint.url)
         options = {
             "datahub_client_config": client,
             "emit_mode": EmitMode.SYNC_PRIMARY,
             "capture_input_output": True,
         }
         sensors = DatahubSensors(DatahubDagsterSourceConfig(**options))
-        sensors._emit_metadata(Source(self.place.instance).sensor_context(self.run_ids[0]))
+        sensors._emit_metadata(Source(self.environment.instance).sensor_context(self.run_ids[0]))
 
     def _by_client(self, objects: Sequence[Any]) -> None:
         emitter = DatahubRestEmitter(
-            self.place.endpoint.url, openapi_ingestion=False, retry_max_times=0
+            self.environment.endpoint.url, openapi_ingestion=False, retry_max_times=0
         )
         for start in range(0, len(objects), 200):
             emitter.emit_mcps(objects[start : start + 200], emit_mode=EmitMode.SYNC_PRIMARY)
@@ -247,22 +247,22 @@ def _cost(work: Callable[[], object]) -> Cost:
     return Cost(time.perf_counter() - on_clock, time.process_time() - of_processor)
 
 
-def _said(writes: Sequence[Write]) -> list[tuple[str, str, str, str]]:
-    return [_words(each) for write in writes for each in write.proposals]
+def _contents(writes: Sequence[Write]) -> list[tuple[str, str, str, str]]:
+    return [_words(proposal) for write in writes for proposal in write.proposals]
 
 
 def _words(proposal: Any) -> tuple[str, str, str, str]:
-    """What a proposal says, whoever sends it when."""
+    """The content of a proposal, without what tells senders or times apart."""
     aspect = proposal.get("aspect") or {}
     names = ("entityUrn", "aspectName", "changeType")
-    urn, name, change = (str(proposal.get(each)) for each in names)
+    urn, name, change = (str(proposal.get(key)) for key in names)
     return urn, name, change, json.dumps(aspect, sort_keys=True)
 
 
 def _number(writes: Sequence[Write]) -> int:
-    return len(_said(writes))
+    return len(_contents(writes))
 
 
 def _repeated(writes: Sequence[Write]) -> float:
-    said = _said(writes)
-    return 100 * (1 - len(set(said)) / len(said))
+    contents = _contents(writes)
+    return 100 * (1 - len(set(contents)) / len(contents))

@@ -1,6 +1,6 @@
 """What the wrapper costs the processes that it sits in, beside plain Dagster and a rival.
 
-    python benchmarks/overhead.py [--pairs 30] [--job-pairs 5] [--only TEXT ...] [--quick]
+    python -m benchmarks.overhead [--pairs 30] [--job-pairs 5] [--only TEXT ...] [--quick]
 
 Prints one table. A ratio is the median over pairs (the same work with and without the wrapper:
 events fifty here and fifty there in turn, jobs side by side), with its 95 % confidence interval:
@@ -23,18 +23,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-import inside
-import rival
-import whole
 from deployment import Deployment, eventually, postgres_yaml, sqlite_yaml
-from pairs import Cost, Pair, cpu, wall
 from postgres import PostgresServer
 from receiver import Remote
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import in_process, openlineage, whole_jobs
+from benchmarks.pairs import Cost, Pair, cpu, wall
 from datahub_eventlog.ledger_location import ledger_of
 
 HERE = Path(__file__).parent
@@ -65,7 +61,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        return ", ".join(each for each in (self.what, self.where, self.state) if each)
+        return ", ".join(part for part in (self.what, self.where, self.state) if part)
 
 
 @dataclass(frozen=True)
@@ -79,8 +75,8 @@ class Options:
     only: list[str]
 
     def wants(self, *names: str) -> bool:
-        name = ", ".join(each for each in names if each).lower()
-        return not self.only or any(each.lower() in name for each in self.only)
+        name = ", ".join(part for part in names if part).lower()
+        return not self.only or any(text.lower() in name for text in self.only)
 
 
 def _rival_kinds(database: str, state: str) -> Iterator[str]:
@@ -105,14 +101,14 @@ class Bench:
             yield from self._storing(database)
             yield from self._jobs(database)
             yield from self._rivals(database)
-        for what, measure in inside.MEASUREMENTS.items():
+        for what, measure in in_process.MEASUREMENTS.items():
             if self._options.wants(what):
                 yield _absolute(what, measure(self._options.pairs))
 
     def _storing(self, database: str) -> Iterator[Row]:
         """With one receiver and one dispatcher, which go through all states."""
         what = f"{STORING}, ours"
-        wanted = [each for each in STATES if self._options.wants(what, database, each)]
+        wanted = [name for name in STATES if self._options.wants(what, database, name)]
         if not wanted:
             return
         with self._home(database, None) as plain, self._delivering(database) as (ours, receiver):
@@ -142,13 +138,13 @@ class Bench:
                 yield _ratio(what, database, state, self._options.steps, pairs, goal=GOAL)
 
     def _rivals(self, database: str) -> Iterator[Row]:
-        states: tuple[rival.Backend, ...] = ("up", "refusing", "hanging")
+        states: tuple[openlineage.Backend, ...] = ("up", "refusing", "hanging")
         for state in states:
             for what in _rival_kinds(database, state):
                 if self._options.wants(what, database, state):
                     yield self._rival_row(what, database, state)
 
-    def _rival_row(self, what: str, database: str, state: rival.Backend) -> Row:
+    def _rival_row(self, what: str, database: str, state: openlineage.Backend) -> Row:
         python = self._rival()
         if isinstance(python, str):
             return Row(what, database, state, python)
@@ -157,11 +153,11 @@ class Bench:
         events = min(30, self._options.events) if is_slow else self._options.events
         with self._beside_rival(database, state) as (plain, other):
             if what.startswith(JOB):
-                found = self._executed(python, plain, other)
-                return _ratio(what, database, state, self._options.steps, found)
+                pairs = self._executed(python, plain, other)
+                return _ratio(what, database, state, self._options.steps, pairs)
             count = min(3, self._options.pairs) if is_slow else self._options.pairs
-            found = self._stored(python, plain, other, events=events, pairs=count)
-            return _ratio(what, database, state, events, found)
+            pairs = self._stored(python, plain, other, events=events, pairs=count)
+            return _ratio(what, database, state, events, pairs)
 
     @contextmanager
     def _delivering(self, database: str) -> Iterator[tuple[Deployment, _Receiver]]:
@@ -174,15 +170,15 @@ class Bench:
 
     @contextmanager
     def _beside_rival(
-        self, database: str, state: rival.Backend
+        self, database: str, state: openlineage.Backend
     ) -> Iterator[tuple[Deployment, Deployment]]:
         with (
-            rival.receiving(state) as url,
+            openlineage.receiving(state) as url,
             self._home(database, None) as plain,
             self._home(database, None) as other,
         ):
-            other.write({**rival.storage(_backend(other)), **_others(other)})
-            variables = {rival.URL: url}
+            other.write({**openlineage.storage(_backend(other)), **_others(other)})
+            variables = {openlineage.URL: url}
             plain.environment = other.environment = variables
             yield plain, other
 
@@ -212,8 +208,8 @@ class Bench:
         if not self._options.rival:
             return "skipped: not asked for"
         try:
-            return rival.installed(self._options.venv)
-        except rival.NotInstalled as error:
+            return openlineage.installed(self._options.venv)
+        except openlineage.NotInstalled as error:
             return f"skipped: {error}"
 
     def _stored(
@@ -229,7 +225,7 @@ class Bench:
         wanted = [f"--events={events or self._options.events}"]
         wanted += [f"--pairs={pairs or self._options.pairs}", *arguments]
         homes = [str(plain.home), str(other.home)]
-        told = subprocess.run(
+        result = subprocess.run(
             [str(python), str(HERE / "storing.py"), *homes, *wanted],
             env=other.variables,
             stdout=subprocess.PIPE,
@@ -237,21 +233,21 @@ class Bench:
             text=True,
             check=True,
         )
-        lines = (json.loads(each) for each in told.stdout.splitlines())
-        return [Pair(Cost(**each["plain"]), Cost(**each["other"])) for each in lines]
+        lines = (json.loads(line) for line in result.stdout.splitlines())
+        return [Pair(Cost(**line["plain"]), Cost(**line["other"])) for line in lines]
 
     def _executed(self, python: Path, plain: Deployment, other: Deployment) -> list[Pair]:
         steps = {"STEPS": str(self._options.steps)}
-        environments = ({**each.variables, **steps} for each in (plain, other))
-        return list(whole.pairs(python, *environments, self._options.job_pairs))
+        environments = [{**home.variables, **steps} for home in (plain, other)]
+        return list(whole_jobs.pairs(python, *environments, count=self._options.job_pairs))
 
 
 class _Receiver:
     """A receiver in a process of its own."""
 
-    def __init__(self, told: Mapping[str, str]) -> None:
-        self.url = told["url"]
-        self._remote = Remote(told["control"])
+    def __init__(self, addresses: Mapping[str, str]) -> None:
+        self.url = addresses["url"]
+        self._remote = Remote(addresses["control"])
 
     def become(self, state: str) -> None:
         self._remote.accept()
@@ -326,12 +322,12 @@ def _verdict(*are_met: bool) -> str:
     return "met" if all(are_met) else "not met"
 
 
-def _absolute(what: str, measured: inside.Measured) -> Row:
-    found, unit = measured.found, measured.unit
+def _absolute(what: str, measured: in_process.Measured) -> Row:
+    median, unit = measured.median, measured.unit
     aim = ""
     if measured.goal is not None:
-        aim = f"≤ {measured.goal:g} {unit}: {_verdict(found.high <= measured.goal)}"
-    text = f"{found.text('.2f')} {unit}"
+        aim = f"≤ {measured.goal:g} {unit}: {_verdict(median.high <= measured.goal)}"
+    text = f"{median.text('.2f')} {unit}"
     return Row(what, "", "", f"{measured.count} times", "", text, aim)
 
 
@@ -339,10 +335,8 @@ def _table(rows: Iterable[Row]) -> Table:
     table = Table(
         "what", "database", "backend", "measured", "wall, ratio [95 %]", "CPU, ratio [95 %]", "goal"
     )
-    for each in rows:
-        table.add_row(
-            each.what, each.where, each.state, each.figures, each.wall, each.cpu, each.goal
-        )
+    for row in rows:
+        table.add_row(row.what, row.where, row.state, row.figures, row.wall, row.cpu, row.goal)
     return table
 
 
@@ -358,24 +352,24 @@ def _options() -> Options:
     parser.add_argument("--no-rival", action="store_true", help="install nothing")
     parser.add_argument("--rival-venv", type=Path, help="where the rival is kept between two runs")
     parser.add_argument("--quick", action="store_true", help="a few pairs, which say nothing")
-    said = parser.parse_args()
-    if said.quick:
-        said.pairs, said.job_pairs, said.events, said.steps, said.no_rival = 2, 1, 20, 1, True
+    given = parser.parse_args()
+    if given.quick:
+        given.pairs, given.job_pairs, given.events, given.steps, given.no_rival = 2, 1, 20, 1, True
     return Options(
-        pairs=said.pairs,
-        job_pairs=said.job_pairs,
-        events=said.events,
-        steps=said.steps,
-        rival=not said.no_rival,
-        venv=said.rival_venv or Path(tempfile.gettempdir(), "datahub-eventlog-rival"),
-        only=said.only,
+        pairs=given.pairs,
+        job_pairs=given.job_pairs,
+        events=given.events,
+        steps=given.steps,
+        rival=not given.no_rival,
+        venv=given.rival_venv or Path(tempfile.gettempdir(), "datahub-eventlog-rival"),
+        only=given.only,
     )
 
 
 def _compile() -> None:
     """As packages are once installed: otherwise each process of a job might do it anew."""
-    for found in filter(None, map(find_spec, PACKAGES)):
-        for folder in found.submodule_search_locations or ():
+    for spec in filter(None, map(find_spec, PACKAGES)):
+        for folder in spec.submodule_search_locations or ():
             compileall.compile_dir(folder, quiet=1)
 
 
@@ -385,11 +379,9 @@ def main() -> None:
     _compile()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        for each in Bench(options, Path(folder), stack).rows():
-            print(
-                f"{each.name} = {each.figures} {each.wall} {each.cpu}", file=sys.stderr, flush=True
-            )
-            rows.append(each)
+        for row in Bench(options, Path(folder), stack).rows():
+            print(f"{row.name} = {row.figures} {row.wall} {row.cpu}", file=sys.stderr, flush=True)
+            rows.append(row)
     Console(width=220).print(_table(rows))
 
 

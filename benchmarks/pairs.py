@@ -49,11 +49,11 @@ def median(values: Iterable[float]) -> Median:
 
 
 def wall(pairs: Sequence[Pair]) -> Median:
-    return median(each.other.wall / each.plain.wall for each in pairs)
+    return median(pair.other.wall / pair.plain.wall for pair in pairs)
 
 
 def cpu(pairs: Sequence[Pair]) -> Median:
-    return median(each.other.cpu / each.plain.cpu for each in pairs)
+    return median(pair.other.cpu / pair.plain.cpu for pair in pairs)
 
 
 def _rank(count: int) -> int:

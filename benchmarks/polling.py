@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from histories import Template, ten_steps
-from place import Place, statements
-from rows import Row
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
+from benchmarks.environment import Environment, statements
+from benchmarks.histories import Template, ten_steps
+from benchmarks.rows import Row
 from datahub_eventlog.dispatcher import Dispatcher
 
 IDLE = 10
@@ -29,15 +29,15 @@ BEHIND = 5.0
 class Polling:
     """A dispatcher in this process, so that its statements can be counted."""
 
-    place: Place
+    environment: Environment
     live: int
     period: float = PERIOD
 
     def rows(self) -> Iterator[Row]:
         """Idle, then with live runs."""
-        self.place.forget()
-        self.place.endpoint.reset()
-        with self.place.dispatcher() as dispatcher:
+        self.environment.forget()
+        self.environment.endpoint.reset()
+        with self.environment.dispatcher() as dispatcher:
             yield self._idle(dispatcher)
             yield from self._busy(dispatcher)
 
@@ -46,23 +46,25 @@ class Polling:
         with statements() as seen, connections() as opened:
             for _ in range(IDLE):
                 dispatcher.run_once()
-        found = len(seen) / IDLE
+        statements_a_poll = len(seen) / IDLE
         return Row(
             "an idle poll: statements, new connections",
-            ours=f"{found:g}, {len(opened) / IDLE:g}",
+            ours=f"{statements_a_poll:g}, {len(opened) / IDLE:g}",
             goal=f"at most {MOST}, 0",
-            is_met=found <= MOST and not opened,
+            is_met=statements_a_poll <= MOST and not opened,
         )
 
     def _busy(self, dispatcher: Dispatcher) -> Iterator[Row]:
-        template = Template.of(self.place.instance, self.place.ledger, ten_steps).unfinished()
-        self.place.forget()
-        template.repeat(self.place.instance, self.place.ledger, self.live)
+        template = Template.of(
+            self.environment.instance, self.environment.ledger, ten_steps
+        ).unfinished()
+        self.environment.forget()
+        template.repeat(self.environment.instance, self.environment.ledger, self.live)
         while dispatcher.run_once():  # shown for the first time
             pass
         with statements() as seen:
             busy = self._watched(dispatcher)
-        behind = self.place.ledger.status().oldest_pending_seconds or 0.0
+        behind = self.environment.ledger.status().oldest_pending_seconds or 0.0
         yield Row(
             f"{self.live} live runs: statements a second, seconds behind",
             ours=f"{len(seen) / self.period:.0f}, {behind:.1f} (busy {100 * busy:.0f} %)",

@@ -28,4 +28,4 @@ def _schedule(number: int) -> dg.ScheduleDefinition:
     return skipped
 
 
-defs = dg.Definitions(jobs=[never], schedules=[_schedule(each) for each in range(SCHEDULES)])
+defs = dg.Definitions(jobs=[never], schedules=[_schedule(number) for number in range(SCHEDULES)])

@@ -1,6 +1,6 @@
 """Stores runs in two event logs side by side, and prints as JSON what each took.
 
-    python storing.py PLAIN_HOME OTHER_HOME --events 1000 --pairs 30 [--drained]
+    python benchmarks/storing.py PLAIN_HOME OTHER_HOME --events 1000 --pairs 30 [--drained]
 
 Needs nothing but dagster, so that it measures in any virtual environment.
 """
@@ -18,12 +18,9 @@ from itertools import islice
 from typing import Any
 
 import dagster as dg
-from dagster._core.events import (
-    HandledOutputData,
-    StepMaterializationData,
-    StepSuccessData,
-)
+from dagster._core.events import HandledOutputData, StepMaterializationData
 from dagster._core.events.log import EventLogEntry
+from dagster._core.execution.plan.objects import StepSuccessData
 from dagster._core.storage.dagster_run import DagsterRun, DagsterRunStatus
 from dagster._core.storage.event_log.base import EventLogStorage
 
@@ -102,8 +99,8 @@ class Storing:
         """Store the next slice; whether there was one."""
         entries = list(islice(self.left, SLICE))
         wall, cpu = time.perf_counter(), time.process_time()
-        for each in entries:
-            self.storage.store_event(each)
+        for entry in entries:
+            self.storage.store_event(entry)
         self.wall += time.perf_counter() - wall
         self.cpu += time.process_time() - cpu
         return bool(entries)
@@ -114,11 +111,11 @@ def stored(instances: Mapping[str, dg.DagsterInstance], events: int) -> dict[str
 
     So whatever else the machine does falls on all of them.
     """
-    runs = {name: Storing.of(each, events) for name, each in instances.items()}
+    runs = {name: Storing.of(instance, events) for name, instance in instances.items()}
     order = list(runs.values())
-    while sum(each.go_on() for each in order):
+    while sum(result.go_on() for result in order):
         order.reverse()
-    return {name: {"wall": each.wall, "cpu": each.cpu} for name, each in runs.items()}
+    return {name: {"wall": run.wall, "cpu": run.cpu} for name, run in runs.items()}
 
 
 def drain(instance: dg.DagsterInstance) -> None:

@@ -16,11 +16,16 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from archives import NotFetched, suite_version, tests_of_dagster, tests_of_dagster_postgres
-from comparison import MISSING, Outcome
-from report import Result, left_out, report, total
-from running import PATHS, SERVER, DidNotRun, Notes, Run
-from suites import SUITES, Database, selected
+from conformance.archives import (
+    NotFetched,
+    suite_version,
+    tests_of_dagster,
+    tests_of_dagster_postgres,
+)
+from conformance.comparison import MISSING, Outcome
+from conformance.report import Result, left_out, report, total
+from conformance.side import SERVER, DidNotRun, Notes, Run
+from conformance.suites import SUITES, Database, selected
 
 REPETITIONS = 3
 """How often a test that ended differently is repeated, on either side."""
@@ -38,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python conformance", description=__doc__)
+    parser = argparse.ArgumentParser("python -m conformance", description=__doc__)
     parser.add_argument("--database", choices=tuple(SUITES), default="sqlite")
     parser.add_argument("tests", nargs="*", help="ids of tests, as printed; default: all")
     return parser
@@ -50,7 +55,6 @@ def _server(database: Database) -> Iterator[None]:
     if database != "postgres":
         yield
         return
-    sys.path.extend(map(str, PATHS))
     from postgres import GIVEN, PostgresServer
 
     if os.environ.get(GIVEN):
@@ -93,12 +97,12 @@ def _compare(database: Database, tests: Sequence[str]) -> int:
     sources = _sources(database)
     plain, wrapped = sources.run(tests or selected(database))
     results = _results(sources, plain, wrapped)
-    reports = [report(each, results, wrapped) for each in SUITES[database]]
-    shown = [each for each in reports if each.results or not tests]
-    for each in shown:
-        print("\n".join(each.lines()))
+    reports = [report(suite, results, wrapped) for suite in SUITES[database]]
+    shown = [one for one in reports if one.results or not tests]
+    for one in shown:
+        print("\n".join(one.lines()))
     print("\n".join((*left_out(database), total(shown))))
-    return 0 if shown and all(each.is_good for each in shown) else 1
+    return 0 if shown and all(one.is_good for one in shown) else 1
 
 
 def _title() -> str:
@@ -111,8 +115,8 @@ def _title() -> str:
 def _results(sources: Sources, plain: Notes, wrapped: Notes) -> dict[str, Result]:
     """The outcomes of all tests; those that ended differently are repeated."""
     tests = sorted({*plain, *wrapped})
-    seen = {each: ([_outcome(plain, each)], [_outcome(wrapped, each)]) for each in tests}
-    doubtful = [each for each, (one, other) in seen.items() if one != other]
+    seen = {name: ([_outcome(plain, name)], [_outcome(wrapped, name)]) for name in tests}
+    doubtful = [name for name, (one, other) in seen.items() if one != other]
     for _ in range(REPETITIONS if doubtful else 0):
         once_more = sources.run(doubtful)
         for test in doubtful:

@@ -25,7 +25,7 @@ class NotFetched(Exception):
 def suite_version() -> str:
     """The Dagster whose tests are run: the installed one, unless it publishes none."""
     installed = version("dagster")
-    numbers = tuple(int(each) for each in installed.split(".")[:3] if each.isdigit())
+    numbers = tuple(int(part) for part in installed.split(".")[:3] if part.isdigit())
     return installed if numbers >= SINCE else ".".join(map(str, SINCE))
 
 
@@ -54,11 +54,11 @@ def _tests(name: str, release: str) -> Path:
 def _extract(archive: Path, package: str, target: Path) -> None:
     """Unpack one top-level package, and nothing else: the rest is installed already."""
     with tarfile.open(archive) as tar:
-        members = [each for each in tar if each.name.split("/")[1:2] == [package]]
+        members = [member for member in tar if member.name.split("/")[1:2] == [package]]
         if not members:
             raise NotFetched(f"{archive.name} has no {package}")
-        for each in members:
-            each.name = each.name.split("/", maxsplit=1)[1]
+        for member in members:
+            member.name = member.name.split("/", maxsplit=1)[1]
         safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
         tar.extractall(target, members, **safely)  # type: ignore[arg-type]
 
@@ -82,7 +82,7 @@ def _archive(name: str, release: str) -> Path:
 
 def _found(folder: Path, name: str, release: str) -> list[Path]:
     names = {name, name.replace("-", "_")}
-    return [path for each in names for path in folder.glob(f"{each}-{release}.tar.gz")]
+    return [path for stem in names for path in folder.glob(f"{stem}-{release}.tar.gz")]
 
 
 def _python_with_pip() -> str:

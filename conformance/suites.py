@@ -124,22 +124,24 @@ SUITES: dict[Database, tuple[Suite, ...]] = {
 
 def suite_of(test: str) -> Suite | None:
     """The suite that a test belongs to, by the longest beginning of its id."""
-    known = [(tests, each) for group in SUITES.values() for each in group for tests in each.tests]
-    fitting = [(tests, each) for tests, each in known if _begins(test, tests)]
+    known = [
+        (tests, suite) for group in SUITES.values() for suite in group for tests in suite.tests
+    ]
+    fitting = [(tests, suite) for tests, suite in known if _begins(test, tests)]
     return max(fitting, key=lambda pair: len(pair[0]), default=("", None))[1]
 
 
 def selected(database: Database) -> list[str]:
     """What to run: no class of a file that is run as a whole."""
-    tests = [each for suite in SUITES[database] for each in suite.tests]
-    return [each for each in tests if not any(_begins(each, file) for file in {*tests} - {each})]
+    tests = [test for suite in SUITES[database] for test in suite.tests]
+    return [test for test in tests if not any(_begins(test, file) for file in {*tests} - {test})]
 
 
 def files() -> list[str]:
     """The files and folders that the tests are in, and what all of them import."""
-    tests = [each for group in SUITES.values() for suite in group for each in suite.tests]
+    tests = [test for group in SUITES.values() for suite in group for test in suite.tests]
     shared = [f"{_TESTS}/conftest.py", f"{_STORAGES}/utils"]
-    return sorted({*shared, *(each.split("::", maxsplit=1)[0] for each in tests)})
+    return sorted({*shared, *(test.split("::", maxsplit=1)[0] for test in tests)})
 
 
 def _begins(test: str, beginning: str) -> bool:

@@ -1,8 +1,8 @@
-"""Assets with everything that DataHub shows of them.
+"""Assets with all facts that DataHub shows.
 
     dagster asset materialize -f examples/assets.py --select '*'
 
-(Set DAGSTER_HOME first, as examples/dagster.yaml says.) In DataHub: three datasets with schema,
+(Set DAGSTER_HOME first, see examples/dagster.yaml.) In DataHub: three datasets with schema,
 owners, tags, row counts and lineage; the Snowflake tables behind two of them; a check's result.
 """
 

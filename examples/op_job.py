@@ -1,8 +1,8 @@
-"""A job of ops that says which datasets it reads and writes.
+"""A job of ops that declares which datasets it reads and writes.
 
     dagster job execute -f examples/op_job.py -j load_revenue
 
-(Set DAGSTER_HOME first, as examples/dagster.yaml says.) In DataHub it becomes a flow with two
+(Set DAGSTER_HOME first, see examples/dagster.yaml.) In DataHub it becomes a flow with two
 jobs: `read_orders` with the table in Postgres as its input, `write_revenue` with the one in
 Snowflake as its output, and the run with its two steps.
 """

@@ -1,4 +1,4 @@
-"""What is known of a cell: a file of JSON that each step adds to."""
+"""The results of a cell: a JSON file to which each step adds."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ FILE = "findings.json"
 
 @dataclass(frozen=True)
 class Findings:
-    """The file's content, by name."""
+    """The content of the file."""
 
     path: Path
 
     @property
     def known(self) -> Mapping[str, Any]:
-        """Everything that was noted so far."""
+        """All results so far."""
         known: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
         return known
 
-    def note(self, **found: Any) -> None:
-        """Add something, or replace it."""
-        self.path.write_text(json.dumps({**self.known, **found}, indent=1))
+    def note(self, **results: Any) -> None:
+        """Add results, or replace those of the same names."""
+        self.path.write_text(json.dumps({**self.known, **results}, indent=1))

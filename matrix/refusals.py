@@ -1,4 +1,4 @@
-"""Why a combination can't be installed: what packages declare, and what a resolver says."""
+"""Why a combination can't be installed: by the packages' metadata, or by a resolver's message."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def refusal(output: str) -> str | None:
 
 
 def _refusal_of_pip(output: str) -> str | None:
-    wanted = _BY_PIP.search(output)
-    if wanted is None:
+    requirement = _BY_PIP.search(output)
+    if requirement is None:
         return None
-    version = re.escape(wanted["version"])
-    found = re.search(rf"[:;] {version} Requires-Python ([^;\s]+)", output)
-    return found and f"{wanted['name']} {wanted['version']} needs Python {found[1]}"
+    name, version = requirement["name"], requirement["version"]
+    python = re.search(rf"[:;] {re.escape(version)} Requires-Python ([^;\s]+)", output)
+    return python and f"{name} {version} needs Python {python[1]}"
 
 
 def _refusal_of_uv(output: str) -> str | None:
     text = " ".join(output.split())
-    found = _CONFLICT.search(text) if "No solution found" in text else None
-    return found and found[1]
+    conflict = _CONFLICT.search(text) if "No solution found" in text else None
+    return conflict and conflict[1]

@@ -1,4 +1,4 @@
-"""The blocks of code in README and docs, and the kinds that there are."""
+"""The code blocks of the README and the documentation, by their kinds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 from datahub_eventlog.config import options
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLE = ROOT / "dagster.yaml.example"
 SECTION = re.compile(r"^# ── (.*?) ─+$", re.MULTILINE)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -33,32 +33,32 @@ class Block:
 
     @property
     def content(self) -> Any:
-        """What YAML makes of it."""
+        """The text, parsed as YAML."""
         return yaml.safe_load(self.text)
 
     @property
     def name(self) -> str:
         """The file that its first line names, as `# name.py` or `# when: name.py`."""
-        found = re.match(r"# (?:\w+: )?([\w.]+)\n", self.text)
-        return found[1] if found else ""
+        comment = re.match(r"# (?:\w+: )?([\w.]+)\n", self.text)
+        return comment[1] if comment else ""
 
 
 def blocks(language: str) -> list[Block]:
-    return [each for page in PAGES for each in _blocks(page) if each.language == language]
+    return [block for page in PAGES for block in _blocks(page) if block.language == language]
 
 
 def _blocks(page: Path) -> Iterator[Block]:
     text = page.read_text()
-    for found in FENCE.finditer(text):
-        line = text.count("\n", 0, found.start()) + 1
-        yield Block(page.name, line, found[1], found[2])
+    for fence in FENCE.finditer(text):
+        line = text.count("\n", 0, fence.start()) + 1
+        yield Block(page.name, line, fence[1], fence[2])
 
 
 def sections() -> list[Block]:
     """The sections of dagster.yaml.example, without the comment signs."""
     text = EXAMPLE.read_text()
     heads = [*SECTION.finditer(text)]
-    ends = [each.start() for each in heads[1:]] + [len(text)]
+    ends = [head.start() for head in heads[1:]] + [len(text)]
     return [
         Block(EXAMPLE.name, text.count("\n", 0, head.start()) + 1, "yaml", _bare(head, text, end))
         for head, end in zip(heads, ends, strict=True)
@@ -66,17 +66,17 @@ def sections() -> list[Block]:
 
 
 def _bare(head: re.Match[str], text: str, end: int) -> str:
-    """Only the indented prose of the section and what YAML can read; prose is no YAML."""
+    """The YAML of a section, without its prose and its comment signs."""
     body = text[head.end() : end]
     if re.search(r"^\w+:", body, re.MULTILINE):  # it is not commented out
         return body
-    lines = [each.removeprefix("#").removeprefix(" ") for each in body.splitlines()]
-    start = next(i for i, each in enumerate(lines) if re.match(r"\w+:$", each))
+    lines = [line.removeprefix("#").removeprefix(" ") for line in body.splitlines()]
+    start = next(i for i, line in enumerate(lines) if re.match(r"\w+:$", line))
     return "\n".join(lines[start:])
 
 
 def kind(content: Any) -> str:
-    """What a YAML block is for; fails if nobody would test it."""
+    """The kind of a YAML block. A block of no known kind fails, as no test would cover it."""
     keys = set(content)
     for key, name in KINDS.items():
         if key in keys:
@@ -97,5 +97,4 @@ KINDS = {
 
 
 def of_kind(*names: str) -> list[Block]:
-    every = [*blocks("yaml"), *sections()]
-    return [each for each in every if kind(each.content) in names]
+    return [block for block in (*blocks("yaml"), *sections()) if kind(block.content) in names]

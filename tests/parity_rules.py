@@ -57,14 +57,14 @@ def _(found: Difference, _: Told) -> object:
     return not (found.theirs.get("tags") or found.theirs.get("owners"))
 
 
-@rule("Jobs and ops have a place and a kind")
+@rule("Jobs and ops have a browse path and a subtype")
 def _(found: Difference, _: Told) -> object:
     aspects = {"browsePathsV2", "dataPlatformInstance", "subTypes"}
     is_new = found.aspect in aspects and found.is_gain and found.path == ()
     return found.kind in JOBS and is_new
 
 
-@rule("An op that makes an asset is called so")
+@rule("An op that makes an asset has the subtype Asset")
 def _(found: Difference, _: Told) -> object:
     is_kind = found.kind == "dataJob" and found.place == "subTypes.typeNames.*"
     return is_kind and (found.theirs == "Op" or found.ours == "Asset")
@@ -75,7 +75,7 @@ def _(found: Difference, _: Told) -> object:
     return found.place == f"{LINEAGE}.form"
 
 
-@rule("What an op takes and returns is told in words")
+@rule("Inputs and outputs of ops are readable")
 def _(found: Difference, _: Told) -> object:
     name = found.path[-1] if found.path else ""
     is_port = name.startswith(("input.", "output_"))
@@ -88,37 +88,37 @@ def _(found: Difference, _: Told) -> object:
     return found.aspect in {"dataJobInfo", "dataFlowInfo", PROPERTIES} and is_tag and found.is_gain
 
 
-@rule("A run's tags are told one by one")
+@rule("Each tag of a run is a property")
 def _(found: Difference, _: Told) -> object:
     return found.place == f"{PROPERTIES}.customProperties.tags" and found.is_loss
 
 
-@rule("Where a job comes from")
+@rule("Jobs name their code location")
 def _(found: Difference, _: Told) -> object:
     names = {"code_location", "repository"}
     is_named = bool(found.path) and found.path[-1] in names
     return found.aspect == "dataFlowInfo" and is_named and found.is_gain
 
 
-@rule("Values are clean")
+@rule("Values are plain")
 def _(found: Difference, _: Told) -> object:
     is_text = found.place.startswith(TEXTS)
     return is_text and "MetadataValue(" in str(found.theirs) and found.ours
 
 
-@rule("Names are whole")
+@rule("Names are complete")
 def _(found: Difference, _: Told) -> object:
     names = {"dataFlowInfo.name", "dataJobInfo.name"}
     return found.place in names and str(found.ours).endswith(f"__{found.theirs}")
 
 
-@rule("Links lead somewhere")
+@rule("Links lead to pages that exist")
 def _(found: Difference, _: Told) -> object:
     """The job that `materialize()` makes up has no page."""
     return found.path[-1:] == ("externalUrl",) and (found.ours or EPHEMERAL in found.urn)
 
 
-@rule("The hidden jobs of assets have names for people")
+@rule("Implicit asset jobs have readable names")
 def _(found: Difference, _: Told) -> object:
     return found.place == "dataFlowInfo.name" and EPHEMERAL in found.urn
 
@@ -143,7 +143,7 @@ def _(found: Difference, told: Told) -> object:
     return found.is_gain and (is_key or REVENUE in _urns(found.ours))
 
 
-@rule("What assets declare counts")
+@rule("Declared inputs and outputs of assets count")
 def _(found: Difference, told: Told) -> object:
     if told.scenario.name != "declared_datasets_of_assets":
         return False
@@ -151,20 +151,20 @@ def _(found: Difference, told: Told) -> object:
     return found.is_gain and declared & {found.urn, *_urns(found.ours)}
 
 
-@rule("A step works on assets, whatever their keys")
+@rule("Steps are connected to all assets, whatever their keys")
 def _(found: Difference, _: Told) -> object:
     assets = all("dataPlatform:dagster," in each for each in _urns(found.ours))
     return found.aspect in SIDES and found.is_gain and assets
 
 
-@rule("Connected ops have the urns that they have")
+@rule("Connected ops have correct urns")
 def _(found: Difference, _: Told) -> object:
     """Without a module the plugin writes None where `prod` stands elsewhere."""
     urns = str(found.theirs if found.is_loss else found.ours)
     return found.place == f"{LINEAGE}.inputDatajobs.*" and (",None/" in urns or found.is_gain)
 
 
-@rule("A run that knows less takes nothing away")
+@rule("A partial run removes nothing")
 def _(found: Difference, _: Told) -> object:
     empty = found.is_loss and found.path == () and not _urns(found.theirs)
     return found.aspect == LINEAGE and empty
@@ -192,13 +192,13 @@ def _(found: Difference, told: Told) -> object:
 # --------------------------------------------------------------------------------------------- runs
 
 
-@rule("A run is called scheduled only if something launched it")
+@rule("Only runs launched by Dagster are called scheduled")
 def _(found: Difference, _: Told) -> object:
     types = ("BATCH_SCHEDULED", "BATCH_AD_HOC")
     return found.place == f"{PROPERTIES}.type" and (found.theirs, found.ours) == types
 
 
-@rule("Runs say more about themselves")
+@rule("Runs have more properties")
 def _(found: Difference, _: Told) -> object:
     is_fact = len(found.path) > 1 and found.path[1].startswith(RUN_FACTS)
     return found.aspect == PROPERTIES and is_fact and found.is_gain
@@ -228,7 +228,7 @@ def _(found: Difference, _: Told) -> object:
     return found.aspect == RUN_EVENT and whole
 
 
-@rule("Skipped steps are no orphans")
+@rule("Skipped steps belong to their run")
 def _(found: Difference, told: Told) -> object:
     sent = told.theirs.get(found.urn, {})
     return found.kind == "dataProcessInstance" and found.is_gain and PROPERTIES not in sent
@@ -243,7 +243,7 @@ def _(found: Difference, told: Told) -> object:
     return found.urn.startswith(DAGSTER) and unknown and found.is_gain
 
 
-@rule("An asset has its facts")
+@rule("Assets have all of their facts")
 def _(found: Difference, _: Told) -> object:
     aspects = {"operation", "datasetProfile", "schemaMetadata", "ownership"}
     is_fact = found.place.startswith("datasetProperties.customProperties.dagster/")
@@ -252,7 +252,7 @@ def _(found: Difference, _: Told) -> object:
     return found.urn.startswith(DAGSTER) and found.is_gain and is_said
 
 
-@rule("The lineage of an asset is that of its graph")
+@rule("Assets have the lineage of the asset graph")
 def _(found: Difference, _: Told) -> object:
     is_new = found.place in {"upstreamLineage", "upstreamLineage.upstreams.*"}
     assets = all(each.startswith(DAGSTER) for each in _urns(found.ours))
@@ -269,14 +269,14 @@ def _(found: Difference, _: Told) -> object:
     return found.aspect == "siblings" and found.is_gain
 
 
-@rule("Groups are known from the first run on")
+@rule("Groups are known from the first run")
 def _(found: Difference, _: Told) -> object:
     """Where the plugin's cache is empty; as `asset_groups` shows, it says the same with it."""
     tags = found.place in {"globalTags", "globalTags.tags.*"} and "asset_group:" in str(found.ours)
     return (tags or found.place == "browsePathsV2.path.*") and found.is_gain
 
 
-@rule("An asset's properties are sent whole")
+@rule("An asset's properties are sent as a whole")
 def _(found: Difference, _: Told) -> object:
     return found.place == "datasetProperties.tags" and (found.is_gain and found.ours == [])
 
@@ -292,7 +292,7 @@ def _(found: Difference, _: Told) -> object:
     return found.kind == "assertion" and found.is_gain
 
 
-@rule("A key names no table if it is not to")
+@rule("capture_dataset_from_asset_key has an effect")
 def _(found: Difference, told: Told) -> object:
     obeyed = told.scenario.options.get("capture_dataset_from_asset_key") is False
     return obeyed and found.place == "upstreamLineage" and found.is_loss

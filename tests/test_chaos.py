@@ -1,4 +1,4 @@
-"""The reckoning of the chaos program: whatever goes wrong on purpose here, it must say so."""
+"""The audit of the chaos program reports each kind of loss, difference and failure."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from accounts import Accounts, Reckoning
-from blame import outbursts
 from dagster import DagsterInstance
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from deployment import sqlite_yaml
 from entries import RUN, entry
-from faults import Tally
 from instances import configured
 from receiver import Receiver
 from sqlalchemy import delete
 from undisturbed import dispatcher_of
 
+from chaos.audit import Audit, Report
+from chaos.failures import own_errors
+from chaos.faults import Tally
 from datahub_eventlog import DataHubEventLogStorage
 from datahub_eventlog.config import Config, RestTarget
 from datahub_eventlog.ledger import Ledger
@@ -32,7 +32,7 @@ from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.context import Context
 
 
-class Played:
+class Delivered:
     """An instance in which something ran, and a DataHub that has all of it."""
 
     def __init__(self, instance: DagsterInstance, receiver: Receiver) -> None:
@@ -49,8 +49,8 @@ class Played:
             while dispatcher.run_once():
                 pass
 
-    def reckon(self, tally: Tally | None = None) -> Reckoning:
-        return Accounts(self.instance, self.ledger, self.receiver).reckon(tally or Tally())
+    def report(self, tally: Tally | None = None) -> Report:
+        return Audit(self.instance, self.ledger, self.receiver).report(tally or Tally())
 
 
 @dg.asset(check_specs=[dg.AssetCheckSpec("fine", asset="stock")])
@@ -82,48 +82,48 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def played(home: Path, tmp_path: Path) -> Iterator[Played]:
+def delivered(home: Path, tmp_path: Path) -> Iterator[Delivered]:
     shutil.copytree(home, tmp_path, dirs_exist_ok=True)
     with Receiver() as receiver, DagsterInstance.from_config(str(tmp_path)) as instance:
-        made = Played(instance, receiver)
+        made = Delivered(instance, receiver)
         made.deliver()
         yield made
 
 
-def test_of_what_went_well_nothing_is_reported(played: Played) -> None:
-    found = played.reckon()
-    assert (found.lost, found.differing, found.failed) == ([], [], [])
-    assert found.is_good
-    assert found.runs == 2
-    assert found.states == {"delivered": 2}
+def test_of_what_went_well_nothing_is_reported(delivered: Delivered) -> None:
+    report = delivered.report()
+    assert (report.lost, report.differing, report.failed) == ([], [], [])
+    assert report.is_good
+    assert report.runs == 2
+    assert report.states == {"delivered": 2}
     # Two ends of runs, two steps with start and success, two materialisations, and a check.
-    assert found.events == 9
+    assert report.events == 9
 
 
-def test_a_run_without_a_row_is_lost(played: Played) -> None:
-    run_id = played.run(working)
-    with played.ledger._database._connect() as connection:
+def test_a_run_without_a_row_is_lost(delivered: Delivered) -> None:
+    run_id = delivered.run(working)
+    with delivered.ledger._database._connect() as connection:
         connection.execute(delete(runs).where(runs.c.run_id == run_id))
         connection.commit()
-    (said,) = played.reckon().lost
-    assert said == f"run {run_id} of working is unknown"
+    (line,) = delivered.report().lost
+    assert line == f"run {run_id} of working is unknown"
 
 
-def test_a_run_that_is_still_due_is_lost(played: Played) -> None:
-    run_id = played.run(working)
-    found = played.reckon()
-    assert f"run {run_id} of working is pending" in found.lost
-    assert not found.is_good
+def test_a_run_that_is_still_due_is_lost(delivered: Delivered) -> None:
+    run_id = delivered.run(working)
+    report = delivered.report()
+    assert f"run {run_id} of working is pending" in report.lost
+    assert not report.is_good
 
 
-def test_a_run_without_the_facts_of_its_definitions_is_lost(played: Played) -> None:
-    run_id = played.run(working)
-    with played.ledger._database._connect() as connection:
+def test_a_run_without_the_facts_of_its_definitions_is_lost(delivered: Delivered) -> None:
+    run_id = delivered.run(working)
+    with delivered.ledger._database._connect() as connection:
         connection.execute(runs.update().where(runs.c.run_id == run_id).values(definitions=None))
         connection.commit()
-    played.deliver()
-    (said,) = played.reckon().lost
-    assert said == f"run {run_id} of working has no facts of its definitions"
+    delivered.deliver()
+    (line,) = delivered.report().lost
+    assert line == f"run {run_id} of working has no facts of its definitions"
 
 
 @pytest.mark.parametrize(
@@ -137,32 +137,32 @@ def test_a_run_without_the_facts_of_its_definitions_is_lost(played: Played) -> N
     ],
 )
 def test_an_event_that_datahub_does_not_have_is_lost_and_its_aspect_differs(
-    played: Played, aspect: str, event: str
+    delivered: Delivered, aspect: str, event: str
 ) -> None:
-    for _, name in list(played.receiver.store.series):
+    for _, name in list(delivered.receiver.store.series):
         if name == aspect:
-            for urn, _ in list(played.receiver.store.series):
-                played.receiver.store.series.pop((urn, aspect), None)
-    found = played.reckon()
-    assert any(each.startswith(event) for each in found.lost)
-    assert any(f" {aspect}: None instead of" in each for each in found.differing)
+            for urn, _ in list(delivered.receiver.store.series):
+                delivered.receiver.store.series.pop((urn, aspect), None)
+    report = delivered.report()
+    assert any(line.startswith(event) for line in report.lost)
+    assert any(f" {aspect}: None instead of" in line for line in report.differing)
 
 
-def test_an_aspect_that_differs_is_named(played: Played) -> None:
+def test_an_aspect_that_differs_is_named(delivered: Delivered) -> None:
     asset = urns.asset_urn(("stock",), Context())
-    played.receiver.store.versioned[asset, "datasetProperties"]["description"] = "another"
-    found = played.reckon()
-    (said,) = found.differing
-    assert said.startswith(f"{asset} datasetProperties: ")
-    assert found.lost == []
-    assert not found.is_good
+    delivered.receiver.store.versioned[asset, "datasetProperties"]["description"] = "another"
+    report = delivered.report()
+    (line,) = report.differing
+    assert line.startswith(f"{asset} datasetProperties: ")
+    assert report.lost == []
+    assert not report.is_good
 
 
-def test_an_aspect_too_much_differs(played: Played) -> None:
+def test_an_aspect_too_much_differs(delivered: Delivered) -> None:
     ghost = urns.asset_urn(("ghost",), Context())
-    played.receiver.store.versioned[ghost, "status"] = {"removed": False}
-    (said,) = played.reckon().differing
-    assert said.startswith(f"{ghost} status: ")
+    delivered.receiver.store.versioned[ghost, "status"] = {"removed": False}
+    (line,) = delivered.report().differing
+    assert line.startswith(f"{ghost} status: ")
 
 
 def failing_with(error: BaseException | None = None, call: Any = None) -> dg.JobDefinition:
@@ -179,20 +179,20 @@ def failing_with(error: BaseException | None = None, call: Any = None) -> dg.Job
     return breaking
 
 
-def test_a_run_that_failed_without_a_reason_failed_for_our_sake(played: Played) -> None:
-    run_id = played.run(failing_with(ValueError("nobody knows why")))
-    played.deliver()
-    (said,) = played.reckon().failed
-    assert run_id in said
-    assert "nobody knows why" in said
+def test_a_run_that_failed_without_a_reason_failed_because_of_us(delivered: Delivered) -> None:
+    run_id = delivered.run(failing_with(ValueError("nobody knows why")))
+    delivered.deliver()
+    (line,) = delivered.report().failed
+    assert run_id in line
+    assert "nobody knows why" in line
 
 
-def test_a_run_that_was_canceled_did_not_fail_for_our_sake(played: Played) -> None:
-    run_id = played.run(failing_with(ValueError("terminated")))
-    played.deliver()
-    found = played.reckon(Tally(canceled={run_id}))
-    assert found.is_good
-    assert found.excuses == {"canceled": 1}
+def test_a_run_that_was_canceled_did_not_fail_because_of_us(delivered: Delivered) -> None:
+    run_id = delivered.run(failing_with(ValueError("terminated")))
+    delivered.deliver()
+    report = delivered.report(Tally(canceled={run_id}))
+    assert report.is_good
+    assert report.external_causes == {"canceled": 1}
 
 
 def store_an_event() -> None:
@@ -211,31 +211,35 @@ def touch_the_ledger() -> None:
 OUTAGE = Tally(outages=[(0.0, 1.0)])
 
 
-def test_a_run_that_dagster_could_not_store_failed_for_the_databases_sake(played: Played) -> None:
-    played.run(failing_with(call=store_an_event))
-    played.deliver()
-    found = played.reckon(OUTAGE)
-    assert found.failed == []
-    assert found.excuses == {"cut off from its database": 1}
+def test_a_run_that_dagster_could_not_store_failed_because_of_the_database(
+    delivered: Delivered,
+) -> None:
+    delivered.run(failing_with(call=store_an_event))
+    delivered.deliver()
+    report = delivered.report(OUTAGE)
+    assert report.failed == []
+    assert report.external_causes == {"cut off from its database": 1}
 
 
-def test_without_any_outage_nothing_excuses_a_run_that_could_not_be_stored(played: Played) -> None:
-    played.run(failing_with(call=store_an_event))
-    played.deliver()
-    assert len(played.reckon().failed) == 1
+def test_without_any_outage_nothing_excuses_a_run_that_could_not_be_stored(
+    delivered: Delivered,
+) -> None:
+    delivered.run(failing_with(call=store_an_event))
+    delivered.deliver()
+    assert len(delivered.report().failed) == 1
 
 
-def test_an_outage_does_not_excuse_an_error_of_our_own(played: Played) -> None:
-    played.run(failing_with(call=touch_the_ledger))
-    played.deliver()
-    (said,) = played.reckon(OUTAGE).failed
-    assert "ledger" in said
+def test_an_outage_does_not_excuse_an_error_of_our_own(delivered: Delivered) -> None:
+    delivered.run(failing_with(call=touch_the_ledger))
+    delivered.deliver()
+    (line,) = delivered.report(OUTAGE).failed
+    assert "ledger" in line
 
 
-def test_an_outage_does_not_excuse_what_has_nothing_to_do_with_it(played: Played) -> None:
-    played.run(failing_with(ValueError("nobody knows why")))
-    played.deliver()
-    assert len(played.reckon(OUTAGE).failed) == 1
+def test_an_outage_does_not_excuse_what_has_nothing_to_do_with_it(delivered: Delivered) -> None:
+    delivered.run(failing_with(ValueError("nobody knows why")))
+    delivered.deliver()
+    assert len(delivered.report(OUTAGE).failed) == 1
 
 
 def traceback_of(call: Any) -> str:
@@ -249,7 +253,7 @@ def traceback_of(call: Any) -> str:
 def test_an_error_of_our_own_in_a_log_is_found_and_one_of_dagsters_is_not() -> None:
     ours = traceback_of(touch_the_ledger)
     theirs = traceback_of(store_an_event)
-    *_, said = outbursts(f"begin\n{ours}more\n")
-    assert said.startswith("datahub_eventlog.errors.LedgerUnavailable")
+    *_, line = own_errors(f"begin\n{ours}more\n")
+    assert line.startswith("datahub_eventlog.errors.LedgerUnavailable")
     assert "store_event" in theirs
-    assert outbursts(f"begin\n{theirs}more\n") == []
+    assert own_errors(f"begin\n{theirs}more\n") == []

@@ -1,8 +1,8 @@
 """The comparison of Dagster's tests with and without the wrapper can fail, and says why."""
 
-from comparison import MISSING, Outcome, Verdict, verdict
-from report import Report, Result, left_out, total
-from suites import LEFT_OUT, SUITES, Suite, selected, suite_of
+from conformance.comparison import MISSING, Outcome, Verdict, verdict
+from conformance.report import Report, Result, left_out, total
+from conformance.suites import LEFT_OUT, SUITES, Suite, selected, suite_of
 
 PASSED = Outcome("passed")
 FAILED = Outcome("failed", "AssertionError at test_event_log.py:7")

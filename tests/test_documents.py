@@ -1,4 +1,4 @@
-"""README and docs say what is true: their blocks run, their commands and messages exist."""
+"""The documentation is true: its blocks run, its commands, messages and options exist."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def variables(monkeypatch: pytest.MonkeyPatch, postgres_url: str) -> None:
 
 
 def relocated(value: Any, folder: Path, url: str) -> Any:
-    """What a block says, on the tests' own database and in a folder of their own."""
+    """The content of a block, with the tests' own database and a folder of their own."""
     if isinstance(value, dict):
         if "hostname" in value:
             there = make_url(url)
@@ -88,7 +88,7 @@ def loaded(config: dict[str, Any], folder: Path, url: str) -> Iterator[dg.Dagste
 
 
 def assert_it_captures(instance: dg.DagsterInstance) -> None:
-    """The instance runs a job, which is noted, and its configuration has no fault."""
+    """The configuration has no fault, and a job that the instance runs is in the ledger."""
     assert issubclass(type(instance.event_log_storage), DataHubEventLogStorage)
     assert mixed_storages(instance) is None
     operations = Operations(instance)
@@ -247,37 +247,30 @@ def test_the_documented_functions_take_part_in_a_delivery(tmp_path: Path) -> Non
 # ------------------------------------------------------------------------- the tables of options
 
 
-def test_the_readmes_table_has_every_option_with_its_default() -> None:
-    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| (.*?) \|", text_of("README.md"), re.MULTILINE)
-    named: dict[str, str] = {}
-    for names, defaults in rows:
-        listed = re.findall(r"\w+", names)
-        if set(listed) <= set(options()):
-            is_list = len(listed) > 1 and ", " in defaults
-            said = defaults.split(", ") if is_list else [defaults] * len(listed)
-            named |= dict(zip(listed, said, strict=True))
-    assert set(named) == set(options())
-    wrong = {
-        name: said
-        for name, said in named.items()
-        if name not in TARGETS and not _is_default(said, getattr(Config(), name))
-    }
-    assert wrong == {}
+def test_the_page_of_options_has_each_option_once_with_its_default() -> None:
+    rows = re.findall(r"^\| `([a-z_]+)` \| (.*?) \|", text_of("options.md"), re.MULTILINE)
+    assert sorted(name for name, _ in rows) == sorted(options())
+    wrong = [
+        (name, default)
+        for name, default in rows
+        if name not in TARGETS and not _is_default(default, getattr(Config(), name))
+    ]
+    assert wrong == []
 
 
 NOTHING = {"\N{EN DASH}", "all"}
 
 
-def _is_default(said: str, value: Any) -> bool:
+def _is_default(text: str, value: Any) -> bool:
     if isinstance(value, timedelta):
-        days = re.fullmatch(r"(\d+) days?", said)
-        seconds = int(days[1]) * 86400 if days else float(said)
+        days = re.fullmatch(r"(\d+) days?", text)
+        seconds = int(days[1]) * 86400 if days else float(text)
         return value.total_seconds() == seconds
     if isinstance(value, Redaction):
-        return said == "on" and value == Redaction()
+        return text == "on" and value == Redaction()
     if isinstance(value, bool | int):
-        return said == str(value).lower()
-    return said == value if isinstance(value, str) else said in NOTHING
+        return text == str(value).lower()
+    return text == value if isinstance(value, str) else text in NOTHING
 
 
 def test_dagster_yaml_example_has_every_option_with_its_default() -> None:
@@ -303,8 +296,8 @@ def test_the_way_from_the_sensor_names_all_of_its_options() -> None:
 
 
 def text_of(page: str) -> str:
-    (found,) = (each.read_text() for each in PAGES if each.name == page)
-    return found
+    (path,) = (path for path in PAGES if path.name == page)
+    return path.read_text()
 
 
 def assert_command(words: list[str]) -> None:
@@ -356,20 +349,15 @@ def _shown(part: ast.expr) -> str:
     return part.value if isinstance(part, ast.Constant) and isinstance(part.value, str) else "…"
 
 
-MESSAGES = ["troubleshooting.md", "README.md"]
-"""The pages with a table of messages in its first column."""
-
-
-@pytest.mark.parametrize("page", MESSAGES)
-def test_the_messages_of_the_troubleshooting_exist_word_for_word(page: str) -> None:
-    text = text_of(page).partition("Troubleshooting\n")[2].partition("\n## Measured")[0]
+def test_the_messages_of_the_troubleshooting_exist_word_for_word() -> None:
+    text = text_of("troubleshooting.md")
     rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
-    messages = [each for row in rows for each in re.findall(r"`([^`]+)`", row)]
+    messages = [message for row in rows for message in re.findall(r"`([^`]+)`", row)]
     assert messages[0].startswith("Connection error")
-    there = _messages()
-    parts = [part.strip() for each in messages for part in re.split(r"\.\.\.|…", each)]
-    assert [each for each in parts if each not in there] == []
-    assert len(messages) >= 8
+    existing = _messages()
+    parts = [part.strip() for message in messages for part in re.split(r"\.\.\.|…", message)]
+    assert [part for part in parts if part not in existing] == []
+    assert len(messages) >= 30
 
 
 def test_the_figures_to_watch_are_those_that_are_served() -> None:
@@ -381,8 +369,42 @@ def test_the_figures_to_watch_are_those_that_are_served() -> None:
     assert {each for each in served if not each.endswith("_created")} == set(named)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda each: each.name)
-def test_a_link_leads_somewhere(page: Path) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_link_leads_to_a_file(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
-    assert [each for each in links if not (page.parent / each).exists()] == []
-    assert page.is_relative_to(ROOT)
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_readme_is_short_enough_to_be_read() -> None:
+    assert len(text_of("README.md").split()) <= 1000
+
+
+def test_the_site_has_every_page() -> None:
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+    pages = {page.name for page in PAGES if page.parent.name == "docs"}
+    assert set(re.findall(r"[\w-]+\.md", str(site["nav"]))) == pages
+
+
+# -------------------------------------------------------------------------- the repository's files
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda path: path.name
+)
+def test_a_file_for_github_is_yaml_whose_commands_exist(path: Path) -> None:
+    content = yaml.safe_load(path.read_text())
+    assert isinstance(content, dict)
+    steps = [step for job in content.get("jobs", {}).values() for step in job["steps"]]
+    assert all({"uses", "run"} & set(step) for step in steps)
+    commands = [step["run"] for step in steps if "run" in step]
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for target in re.findall(r"^make (\w+)$", "\n".join(commands), re.MULTILINE):
+        assert target in targets
+    for program in re.findall(r"^(\.\S+)$", "\n".join(commands), re.MULTILINE):
+        assert (ROOT / program).stat().st_mode & 0o100
+
+
+def test_a_commands_target_in_the_contributors_table_exists() -> None:
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    named = re.findall(r"`make ([\w-]+)`", text_of("contributing.md"))
+    assert set(named) <= set(targets)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from refusals import declared_refusal, refusal
-from table import lines
+from matrix.refusals import declared_refusal, refusal
+from matrix.table import lines
 
 BY_PIP = """\
 ERROR: Ignored the following yanked versions: 1.1.0

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import pytest
-from archives import CACHE
-from comparison import Outcome
-from suites import LEFT_OUT
 from typing_extensions import Self
 
-HERE = Path(__file__).parent
-PATHS = (HERE, HERE / "unpublished", HERE.parent / "tests")
-"""Where either side imports from, beside the tests."""
+from conformance.archives import CACHE
+from conformance.comparison import Outcome
+from conformance.suites import LEFT_OUT
+
+ROOT = Path(__file__).parent.parent
+PATHS = (ROOT, ROOT / "conformance" / "unpublished", ROOT / "tests")
+"""Where either side imports from, beside Dagster's tests."""
 SERVER = "CONFORMANCE_POSTGRES"
 """The environment variable with the URL of the Postgres server."""
 MEMORY = Path("/dev/shm")
@@ -33,8 +34,8 @@ TIMEOUT = 300
 
 PYTEST = (
     *(sys.executable, "-m", "pytest", "-q", "--disable-warnings", f"--timeout={TIMEOUT}"),
-    *("-p", "adoption", "-p", "pytest_timeout", "-p", "no:cacheprovider"),
-    *("--continue-on-collection-errors", *(f"--deselect={each}" for each in LEFT_OUT)),
+    *("-p", "conformance.plugin", "-p", "pytest_timeout", "-p", "no:cacheprovider"),
+    *("--continue-on-collection-errors", *(f"--deselect={test}" for test in LEFT_OUT)),
 )
 
 DONE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
@@ -79,7 +80,7 @@ class Run:
         (folder / "pytest.ini").write_text("[pytest]\n")
         command = [*PYTEST, "-c", str(folder / "pytest.ini"), "--rootdir", str(root)]
         command += ["--side", side, "--notes", str(self._notes)]
-        command += [str(root / each) for each in tests]
+        command += [str(root / test) for test in tests]
         with self._output.open("w") as output:
             self._process = subprocess.Popen(
                 command, cwd=work, env=_environment(paths, work), stdout=output, stderr=output
@@ -105,12 +106,12 @@ class Run:
             last = json.loads(lines[-1])["test"] if lines else "nothing"
             output = self._output.read_text()[-10_000:]
             raise DidNotRun(f"{output}\npytest ended with {code}, {self._side}, after {last}")
-        return dict(_note(json.loads(each)) for each in lines)
+        return dict(_note(json.loads(line)) for line in lines)
 
 
 def _note(line: Mapping[str, Any]) -> tuple[str, Note]:
     outcome = Outcome(line["result"], line["reason"])
-    numbers = {each: line.get(each, 0) for each in ("instances", "touched", "complaints")}
+    numbers = {name: line.get(name, 0) for name in ("instances", "touched", "complaints")}
     return line["test"], Note(outcome, **numbers)
 
 
@@ -123,7 +124,7 @@ def _scratch() -> Path | None:
 def _environment(paths: Sequence[Path], work: Path) -> Mapping[str, str]:
     """This process's, without what would configure Dagster or us."""
     foreign = ("DATAHUB_", "DAGSTER_", "PYTEST_", "PYTHON")
-    kept = {name: each for name, each in os.environ.items() if not name.startswith(foreign)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     own = {
         "PYTHONPATH": os.pathsep.join(map(str, (*paths, *PATHS))),
         # Alembic loads its scripts again for each instance: half the time, unless compiled.

@@ -17,8 +17,9 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 import pytest
-from archives import suite_version
-from suites import files
+
+from conformance.archives import suite_version
+from conformance.suites import files
 
 OWNERS = frozenset({"dagster", "dagster_shared"})
 """The packages whose names are looked for."""
@@ -50,7 +51,7 @@ def _imports() -> Iterator[tuple[str, str]]:
     for path in _files():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module and _is_owned(node.module):
-                yield from ((node.module, each.name) for each in node.names)
+                yield from ((node.module, name.name) for name in node.names)
 
 
 def _files() -> Iterator[Path]:
@@ -86,11 +87,11 @@ def _add_module(name: str, module: ModuleType) -> None:
 
 def _homes() -> dict[str, Any]:
     """Whatever the loaded modules of Dagster define, by its name."""
-    modules = [each for name, each in sorted(sys.modules.items()) if _is_owned(name)]
+    modules = [module for name, module in sorted(sys.modules.items()) if _is_owned(name)]
     return {
         name: value
-        for each in modules
-        for name, value in vars(each).items()
+        for module in modules
+        for name, value in vars(module).items()
         if not isinstance(value, ModuleType)
     }
 

@@ -95,6 +95,6 @@ def _call(*command: str) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotInstalled(f"not installed: {type(error).__name__}") from error
     if done.returncode != 0:
-        lines = [each for each in done.stderr.splitlines() if each.strip()]
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
         reason = lines[-1] if lines else f"exit code {done.returncode}"
         raise NotInstalled(f"not installed: {reason[:60]}")

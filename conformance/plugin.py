@@ -1,4 +1,4 @@
-"""The pytest plugin of either side: wraps every instance's event log, and notes the outcomes.
+"""The pytest plugin of both sides: notes the outcomes and, on one side, wraps every event log.
 
 Dagster's tests make their instances themselves. On the wrapped side each gets the storage that
 it would have if its dagster.yaml named ours; nothing else is different.
@@ -16,17 +16,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import migrations
-import moved
 import pytest
-import suites
 import yaml
 from dagster import DagsterInstance
 from dagster._core import test_utils
 from dagster._core.instance.ref import InstanceRef
-from running import SERVER
 from sqlalchemy import make_url
 
+from conformance import alembic_cache, older_dagster, suites
+from conformance.side import SERVER
 from datahub_eventlog import DataHubEventLogStorage
 from datahub_eventlog.capture import process
 from datahub_eventlog.errors import LedgerUnavailable
@@ -35,11 +33,11 @@ from datahub_eventlog.ledger_location import ledger_of
 PARTS = frozenset({"run_storage", "event_log_storage", "schedule_storage"})
 """Keys of dagster.yaml that don't go together with `storage`."""
 BLOCK = {"dispatch": "off"}
-"""What stands under `datahub:`; nothing is delivered."""
+"""The content of `datahub:`. Nothing is delivered."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Take what `running` passes."""
+    """Add the options that `side` passes."""
     parser.addoption("--side", choices=("plain", "wrapped"), required=True)
     parser.addoption("--notes", type=Path, required=True)
 
@@ -47,18 +45,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests() -> None:
     """Prepare this process, before anything of the tests is imported."""
-    moved.restore_names()
+    older_dagster.restore_names()
     # It looks for the tests beside the installed Dagster.
     test_utils.ensure_dagster_tests_import = lambda: None
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start wrapping, if this is that side, and noting."""
-    migrations.read_once()
-    adoption = Adoption()
+    """Start noting outcomes and, on the wrapped side, wrapping."""
+    alembic_cache.install()
+    wrapping = Wrapping()
     if config.getoption("--side") == "wrapped":
-        adoption.start()
-    config.pluginmanager.register(Notes(config.getoption("--notes"), adoption))
+        wrapping.start()
+    config.pluginmanager.register(Notes(config.getoption("--notes"), wrapping))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -67,7 +65,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not inspect.iscoroutinefunction(pyfuncitem.function):
         return None
     names = inspect.signature(pyfuncitem.function).parameters
-    asyncio.run(pyfuncitem.obj(**{each: pyfuncitem.funcargs[each] for each in names}))
+    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
     return True
 
 
@@ -86,16 +84,16 @@ def postgres_hostname() -> str:
     return str(make_url(os.environ[SERVER]).host)
 
 
-class Adoption:
+class Wrapping:
     """Wraps the event log of each instance that is made, in the style of the test's suite."""
 
     def __init__(self) -> None:
         self.style: suites.Style = "B"
         self.instances = 0
-        """How many were wrapped."""
+        """Instances that were wrapped."""
 
     def start(self) -> None:
-        """From now on, wrap."""
+        """Wrap the event log of every instance from now on."""
         from_dir, init = InstanceRef.from_dir, DagsterInstance.__init__
         InstanceRef.from_dir = staticmethod(self._from_dir(from_dir))  # type: ignore[method-assign]
         DagsterInstance.__init__ = self._init(init)  # type: ignore[method-assign]
@@ -106,7 +104,7 @@ class Adoption:
         @functools.wraps(original)
         def from_dir(base_dir: str, **options: Any) -> InstanceRef:
             written = _written(base_dir, **options)
-            changes = _adopted(written, self.style, base_dir)
+            changes = _wrapped_blocks(written, self.style, base_dir)
             given = options.pop("overrides", None) or {}
             self.instances += 1
             return original(base_dir, **options, overrides={**given, **changes})
@@ -134,13 +132,15 @@ def _written(
     config_filename: str = "dagster.yaml",
     overrides: Mapping[str, Any] | None = None,
 ) -> Mapping[str, Any]:
-    """What dagster.yaml and the test say together."""
+    """The configuration in dagster.yaml, with the overrides of the test."""
     path = Path(config_dir or base_dir, config_filename)
     text = path.read_text() if path.exists() else ""
     return {**(yaml.safe_load(text) or {}), **(overrides or {})}
 
 
-def _adopted(written: Mapping[str, Any], style: suites.Style, base_dir: str) -> Mapping[str, Any]:
+def _wrapped_blocks(
+    written: Mapping[str, Any], style: suites.Style, base_dir: str
+) -> Mapping[str, Any]:
     """The blocks of dagster.yaml that differ once the wrapper is named in it."""
     if written.get("storage") or (style == "A" and PARTS.isdisjoint(written)):
         inner = written.get("storage") or {"sqlite": {"base_dir": base_dir}}
@@ -157,22 +157,22 @@ def _named(name: str, **config: Any) -> Mapping[str, Any]:
 class Notes:
     """Writes one line of JSON a test: its outcome, and what the wrapper had to do with it."""
 
-    def __init__(self, path: Path, adoption: Adoption) -> None:
+    def __init__(self, path: Path, wrapping: Wrapping) -> None:
         self._file = path.open("w")
-        self._adoption = adoption
+        self._wrapping = wrapping
         self._note: dict[str, Any] = {}
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Note one test."""
         suite = suites.suite_of(item.nodeid)
-        self._adoption.style = "B" if suite is None else suite.style
+        self._wrapping.style = "B" if suite is None else suite.style
         self._note = {"test": item.nodeid, "result": "missing", "reason": "", "touched": 0}
-        instances, complaints = self._adoption.instances, process().warnings.count
+        instances, complaints = self._wrapping.instances, process().warnings.count
         try:
             return (yield)
         finally:
-            self._note["instances"] = self._adoption.instances - instances
+            self._note["instances"] = self._wrapping.instances - instances
             self._note["complaints"] = process().warnings.count - complaints
             self._write()
 
@@ -180,7 +180,7 @@ class Notes:
     def pytest_runtest_teardown(self, item: pytest.Item) -> None:
         """Count the runs in the ledger of the test's instance, before that is gone."""
         instance = getattr(item, "funcargs", {}).get("instance")
-        if self._adoption.instances and isinstance(instance, DagsterInstance):
+        if self._wrapping.instances and isinstance(instance, DagsterInstance):
             with suppress(LedgerUnavailable):
                 status = ledger_of(instance, patience=1.0).status()
                 self._note["touched"] = sum(status.runs.values())
@@ -212,10 +212,10 @@ class Notes:
 
 
 def _where(call: pytest.CallInfo[None]) -> str:
-    """The exception and the last line of the tests themselves that it went through."""
+    """The exception, and the last line of the test file in its traceback."""
     if call.excinfo is None:
         return "unknown"
-    lines = [each for each in call.excinfo.traceback if "_tests" in str(each.path)]
+    lines = [entry for entry in call.excinfo.traceback if "_tests" in str(entry.path)]
     where = f" at {Path(lines[-1].path).name}:{lines[-1].lineno + 1}" if lines else ""
     return f"{call.excinfo.typename}{where}"
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.storage.event_log import InMemoryEventLogStorage
-from pairs import Median, median
-from storing import run_of
 
+from benchmarks.pairs import Median, median
+from benchmarks.storing import run_of
 from datahub_eventlog import DataHubEventLogStorage
 from datahub_eventlog.definitions import LoadedJob, pack
 
@@ -31,7 +31,7 @@ class Measured:
     """A figure, how often it was measured, and what is aimed at."""
 
     count: int
-    found: Median
+    median: Median
     unit: str
     goal: float | None = None
 
@@ -55,10 +55,10 @@ def _called(place: int, count: int) -> Measured:
 
 
 def _imported(count: int) -> Measured:
-    some = max(2, count // 3)
+    repeats = max(2, count // 3)
     with tempfile.TemporaryDirectory() as compiled:
         _import(compiled)
-        return Measured(some, median(_import(compiled) for _ in range(some)), "ms", 20)
+        return Measured(repeats, median(_import(compiled) for _ in range(repeats)), "ms", 20)
 
 
 def _packed(assets: int, goal: float | None, count: int) -> Measured:
@@ -113,8 +113,8 @@ def _loaded(count: int) -> LoadedJob:
 
 def _asset(number: int) -> dg.AssetsDefinition:
     columns: Sequence[dg.TableColumn] = [
-        dg.TableColumn(f"column_{each}", "varchar", description=f"The column number {each}.")
-        for each in range(COLUMNS)
+        dg.TableColumn(f"column_{index}", "varchar", description=f"The column number {index}.")
+        for index in range(COLUMNS)
     ]
 
     @dg.asset(

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pairs import Cost, Pair
+from benchmarks.pairs import Cost, Pair
 
-JOB = Path(__file__).with_name("twenty.py")
+JOB = Path(__file__).with_name("twenty_steps.py")
 
 
 def pairs(
-    python: Path, plain: Mapping[str, str], other: Mapping[str, str], count: int
+    python: Path, plain: Mapping[str, str], other: Mapping[str, str], *, count: int
 ) -> Iterator[Pair]:
     """Execute the job under `plain` and under `other`, both at the same time, again and again.
 
@@ -24,8 +24,8 @@ def pairs(
     """
     with ThreadPoolExecutor(2) as pool:
         for _ in range(count):
-            begun = [pool.submit(_executed, python, each) for each in (plain, other)]
-            yield Pair(*(each.result() for each in begun))
+            begun = [pool.submit(_executed, python, environment) for environment in (plain, other)]
+            yield Pair(*(future.result() for future in begun))
 
 
 def _executed(python: Path, environment: Mapping[str, str]) -> Cost:

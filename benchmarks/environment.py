@@ -1,4 +1,4 @@
-"""Where deliveries are measured: a Postgres, an instance on it, its ledger, and a DataHub."""
+"""What deliveries are measured on: a Postgres, an instance on it, its ledger and a DataHub."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 import dagster as dg
 from deployment import Deployment, postgres_yaml
-from endpoint import Endpoint, endpoint
 from postgres import PostgresServer
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Engine
 
+from benchmarks.endpoint import Endpoint, endpoint
 from datahub_eventlog.config import Config, Redaction, read
 from datahub_eventlog.dispatcher import Dispatcher, Opened, assemble, pool
 from datahub_eventlog.ledger import Facts, Ledger
@@ -24,8 +24,8 @@ from datahub_eventlog.ledger_location import ledger_of
 
 
 @dataclass
-class Place:
-    """All that a measurement needs."""
+class Environment:
+    """Postgres, an instance on it, its ledger, and an endpoint in the place of DataHub."""
 
     deployment: Deployment
     instance: dg.DagsterInstance
@@ -92,13 +92,13 @@ class Worker:
     def memory(self, what: str = "VmRSS") -> float:
         """Its memory in MB: now, or with `VmHWM` at the most so far."""
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
-        found = next((line for line in lines if line.startswith(what)), f"{what}: 0 kB")
-        return int(found.split()[1]) / 1024
+        line = next((row for row in lines if row.startswith(what)), f"{what}: 0 kB")
+        return int(line.split()[1]) / 1024
 
 
 @contextmanager
-def place(folder: Path) -> Iterator[Place]:
-    """A new place in that folder."""
+def make_environment(folder: Path) -> Iterator[Environment]:
+    """Start a Postgres server and an endpoint, and open an instance on them."""
     with PostgresServer() as server, server.database() as url, endpoint(folder) as datahub:
         options = {"datahub_client_config": {"server": datahub.url}, "dispatch": "worker"}
         deployment = Deployment(folder / "home", postgres_yaml(url, options))
@@ -108,7 +108,7 @@ def place(folder: Path) -> Iterator[Place]:
                 pool(instance)
                 ledger = ledger_of(instance, patience=30)
                 ledger.migrate()
-                yield Place(deployment, instance, ledger, datahub, engine)
+                yield Environment(deployment, instance, ledger, datahub, engine)
         finally:
             deployment.stop()
             engine.dispose()
@@ -131,4 +131,4 @@ def statements() -> Iterator[list[str]]:
 
 def load() -> str:
     """How busy the machine is."""
-    return ", ".join(f"{each:.1f}" for each in os.getloadavg())
+    return ", ".join(f"{average:.1f}" for average in os.getloadavg())

@@ -1,4 +1,4 @@
-"""Dagster's own processes and a DataHub, of which any may be killed: they are started again."""
+"""The system under test: Dagster's processes, a database and a DataHub, restarted when they die."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Process:
 
 
 @dataclass
-class Stage:
-    """A deployment that runs, its database and its DataHub."""
+class System:
+    """A running deployment, its database and its DataHub."""
 
     deployment: Deployment
     receiver: Receiver
@@ -67,11 +67,11 @@ class Stage:
         self.code = self.deployment.start(
             *("dagster", "api", "grpc", *options, "--location-name", LOCATION), log="code.log"
         )
-        self.keep_up()
+        self.restart_ended()
         eventually(self._is_loaded, "the webserver knows the code location")
 
-    def keep_up(self) -> None:
-        """Start what has ended: it was killed, or the database was."""
+    def restart_ended(self) -> None:
+        """Start the webserver and the dispatchers that have ended."""
         assert self.code is None or self.code.poll() is None, "the code server has ended"
         if self.webserver is None or self.webserver.poll() is not None:
             arguments = ("-h", LOCAL, "-p", str(self.deployment.port), "-w", "workspace.yaml")
@@ -81,33 +81,33 @@ class Stage:
                 self.dispatchers[name] = self.deployment.start(*command, log=f"{name}.log")
 
     def workers(self) -> tuple[list[int], dict[int, int]]:
-        """The processes of runs, and those of steps with the ones of their runs."""
+        """The process ids of runs, and those of steps, each with its run's."""
         assert self.code is not None
-        found = [each for each in _processes() if "spawn_main" in each.command]
-        runs = [each.pid for each in found if each.parent == self.code.pid]
-        return runs, {each.pid: each.parent for each in found if each.parent in runs}
+        spawned = [process for process in _processes() if "spawn_main" in process.command]
+        runs = [process.pid for process in spawned if process.parent == self.code.pid]
+        return runs, {step.pid: step.parent for step in spawned if step.parent in runs}
 
     def reexecute(self, run_id: str) -> str:
         """Execute a failed run again from its failed step on, and return the new run's id."""
-        said = self.deployment.graphql(REEXECUTE, run=run_id)["launchRunReexecution"]
-        assert said["__typename"] == "LaunchRunSuccess", said
-        again: str = said["run"]["runId"]
-        return again
+        answer = self.deployment.graphql(REEXECUTE, run=run_id)["launchRunReexecution"]
+        assert answer["__typename"] == "LaunchRunSuccess", answer
+        new_run_id: str = answer["run"]["runId"]
+        return new_run_id
 
     def report(self, asset: str) -> None:
-        """Report a materialisation from outside, as other systems do."""
+        """Report a materialisation over HTTP, as an external system does."""
         url = f"http://{LOCAL}:{self.deployment.port}/report_asset_materialization/{asset}"
         request = urllib.request.Request(url, b"{}", {"Content-Type": "application/json"})
         urllib.request.urlopen(request, timeout=30).close()
 
-    def mend(self) -> None:
-        """DataHub is itself again."""
+    def clear_faults(self) -> None:
+        """End all faults of DataHub."""
         self.receiver.clear()
         self.receiver.token = TOKEN
         self.receiver.accept()
 
     def stop_dispatchers(self) -> None:
-        """As an administrator does; what they have at hand they finish."""
+        """Send SIGTERM, and wait until they have finished their current run."""
         for process in self.dispatchers.values():
             process.send_signal(signal.SIGTERM)
         for process in self.dispatchers.values():
@@ -124,7 +124,7 @@ _DISPATCHERS = {
 
 
 def kill(pid: int) -> bool:
-    """Kill -9; whether it was there."""
+    """Send SIGKILL, and return whether the process existed."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
         return True
@@ -141,8 +141,8 @@ def _processes() -> Iterator[Process]:
 
 
 @contextmanager
-def stage(storage: str, home: Path) -> Iterator[Stage]:
-    """A deployment on that storage, ready to launch runs."""
+def start_system(storage: str, home: Path) -> Iterator[System]:
+    """Start a deployment on that storage; it ends with the context."""
     with Receiver(token=TOKEN) as receiver:
         client = {"server": receiver.url, "token": TOKEN, "timeout_sec": 3}
         datahub = {"datahub_client_config": client, "poll_interval": 0.5, "touch_interval": 1}
@@ -157,15 +157,15 @@ def stage(storage: str, home: Path) -> Iterator[Stage]:
 
 def _running(
     home: Path, storage: dict[str, Any], receiver: Receiver, postgres: PostgresServer | None
-) -> Iterator[Stage]:
+) -> Iterator[System]:
     coordinator = {"module": "dagster._core.run_coordinator", "class": "DefaultRunCoordinator"}
-    # Dagster fails runs whose processes take longer than that to start, and all of them start
-    # again and again here. Longer than we ever wait, so that no run is excused by it.
-    patience = {"DAGSTER_GRPC_TIMEOUT_SECONDS": "600"}
-    deployment = Deployment(home, {**storage, "run_coordinator": coordinator}, patience)
-    running = Stage(deployment, receiver, postgres)
+    # Dagster fails a run whose process takes longer to start. Processes start all the time here,
+    # so the limit is longer than any wait of this program.
+    environment = {"DAGSTER_GRPC_TIMEOUT_SECONDS": "600"}
+    deployment = Deployment(home, {**storage, "run_coordinator": coordinator}, environment)
+    system = System(deployment, receiver, postgres)
     try:
-        running.start()
-        yield running
+        system.start()
+        yield system
     finally:
         deployment.stop()

@@ -1,4 +1,4 @@
-"""Makes instances cheaper: each makes its databases, and looks at their migrations, anew."""
+"""Makes Dagster instances cheaper, each of which creates and migrates its own databases."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 
-def read_once() -> None:
-    """From now on, have Alembic read a folder of migrations once in this process.
+def install() -> None:
+    """Let Alembic read a folder of migrations once a process.
 
-    It does so several times an instance otherwise, which takes half the time of many tests.
+    By default it does so several times an instance, which is half the time of many tests.
     """
     original = ScriptDirectory.from_config
 
