@@ -43,7 +43,7 @@ class Ended:
         self.place.forget()
         self.place.endpoint.reset(keep=True)
         worker = self.place.worker()
-        eventually(self.place.ledger.dispatchers, "the worker is alive")
+        eventually(self.place.ledger.reports.dispatchers, "the worker is alive")
         waited = sorted(self._wait() for _ in range(self.runs))
         _end(self.place, worker)
         median, late = statistics.median(waited), waited[math.ceil(0.95 * len(waited)) - 1]
@@ -152,7 +152,7 @@ class Backlog:
         if requests < min(100, runs // 2) or not drained.early:
             drained.early = max(drained.early, memory)
         drained.most = max(drained.most, memory)
-        return requests >= runs and self.place.ledger.is_drained()
+        return requests >= runs and self.place.ledger.leases.is_drained()
 
 
 def _pace(times: Sequence[float]) -> float:
@@ -174,7 +174,7 @@ class Large:
         self.place.forget()
         self.place.endpoint.reset()
         worker = self.place.worker()
-        eventually(self.place.ledger.dispatchers, "the worker is alive")
+        eventually(self.place.ledger.reports.dispatchers, "the worker is alive")
         self._deliver(template)
         idle = worker.memory()
         first = self._deliver(template.with_assets(self.events))
@@ -202,7 +202,7 @@ class Large:
         return self.place.endpoint.times()[-1] - began
 
     def _is_delivered(self, run_id: str) -> bool:
-        return self.place.ledger.state(run_id) == "delivered"
+        return self.place.ledger.runs.state(run_id) == "delivered"
 
 
 def _end(place: Place, worker: Worker) -> None:

@@ -115,8 +115,8 @@ class Daemon:
         """Wait while the dispatcher is kept busy with these runs."""
 
         def is_true() -> bool:
-            if self.place.ledger.is_drained() and run_ids:
-                self.place.ledger.redeliver(run_ids, backfilled=True)
+            if self.place.ledger.leases.is_drained() and run_ids:
+                self.place.ledger.runs.redeliver(run_ids, backfilled=True)
             return bool(condition())
 
         eventually(is_true, what, MINUTE * self.minutes + DEADLINE)

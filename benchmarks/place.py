@@ -60,7 +60,7 @@ class Place:
 
     def touch(self, run_id: str, facts: Facts | None) -> None:
         """Have a run delivered."""
-        self.ledger.touch(run_id, definitions=facts)
+        self.ledger.runs.touch(run_id, definitions=facts)
 
     def age(self) -> None:
         """Make it a backlog: nothing was heard of these runs for an hour."""
@@ -107,7 +107,7 @@ def place(folder: Path) -> Iterator[Place]:
             with deployment.instance() as instance:
                 pool(instance)
                 ledger = ledger_of(instance, patience=30)
-                ledger.migrate()
+                ledger.database.migrate()
                 yield Place(deployment, instance, ledger, datahub, engine)
         finally:
             deployment.stop()

@@ -85,7 +85,7 @@ class Accounts:
         found = Reckoning()
         for record in self._instance.get_run_records():
             found.runs += 1
-            found.states[str(self._ledger.state(record.dagster_run.run_id))] += 1
+            found.states[str(self._ledger.runs.state(record.dagster_run.run_id))] += 1
             if failed(record):
                 self._reckon_failure(record, tally, found)
         found.events = sum(1 for _ in self._traces())
@@ -111,7 +111,7 @@ class Accounts:
 
     def _lost_runs(self) -> Iterator[str]:
         for run in self._instance.get_runs():
-            state = self._ledger.state(run.run_id)
+            state = self._ledger.runs.state(run.run_id)
             if state not in ACCOUNTED:
                 yield f"run {run.run_id} of {run.job_name} is {state or 'unknown'}"
             elif self._lacks_facts(run, state):
@@ -120,7 +120,7 @@ class Accounts:
     def _lacks_facts(self, run: DagsterRun, state: str | None) -> bool:
         """Whether a run that had all the time for it did not store them."""
         is_whole = run.status is DagsterRunStatus.SUCCESS and state == "delivered"
-        return is_whole and self._ledger.definitions_of(run.run_id) is None
+        return is_whole and self._ledger.runs.definitions_of(run.run_id) is None
 
     def _lost_events(self) -> Iterator[str]:
         for trace in self._traces():
@@ -130,7 +130,7 @@ class Accounts:
 
     def _traces(self) -> Iterator[Trace]:
         for dagster_run in self._instance.get_runs():
-            if self._ledger.state(dagster_run.run_id) == "delivered":
+            if self._ledger.runs.state(dagster_run.run_id) == "delivered":
                 run = self._source.run(dagster_run.run_id)
                 assert run is not None
                 yield from _traces_of_run(run, list(self._events(run.run_id)))

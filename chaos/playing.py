@@ -97,7 +97,7 @@ def _drain(running: Stage, accounts: Accounts, ledger: Ledger) -> float:
 
     def is_drained() -> bool:
         running.keep_up()
-        return ledger.is_drained() and not accounts.lost()
+        return ledger.leases.is_drained() and not accounts.lost()
 
     _until(is_drained, PATIENCE)
     seconds = time.monotonic() - start

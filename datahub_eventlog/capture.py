@@ -303,10 +303,10 @@ class CapturingEventLogStorage(ForwardingEventLogStorage):
         try:
             if self not in ledgers:
                 ledgers[self] = self._datahub_open_ledger()
-            return ledgers[self].touch(run_id, urgent=is_urgent, definitions=facts)
+            return ledgers[self].runs.touch(run_id, is_urgent=is_urgent, definitions=facts)
         except LedgerMissing as error:
             ledgers[self] = self._datahub_local_ledger(error)
-            return ledgers[self].touch(run_id, urgent=is_urgent, definitions=facts)
+            return ledgers[self].runs.touch(run_id, is_urgent=is_urgent, definitions=facts)
 
     def _datahub_open_ledger(self) -> Ledger:
         from datahub_eventlog.ledger_location import ledger_beside

@@ -231,7 +231,7 @@ class DataHubEventLogStorage(CapturingEventLogStorage, ConfigurableClass):
             directory = self._instance.root_directory
             ledger = existing_ledger(self._datahub_backend, directory, patience=PATIENCE)
             if ledger is not None:
-                ledger.switched_off()
+                ledger.upkeep.switched_off()
         except Exception as error:  # noqa: BLE001  # what is switched off must not be in the way
             reason = error_text.describe(error)
             process().complaints.complain(f"The ledger was not told that capture is off: {reason}")
