@@ -43,7 +43,7 @@ class Ended:
         self.environment.forget()
         self.environment.endpoint.reset(keep=True)
         worker = self.environment.worker()
-        eventually(self.environment.ledger.dispatchers, "the worker is alive")
+        eventually(self.environment.ledger.reports.dispatchers, "the worker is alive")
         waited = sorted(self._wait() for _ in range(self.runs))
         _end(self.environment, worker)
         median, late = statistics.median(waited), waited[math.ceil(0.95 * len(waited)) - 1]
@@ -152,7 +152,7 @@ class Backlog:
         if requests < min(100, runs // 2) or not drained.early:
             drained.early = max(drained.early, memory)
         drained.most = max(drained.most, memory)
-        return requests >= runs and self.environment.ledger.is_drained()
+        return requests >= runs and self.environment.ledger.leases.is_drained()
 
 
 def _pace(times: Sequence[float]) -> float:
@@ -174,7 +174,7 @@ class Large:
         self.environment.forget()
         self.environment.endpoint.reset()
         worker = self.environment.worker()
-        eventually(self.environment.ledger.dispatchers, "the worker is alive")
+        eventually(self.environment.ledger.reports.dispatchers, "the worker is alive")
         self._deliver(template)
         idle = worker.memory()
         first = self._deliver(template.with_assets(self.events))
@@ -202,7 +202,7 @@ class Large:
         return self.environment.endpoint.times()[-1] - began
 
     def _is_delivered(self, run_id: str) -> bool:
-        return self.environment.ledger.state(run_id) == "delivered"
+        return self.environment.ledger.runs.state(run_id) == "delivered"
 
 
 def _end(environment: Environment, worker: Worker) -> None:

@@ -79,10 +79,10 @@ class Bloat:
         """What touches alone leave, and touches with a dispatcher that looks at the runs."""
         run_ids = [f"live {number}" for number in range(LIVE)]
         for run_id in run_ids:
-            self.environment.ledger.touch(run_id)
+            self.environment.ledger.runs.touch(run_id)
         with self._changing(self.touches) as change, self._ledger() as ledger:
             for _ in range(self.touches):
-                ledger.touch(run_ids[0])
+                ledger.runs.touch(run_ids[0])
         yield Row(
             f"one row touched {self.touches} times",
             ours=str(change),
@@ -92,7 +92,7 @@ class Bloat:
         looks = self.touches // TOUCHES
         with self._changing(self.touches + 3 * looks) as change, self._ledger() as ledger:
             for number in range(self.touches):
-                ledger.touch(run_ids[number % LIVE])
+                ledger.runs.touch(run_ids[number % LIVE])
                 if number % TOUCHES == 0:
                     _look(ledger)
         yield Row(
@@ -130,6 +130,6 @@ class Bloat:
 
 def _look(ledger: Ledger) -> None:
     """What a dispatcher does with a live run that has nothing new to show."""
-    for lease in ledger.lease("dispatcher", 1, TTL):
-        ledger.attempt(lease, TTL)
-        ledger.wait(lease, timedelta(seconds=5), "cursor")
+    for lease in ledger.leases.take("dispatcher", 1, TTL):
+        ledger.leases.attempt(lease, TTL)
+        ledger.leases.wait(lease, timedelta(seconds=5), "cursor")

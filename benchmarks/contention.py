@@ -21,7 +21,7 @@ from benchmarks.environment import Environment, statements
 from benchmarks.rows import Row
 from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.ledger.dialects import instant
-from datahub_eventlog.ledger.leases import candidates
+from datahub_eventlog.ledger.leases import due_runs
 from datahub_eventlog.ledger.tables import runs
 
 DUE = 100
@@ -49,11 +49,11 @@ class Poller:
     def poll(self) -> None:
         """Ask once, and settle what was found."""
         began = time.perf_counter()
-        leases = self.ledger.lease(self.name, AT_ONCE, TTL)
+        leases = self.ledger.leases.take(self.name, AT_ONCE, TTL)
         if not leases:
             self.seconds.append(time.perf_counter() - began)
         for lease in leases:
-            self.ledger.settle(lease, "delivered")
+            self.ledger.leases.settle(lease, "delivered")
             self.run_ids.append(lease.run_id)
 
     def run(self, offset: float, interval: float, is_over: threading.Event) -> None:
@@ -165,7 +165,7 @@ class Contention:
 
     def _plan(self, name: str) -> Row:
         """How Postgres finds what is due, and how many pages it reads for that."""
-        query = candidates(instant(None), AT_ONCE).compile(
+        query = due_runs(instant(None), AT_ONCE).compile(
             dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True}
         )
         with self.environment.engine.connect() as connection:

@@ -116,8 +116,8 @@ class Daemon:
         """Wait while the dispatcher is kept busy with these runs."""
 
         def is_true() -> bool:
-            if self.environment.ledger.is_drained() and run_ids:
-                self.environment.ledger.redeliver(run_ids, backfilled=True)
+            if self.environment.ledger.leases.is_drained() and run_ids:
+                self.environment.ledger.runs.redeliver(run_ids, backfilled=True)
             return bool(condition())
 
         eventually(is_true, what, MINUTE * self.minutes + DEADLINE)

@@ -60,7 +60,7 @@ class Environment:
 
     def touch(self, run_id: str, facts: Facts | None) -> None:
         """Have a run delivered."""
-        self.ledger.touch(run_id, definitions=facts)
+        self.ledger.runs.touch(run_id, definitions=facts)
 
     def age(self) -> None:
         """Make it a backlog: nothing was heard of these runs for an hour."""
@@ -107,7 +107,7 @@ def make_environment(folder: Path) -> Iterator[Environment]:
             with deployment.instance() as instance:
                 pool(instance)
                 ledger = ledger_of(instance, patience=30)
-                ledger.migrate()
+                ledger.database.migrate()
                 yield Environment(deployment, instance, ledger, datahub, engine)
         finally:
             deployment.stop()

@@ -125,7 +125,7 @@ class Template:
             instance.add_run(self.run._replace(run_id=run_id, root_run_id=None, parent_run_id=None))
         _store(instance, itertools.chain.from_iterable(map(self._entries, run_ids)))
         for run_id in run_ids:
-            ledger.touch(run_id, definitions=self.facts)
+            ledger.runs.touch(run_id, definitions=self.facts)
         return run_ids
 
     def _entries(self, run_id: str) -> Iterator[EventLogEntry]:
@@ -137,8 +137,8 @@ class Template:
 
 def facts_of(ledger: Ledger, run_id: str) -> Facts | None:
     """The facts that were captured with a run."""
-    name = ledger.definitions_of(run_id)
-    blob = None if name is None else ledger.facts(name)
+    name = ledger.runs.definitions_of(run_id)
+    blob = None if name is None else ledger.runs.facts(name)
     return None if name is None or blob is None else Facts(name, blob)
 
 

@@ -276,7 +276,7 @@ def _dispatcher(deployment: Deployment) -> subprocess.Popen[bytes]:
     process = deployment.start("datahub_eventlog.cli", "worker", log="worker.log")
     with deployment.instance() as instance:
         ledger = ledger_of(instance, patience=5)
-        eventually(ledger.dispatchers, "the dispatcher is alive")
+        eventually(ledger.reports.dispatchers, "the dispatcher is alive")
     return process
 
 

@@ -64,7 +64,7 @@ class Polling:
             pass
         with statements() as seen:
             busy = self._watched(dispatcher)
-        behind = self.environment.ledger.status().oldest_pending_seconds or 0.0
+        behind = self.environment.ledger.reports.status().oldest_pending_seconds or 0.0
         yield Row(
             f"{self.live} live runs: statements a second, seconds behind",
             ours=f"{len(seen) / self.period:.0f}, {behind:.1f} (busy {100 * busy:.0f} %)",

@@ -124,7 +124,7 @@ def drain(instance: dg.DagsterInstance) -> None:
 
     ledger = ledger_of(instance, patience=5)
     end = time.monotonic() + DRAINED_WITHIN
-    while not ledger.is_drained():
+    while not ledger.leases.is_drained():
         if time.monotonic() > end:
             raise TimeoutError("the dispatcher does not deliver")
         time.sleep(0.05)

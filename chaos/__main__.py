@@ -94,7 +94,7 @@ def _drain(system: System, audit: Audit, ledger: Ledger) -> float:
 
     def is_drained() -> bool:
         system.restart_ended()
-        return ledger.is_drained() and not audit.lost()
+        return ledger.leases.is_drained() and not audit.lost()
 
     _wait_until(is_drained, DELIVERY_SECONDS)
     seconds = time.monotonic() - start

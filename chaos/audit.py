@@ -86,7 +86,7 @@ class Audit:
         report = Report()
         for record in self._instance.get_run_records():
             report.runs += 1
-            report.states[str(self._ledger.state(record.dagster_run.run_id))] += 1
+            report.states[str(self._ledger.runs.state(record.dagster_run.run_id))] += 1
             if failed(record):
                 self._add_failure(record, tally, report)
         report.events = sum(1 for _ in self._expected())
@@ -116,7 +116,7 @@ class Audit:
 
     def _lost_runs(self) -> Iterator[str]:
         for run in self._instance.get_runs():
-            state = self._ledger.state(run.run_id)
+            state = self._ledger.runs.state(run.run_id)
             if state not in FINAL_STATES:
                 yield f"run {run.run_id} of {run.job_name} is {state or 'unknown'}"
             elif self._lacks_facts(run, state):
@@ -125,7 +125,7 @@ class Audit:
     def _lacks_facts(self, run: DagsterRun, state: str | None) -> bool:
         """Whether a run that ended normally did not store the facts of its definitions."""
         is_whole = run.status is DagsterRunStatus.SUCCESS and state == "delivered"
-        return is_whole and self._ledger.definitions_of(run.run_id) is None
+        return is_whole and self._ledger.runs.definitions_of(run.run_id) is None
 
     def _lost_events(self) -> Iterator[str]:
         for expected in self._expected():
@@ -135,7 +135,7 @@ class Audit:
 
     def _expected(self) -> Iterator[ExpectedDocument]:
         for dagster_run in self._instance.get_runs():
-            if self._ledger.state(dagster_run.run_id) == "delivered":
+            if self._ledger.runs.state(dagster_run.run_id) == "delivered":
                 run = self._source.run(dagster_run.run_id)
                 assert run is not None
                 yield from _expected_of_run(run, list(self._events(run.run_id)))

@@ -182,7 +182,7 @@ class Notes:
         instance = getattr(item, "funcargs", {}).get("instance")
         if self._wrapping.instances and isinstance(instance, DagsterInstance):
             with suppress(LedgerUnavailable):
-                status = ledger_of(instance, patience=1.0).status()
+                status = ledger_of(instance, patience=1.0).reports.status()
                 self._note["touched"] = sum(status.runs.values())
 
     @pytest.hookimpl(wrapper=True)

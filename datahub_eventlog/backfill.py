@@ -99,14 +99,16 @@ class Backfill:
 
     def _run(self) -> Progress:
         self.progress.selected = self._history.count()
-        settled_before = self._ledger.begun(self._orders.name) if self._orders.again else None
+        settled_before = (
+            self._ledger.upkeep.begin(self._orders.name) if self._orders.again else None
+        )
         if self._orders.selection.has_runless:
             self._recall_runless()
         for some in self._portions():
             self._take(some, settled_before)
             if self._stop.is_set():
                 return self.progress
-        self._ledger.finished(self._orders.name)
+        self._ledger.upkeep.finish(self._orders.name)
         self.progress.is_complete = True
         self._on_progress(self.progress)
         return self.progress
@@ -115,9 +117,9 @@ class Backfill:
         """Events without a run are one row of the ledger: they go back as far as is asked for."""
         wanted = self._orders.selection.since
         oldest = 0.0 if wanted is None else wanted.timestamp()
-        if self._orders.again or oldest < self._ledger.runless_since():
-            since = min(oldest, self._ledger.runless_since())
-            self._ledger.recall_runless(since, again=self._orders.again)
+        if self._orders.again or oldest < self._ledger.upkeep.runless_since():
+            since = min(oldest, self._ledger.upkeep.runless_since())
+            self._ledger.runs.recall_runless(since, again=self._orders.again)
             self._deliver([""])
 
     def _portions(self) -> Iterator[Sequence[str]]:
@@ -132,8 +134,8 @@ class Backfill:
         self.progress.passed += len(run_ids) - len(needed)
         if needed and self._may_ask_for(len(needed)):
             if settled_before is not None:
-                self._ledger.redeliver(needed, backfilled=True, settled_before=settled_before)
-            self._ledger.add(needed, backfilled=True)
+                self._ledger.runs.redeliver(needed, backfilled=True, settled_before=settled_before)
+            self._ledger.runs.add(needed, backfilled=True)
             self._deliver(needed)
             self._count(needed)
         self._on_progress(self.progress)
@@ -144,7 +146,7 @@ class Backfill:
         while not self._stop.is_set():
             self._dispatcher.deliver(run_ids)
             self.progress.trouble = pause.reason if pause.is_on else ""
-            if self._ledger.is_drained(run_ids):
+            if self._ledger.leases.is_drained(run_ids):
                 return
             if pause.is_on:
                 self._on_progress(self.progress)
@@ -152,7 +154,7 @@ class Backfill:
 
     def _count(self, run_ids: Sequence[str]) -> None:
         """Note what became of them; those that a stop left undone are not passed."""
-        found = self._ledger.states(run_ids)
+        found = self._ledger.runs.states(run_ids)
         done = [each for each, state in found.items() if state in DONE]
         counted = done if self._stop.is_set() else run_ids
         self.progress.passed += len(counted)
@@ -169,11 +171,11 @@ class Backfill:
 
 def _needed(ledger: Ledger, run_ids: Sequence[str], settled_before: float | None) -> Sequence[str]:
     """Those that are not delivered yet; with a time, all but what was settled since."""
-    known = ledger.states(run_ids)
+    known = ledger.runs.states(run_ids)
     if settled_before is None:
         done = {each for each, state in known.items() if state in DONE}
     else:
-        done = set(ledger.settled_since(run_ids, settled_before))
+        done = set(ledger.runs.settled_since(run_ids, settled_before))
     return [each for each in run_ids if each not in done]
 
 

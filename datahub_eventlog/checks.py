@@ -141,11 +141,11 @@ def _ledger(operations: Operations, instance: DagsterInstance) -> Iterator[Findi
     """The ledger's tables are there, or can be made, and take a row."""
     try:
         ledger = operations.ledger
-        ledger.migrate()
-        ledger.set_watermark(ledger.watermark())
-        skew = ledger.now() - time.time()
-        ahead = ledger.ahead()
-        dispatchers = ledger.dispatchers()
+        ledger.database.migrate()
+        ledger.upkeep.set_watermark(ledger.upkeep.watermark())
+        skew = ledger.database.read_clock() - time.time()
+        ahead = ledger.upkeep.ahead()
+        dispatchers = ledger.reports.dispatchers()
     except DataHubEventLogError as error:
         yield Finding(is_ok=False, what="ledger", text=str(error))
         return
@@ -167,7 +167,7 @@ def clock(skew: float) -> Finding:
 def _place(instance: DagsterInstance) -> Finding:
     """A local file serves one machine; with a database for the events, that is seldom meant."""
     try:
-        ledger_beside(instance.event_log_storage, patience=LOCK_SECONDS).dispatchers()
+        ledger_beside(instance.event_log_storage, patience=LOCK_SECONDS).reports.dispatchers()
     except LedgerMissing as error:
         text = f"it is a local file, which only this machine sees. {error}"
         return Finding(is_ok=False, what="ledger", text=text)

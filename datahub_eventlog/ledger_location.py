@@ -10,6 +10,7 @@ from sqlalchemy.engine import Engine
 from datahub_eventlog.dagster_internals import EventLogStorage, event_log_engine, sqlite_file
 from datahub_eventlog.errors import LedgerMissing, LedgerUnavailable
 from datahub_eventlog.ledger import Connect, Ledger
+from datahub_eventlog.ledger.taking_over import take_over
 from datahub_eventlog.log import logger
 
 FILE = "datahub_eventlog.db"
@@ -23,7 +24,7 @@ def ledger_of(instance: DagsterInstance, *, patience: float) -> Ledger:
     except LedgerMissing:
         return local_ledger(instance.root_directory, patience=patience)
     try:
-        ledger.dispatchers()
+        ledger.reports.dispatchers()
     except LedgerMissing as error:
         logger.warning("%s. A local file serves as the ledger instead.", error)
         return local_ledger(instance.root_directory, patience=patience)
@@ -38,10 +39,10 @@ def take_over_local(ledger: Ledger, directory: str, *, patience: float) -> None:
     Raises nothing because of the file: what can't be read is tried again at the next start.
     """
     path = Path(directory, FILE)
-    if not path.exists() or ledger.dialect() == "sqlite":
+    if not path.exists() or ledger.database.dialect() == "sqlite":
         return
     try:
-        ledger.take_over(local_ledger(directory, patience=patience))
+        take_over(ledger, local_ledger(directory, patience=patience))
     except LedgerUnavailable as error:
         logger.warning("What the ledger in %s holds was not taken over: %s", path, error)
 
@@ -53,7 +54,7 @@ def existing_ledger(storage: EventLogStorage, directory: str, *, patience: float
     """
     try:
         ledger = ledger_beside(storage, patience=patience)
-        if ledger.exists():
+        if ledger.database.exists():
             return ledger
     except LedgerMissing:
         pass

@@ -123,7 +123,7 @@ class Operations:
     def status(self) -> Status:
         """What has been captured, and what became of it."""
         # What an older version wrote there may hold secrets.
-        return DEFAULT.value(self.ledger.status())
+        return DEFAULT.value(self.ledger.reports.status())
 
     def worker(self, *, metrics_port: int | None = None) -> Worker:
         """A worker for this instance, to be run by the caller."""
@@ -193,17 +193,17 @@ class Operations:
 
         config = self.config
         with opened(self._ref("backfilled")) as own, assemble(own, config) as parts:
-            own.ledger.migrate()
+            own.ledger.database.migrate()
             pool(own.instance)
             yield Backfill(config, parts, orders, on_progress)
 
     def retry(self, run_ids: Sequence[str] | None) -> int:
         """Have those runs, or all that fell short, delivered again; how many that are."""
-        return self.ledger.revive(run_ids)
+        return self.ledger.runs.revive(run_ids)
 
     def ddl(self) -> str:
         """The statements that make the ledger's tables in the event log's database."""
-        return ddl(self.ledger.dialect())
+        return ddl(self.ledger.database.dialect())
 
     def _parts(self, config: Config) -> Parts:
         """What a translation needs, with a sink that nothing leaves."""
@@ -219,8 +219,8 @@ class Operations:
         run = source.run(run_id)
         if run is None:
             return None
-        hash_ = self.ledger.definitions_of(run_id)
-        stored = None if hash_ is None else self.ledger.facts(hash_)
+        hash_ = self.ledger.runs.definitions_of(run_id)
+        stored = None if hash_ is None else self.ledger.runs.facts(hash_)
         return source.log(run, None if stored is None else definitions.decode(stored))
 
     def _ref(self, verb: str) -> InstanceRef:

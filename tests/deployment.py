@@ -264,13 +264,13 @@ def dispatcher_alive(home: Deployment) -> Iterator[None]:
         ledger = ledger_of(instance, patience=5)
 
         def beat() -> None:
-            ledger.heartbeat("elsewhere", 1, "0")
+            ledger.reports.heartbeat("elsewhere", 1, "0")
             while not done.wait(1):
-                ledger.heartbeat("elsewhere", 1, "0")
+                ledger.reports.heartbeat("elsewhere", 1, "0")
 
         thread = threading.Thread(target=beat)
         thread.start()
-        eventually(ledger.dispatchers, "the first heartbeat")
+        eventually(ledger.reports.dispatchers, "the first heartbeat")
         yield
         done.set()
         thread.join()

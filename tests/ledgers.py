@@ -40,7 +40,7 @@ class Clock:
 def emptied_url(postgres_server_url: str) -> Iterator[str]:
     """A database on the shared server that the ledger tests share too."""
     with new_database(postgres_server_url) as url:
-        Ledger(create_engine(url, poolclass=NullPool).connect).migrate()
+        Ledger(create_engine(url, poolclass=NullPool).connect).database.migrate()
         yield url
 
 
@@ -92,15 +92,15 @@ def new_ledger(new_connect: Connect, clock: Clock) -> Ledger:
 
 def lease_of(ledger: Ledger, run_id: str) -> Lease:
     """The lease of that run, which must be due."""
-    (lease,) = ledger.lease("test", 1, MINUTE, run_ids=[run_id])
+    (lease,) = ledger.leases.take("test", 1, MINUTE, run_ids=[run_id])
     return lease
 
 
 def due(ledger: Ledger) -> list[str]:
     """The runs that are due, in the order in which they are leased; leaves them as they are."""
-    leases = ledger.lease("test", 100, MINUTE)
+    leases = ledger.leases.take("test", 100, MINUTE)
     for lease in leases:
-        ledger.release(lease)
+        ledger.leases.release(lease)
     return [each.run_id for each in leases]
 
 
@@ -116,15 +116,15 @@ def in_processes(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]
 
 
 def touch_file(path: str, run_id: str) -> None:
-    Ledger.in_file(path, patience=30).touch(run_id)
+    Ledger.in_file(path, patience=30).runs.touch(run_id)
 
 
 def lease_all(url: str, owner: str, found: str) -> None:
     """Lease and settle whatever is due, and write down which runs that were."""
     ledger = Ledger(create_engine(url, poolclass=NullPool).connect)
     mine = []
-    while not ledger.is_drained():
-        for lease in ledger.lease(owner, 7, MINUTE):
+    while not ledger.leases.is_drained():
+        for lease in ledger.leases.take(owner, 7, MINUTE):
             mine.append(lease.run_id)
-            ledger.settle(lease, "delivered")
+            ledger.leases.settle(lease, "delivered")
     Path(found).write_text("\n".join(mine))

@@ -126,19 +126,19 @@ def _tell_by_us(
         dispatcher = Dispatcher(config, parts)
         while dispatcher.run_once():
             pass
-    assert set(_states(ledger.status().runs)) <= {"delivered"}
-    return sorted((each.urn, each.aspect, each.reason) for each in ledger.status().rejected)
+    assert set(_states(ledger.reports.status().runs)) <= {"delivered"}
+    return sorted((each.urn, each.aspect, each.reason) for each in ledger.reports.status().rejected)
 
 
 def _forgetful(home: Path, captured: Ledger, runs: Sequence[str]) -> Ledger:
     """A ledger with the same runs, the last one first, and no word of what was sent."""
     ledger = Ledger.in_file(str(home / "again.db"), patience=5)
-    ledger.migrate()
+    ledger.database.migrate()
     for run_id in reversed(runs):
-        name = captured.definitions_of(run_id)
-        stored = None if name is None else captured.facts(name)
+        name = captured.runs.definitions_of(run_id)
+        stored = None if name is None else captured.runs.facts(name)
         known = None if name is None or stored is None else Facts(name, stored)
-        ledger.touch(run_id, definitions=known)
+        ledger.runs.touch(run_id, definitions=known)
     return ledger
 
 
@@ -148,8 +148,8 @@ def _logs(
     found = []
     with assemble(Opened(instance, captured), config) as parts:
         for run_id in runs:
-            name = captured.definitions_of(run_id)
-            stored = None if name is None else captured.facts(name)
+            name = captured.runs.definitions_of(run_id)
+            stored = None if name is None else captured.runs.facts(name)
             run = parts.source.run(run_id)
             assert run is not None
             log = parts.source.log(run, None if stored is None else decode(stored))

@@ -24,7 +24,7 @@ class DataHub:
         self.receiver = self._stack.enter_context(Receiver())
         self._captured = ledger_of(instance, patience=5)
         self._ledger = Ledger.in_file(str(directory), patience=5)
-        self._ledger.migrate()
+        self._ledger.database.migrate()
         target = RestTarget(self.receiver.url)
         config = replace(config, target=target)
         parts = self._stack.enter_context(assemble(Opened(instance, self._ledger), config))
@@ -38,11 +38,11 @@ class DataHub:
 
     def deliver(self, run_id: str, *, knows: bool = True) -> None:
         """Deliver a run; `knows` its definitions, or is an old one of which nobody took them."""
-        self._ledger.touch(run_id, definitions=self._facts(run_id) if knows else None)
+        self._ledger.runs.touch(run_id, definitions=self._facts(run_id) if knows else None)
         self._dispatcher.deliver([run_id])
         while self._dispatcher.run_once():
             pass
-        found = self._ledger.status()
+        found = self._ledger.reports.status()
         assert not found.rejected
         assert {state for state, number in found.runs.items() if number} <= {
             "delivered",
@@ -50,12 +50,12 @@ class DataHub:
         }
 
     def _facts(self, run_id: str) -> Facts:
-        name = self._captured.definitions_of(run_id)
+        name = self._captured.runs.definitions_of(run_id)
         assert name is not None
-        stored = self._captured.facts(name)
+        stored = self._captured.runs.facts(name)
         assert stored is not None
         return Facts(name, stored)
 
     def deliver_runless(self) -> None:
-        self._ledger.touch("")
+        self._ledger.runs.touch("")
         self._dispatcher.deliver([""])

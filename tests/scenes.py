@@ -50,7 +50,7 @@ class Scene:
         self.plain = plain
         """The same instance without our storage: what it stores is not noted."""
         self.ledger: Ledger = ledger_of(instance, patience=5)
-        self.ledger.migrate()
+        self.ledger.database.migrate()
         self.source = Source(instance)
         self.sink = Scripted()
 
@@ -65,7 +65,9 @@ class Scene:
         return Parts(self.ledger, self.source, sink or self.sink, extractor, None, owner)
 
     def counts(self) -> dict[str, int]:
-        return {name: number for name, number in self.ledger.status().runs.items() if number}
+        return {
+            name: number for name, number in self.ledger.reports.status().runs.items() if number
+        }
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -220,7 +220,7 @@ def test_the_times_select_runs_by_their_creation(scene: Scene) -> None:
 
     found = _runs(scene)
     assert [found[each] for each in _delivered(scene)] == [second]
-    assert scene.ledger.missing([first, third]) == [first, third]
+    assert scene.ledger.runs.missing([first, third]) == [first, third]
 
 
 def test_an_outage_is_waited_out_and_costs_no_attempt(scene: Scene) -> None:
@@ -370,7 +370,7 @@ def test_a_run_that_is_deleted_meanwhile_ends_no_backfill(
     Backfill(config, scene.parts(config), Orders(ALL), delete_once).run()
 
     rest = set(run_ids) - {deleted}
-    states = scene.ledger.states(run_ids)
+    states = scene.ledger.runs.states(run_ids)
     assert {each for each, state in states.items() if state == "delivered"} >= rest
 
 
@@ -381,5 +381,5 @@ def test_a_record_that_cannot_be_read_ends_no_backfill(scene: Scene) -> None:
     progress = _backfill(scene, Orders(ALL)).run()
 
     assert progress.passed == 3
-    states = scene.ledger.states([oldest, unreadable, newest])
+    states = scene.ledger.runs.states([oldest, unreadable, newest])
     assert states == {oldest: "delivered", unreadable: "pending", newest: "delivered"}

@@ -244,7 +244,7 @@ def ledger_of(storage: EventLogStorage) -> Ledger:
 
 
 def leases(storage: EventLogStorage) -> list[Lease]:
-    return ledger_of(storage).lease("test", 100, timedelta(minutes=1))
+    return ledger_of(storage).leases.take("test", 100, timedelta(minutes=1))
 
 
 def touched(storage: EventLogStorage) -> dict[str, int]:
@@ -563,7 +563,7 @@ def test_beside_an_event_log_that_is_not_sql_the_ledger_is_a_local_file(
     with in_memory(storage, tmp_path) as instance:
         storage.store_event(entry("RUN_START"))
         storage.store_event(entry("RUN_SUCCESS"))
-        found = ledger_location.ledger_of(instance, patience=1).lease(
+        found = ledger_location.ledger_of(instance, patience=1).leases.take(
             "test", 9, timedelta(minutes=1)
         )
     assert [(each.run_id, each.touches) for each in found] == [(RUN, 2)]
@@ -585,7 +585,9 @@ def test_where_tables_may_not_be_made_the_ledger_is_a_local_file_and_one_warning
             assert len(storage.get_logs_for_run(RUN)) == 2
             (warning,) = caplog.messages
             ledger = ledger_location.ledger_of(instance, patience=1)
-            assert [each.touches for each in ledger.lease("test", 9, timedelta(minutes=1))] == [2]
+            assert [
+                each.touches for each in ledger.leases.take("test", 9, timedelta(minutes=1))
+            ] == [2]
     assert "datahub-eventlog ddl" in warning
     assert tmp_path.joinpath(FILE).exists()
 
@@ -605,7 +607,7 @@ def test_when_an_administrator_has_made_the_tables_new_processes_find_the_ledger
             instance.event_log_storage.store_event(entry("RUN_START", run_id="after"))
             instance.event_log_storage.store_event(entry("RUN_SUCCESS", run_id="after"))
             assert touched(instance.event_log_storage) == {"after": 2}
-            assert ledger_location.ledger_of(instance, patience=1).state("after") == "leased"
+            assert ledger_location.ledger_of(instance, patience=1).runs.state("after") == "leased"
     assert caplog.messages == [warning]
 
 
@@ -631,7 +633,7 @@ def test_the_definitions_of_a_run_are_stored_with_its_start(
         first, second = leases(storage)
     assert first.definitions is not None
     assert first.definitions == second.definitions
-    packed = ledger_of(storage).facts(first.definitions)
+    packed = ledger_of(storage).runs.facts(first.definitions)
     assert packed is not None
     assert decode(packed) == read(LoadedJob(pipelines.nested))
 

@@ -102,7 +102,7 @@ def test_of_what_went_well_nothing_is_reported(delivered: Delivered) -> None:
 
 def test_a_run_without_a_row_is_lost(delivered: Delivered) -> None:
     run_id = delivered.run(working)
-    with delivered.ledger._database._connect() as connection:
+    with delivered.ledger.database._connect() as connection:
         connection.execute(delete(runs).where(runs.c.run_id == run_id))
         connection.commit()
     (line,) = delivered.report().lost
@@ -118,7 +118,7 @@ def test_a_run_that_is_still_due_is_lost(delivered: Delivered) -> None:
 
 def test_a_run_without_the_facts_of_its_definitions_is_lost(delivered: Delivered) -> None:
     run_id = delivered.run(working)
-    with delivered.ledger._database._connect() as connection:
+    with delivered.ledger.database._connect() as connection:
         connection.execute(runs.update().where(runs.c.run_id == run_id).values(definitions=None))
         connection.commit()
     delivered.deliver()
@@ -205,7 +205,7 @@ def store_an_event() -> None:
 
 def touch_the_ledger() -> None:
     """What our storage must never let out."""
-    Ledger.in_file("/no/such/folder/ledger.db", patience=1).touch("one")
+    Ledger.in_file("/no/such/folder/ledger.db", patience=1).runs.touch("one")
 
 
 OUTAGE = Tally(outages=[(0.0, 1.0)])

@@ -243,7 +243,7 @@ def test_a_ledger_that_may_not_make_its_tables_is_found_with_the_command_that_he
 def test_live_dispatchers_are_named_with_their_version(home: Path) -> None:
     files = {"datahub_file_config": {"path": str(home / "files")}, "dispatch": "worker"}
     with configured(home, **sqlite_yaml(files)) as instance:
-        ledger_of(instance, patience=5).heartbeat("worker-7", 42, __version__)
+        ledger_of(instance, patience=5).reports.heartbeat("worker-7", 42, __version__)
     assert checked()["dispatcher"] == (True, f"alive: worker-7:42 ({__version__})")
 
 
@@ -297,8 +297,8 @@ def test_times_ahead_of_the_clock_are_found_with_what_to_do(home: Path) -> None:
     files = {"datahub_file_config": {"path": str(home / "files")}}
     with configured(home, **sqlite_yaml(files)) as instance:
         ledger = ledger_of(instance, patience=5)
-        ledger._clock = Clock(time.time() + 86400)
-        ledger.heartbeat("here", 42, __version__)
+        ledger.database.clock = Clock(time.time() + 86400)
+        ledger.reports.heartbeat("here", 42, __version__)
     found = checked()
     is_ok, said = found["clock"]
     assert not is_ok

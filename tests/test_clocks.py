@@ -36,45 +36,45 @@ def ahead(connect: Connect, clock: Clock) -> Ledger:
 def test_runs_of_a_process_a_day_ahead_do_not_wait_for_tomorrow(
     ledger: Ledger, ahead: Ledger
 ) -> None:
-    ahead.touch("leased")
+    ahead.runs.touch("leased")
     lease_of(ahead, "leased")
-    ahead.touch("failed")
-    ahead.defer(lease_of(ahead, "failed"), timedelta(hours=6), "bad", counts=True)
-    ahead.touch("delivered")
-    ahead.settle(lease_of(ahead, "delivered"), "delivered", look_again=MINUTE)
-    ahead.touch("noted")
+    ahead.runs.touch("failed")
+    ahead.leases.defer(lease_of(ahead, "failed"), timedelta(hours=6), "bad", counts=True)
+    ahead.runs.touch("delivered")
+    ahead.leases.settle(lease_of(ahead, "delivered"), "delivered", look_again=MINUTE)
+    ahead.runs.touch("noted")
     assert due(ledger) == []
-    ledger.sweep(MONTH)
+    ledger.upkeep.sweep(MONTH)
     assert sorted(due(ledger)) == ["delivered", "failed", "leased", "noted"]
 
 
 def test_a_lease_that_a_clock_extended_while_it_was_an_hour_ahead_ends(
     ledger: Ledger, connect: Connect, clock: Clock
 ) -> None:
-    ledger.touch("one")
+    ledger.runs.touch("one")
     ahead = Ledger(connect, clock=lambda: clock.time + 3600)
-    ahead.extend(lease_of(ledger, "one"), MINUTE)
-    ledger.sweep(MONTH)
+    ahead.leases.extend(lease_of(ledger, "one"), MINUTE)
+    ledger.upkeep.sweep(MONTH)
     assert due(ledger) == ["one"]
 
 
 def test_what_is_put_off_for_good_reasons_stays_so(ledger: Ledger, clock: Clock) -> None:
-    ledger.touch("failed")
-    ledger.defer(lease_of(ledger, "failed"), timedelta(hours=6), "bad", counts=True)
-    ledger.touch("leased")
+    ledger.runs.touch("failed")
+    ledger.leases.defer(lease_of(ledger, "failed"), timedelta(hours=6), "bad", counts=True)
+    ledger.runs.touch("leased")
     lease_of(ledger, "leased")
     clock.advance(-10)  # no two clocks are the same
-    ledger.sweep(MONTH)
+    ledger.upkeep.sweep(MONTH)
     assert due(ledger) == []
-    assert ledger.ahead() is None
+    assert ledger.upkeep.ahead() is None
 
 
 def test_a_touch_after_a_look_of_tomorrow_does_not_wait_for_it(
     ledger: Ledger, ahead: Ledger, clock: Clock
 ) -> None:
-    ahead.touch("one")
-    ahead.settle(lease_of(ahead, "one"), "delivered")
-    ledger.touch("one", urgent=False)
+    ahead.runs.touch("one")
+    ahead.leases.settle(lease_of(ahead, "one"), "delivered")
+    ledger.runs.touch("one", is_urgent=False)
     clock.advance(6)
     assert due(ledger) == ["one"]
 
@@ -82,82 +82,82 @@ def test_a_touch_after_a_look_of_tomorrow_does_not_wait_for_it(
 def test_a_dispatcher_that_was_a_day_ahead_and_was_killed_is_not_alive(
     ledger: Ledger, ahead: Ledger, clock: Clock
 ) -> None:
-    ahead.heartbeat("here", 1, "0")
-    assert ledger.touch("one") is None
-    assert ledger.dispatchers() == []
-    ledger.heartbeat("there", 2, "0")
+    ahead.reports.heartbeat("here", 1, "0")
+    assert ledger.runs.touch("one") is None
+    assert ledger.reports.dispatchers() == []
+    ledger.reports.heartbeat("there", 2, "0")
     clock.advance(7)
-    assert ledger.touch("one") == pytest.approx(7)
-    assert [each.host for each in ledger.dispatchers()] == ["there"]
+    assert ledger.runs.touch("one") == pytest.approx(7)
+    assert [each.host for each in ledger.reports.dispatchers()] == ["there"]
 
 
 def test_a_heartbeat_of_a_clock_that_is_a_little_ahead_counts(ledger: Ledger, clock: Clock) -> None:
     clock.advance(5)
-    ledger.heartbeat("here", 1, "0")
+    ledger.reports.heartbeat("here", 1, "0")
     clock.advance(-5)
-    assert ledger.touch("one") == 0
-    assert [each.last_seen_seconds for each in ledger.dispatchers()] == [0]
+    assert ledger.runs.touch("one") == 0
+    assert [each.last_seen_seconds for each in ledger.reports.dispatchers()] == [0]
 
 
 @pytest.mark.parametrize("trace", ["touch", "heartbeat", "watermark"])
 def test_it_is_said_until_it_is_set_right(ledger: Ledger, ahead: Ledger, trace: str) -> None:
-    ledger.touch("one")
-    assert ledger.status().ahead is None
+    ledger.runs.touch("one")
+    assert ledger.reports.status().ahead is None
     if trace == "touch":
-        ahead.touch("one")
+        ahead.runs.touch("one")
     elif trace == "heartbeat":
-        ahead.heartbeat("here", 1, "0")
+        ahead.reports.heartbeat("here", 1, "0")
     else:
-        ahead.set_watermark(ahead.now())
-    said = ledger.status().ahead
+        ahead.upkeep.set_watermark(ahead.database.read_clock())
+    said = ledger.reports.status().ahead
     assert said is not None
     assert said.seconds == pytest.approx(86400)
     assert "86400 s ahead of" in str(said)
     assert "let NTP set it" in str(said)
-    ledger.sweep(MONTH)
-    assert ledger.status().ahead is None
+    ledger.upkeep.sweep(MONTH)
+    assert ledger.reports.status().ahead is None
 
 
 def test_nothing_stays_ahead(ledger: Ledger, ahead: Ledger, connect: Connect) -> None:
-    ahead.touch("one", definitions=Facts("hash", b"facts"))
-    ahead.settle(lease_of(ahead, "one"), "delivered")
-    ahead.rejected("one", [("urn", "aspect", "reason")])
-    ahead.switched_off()
-    ahead.begun("backfill_x")
-    ledger.sweep(MONTH)
+    ahead.runs.touch("one", definitions=Facts("hash", b"facts"))
+    ahead.leases.settle(lease_of(ahead, "one"), "delivered")
+    ahead.reports.record_rejections("one", [("urn", "aspect", "reason")])
+    ahead.upkeep.switched_off()
+    ahead.upkeep.begin("backfill_x")
+    ledger.upkeep.sweep(MONTH)
     moments = (
         *(runs.c.first_touch, runs.c.last_touch, runs.c.looked, runs.c.settled),
         *(definitions.c.seen, rejections.c.noted, metadata.tables["datahub_eventlog_meta"].c.value),
     )
     with connect() as connection:
         latest = [max(connection.execute(select(each)).scalars()) for each in moments]
-    assert max(latest) <= ledger.now()
+    assert max(latest) <= ledger.database.read_clock()
 
 
 def test_a_ledger_that_a_clock_ahead_has_made_begins_with_its_first_touch(
     new_ledger: Ledger, new_connect: Connect, clock: Clock
 ) -> None:
-    Ledger(new_connect, clock=lambda: clock.time + DAY.total_seconds()).touch("")
-    new_ledger.touch("one")
+    Ledger(new_connect, clock=lambda: clock.time + DAY.total_seconds()).runs.touch("")
+    new_ledger.runs.touch("one")
     first = clock.time
     clock.advance(3600)
-    new_ledger.sweep(MONTH)
-    assert new_ledger.created() == first
-    assert new_ledger.runless_since() < first
-    assert new_ledger.since() == first
+    new_ledger.upkeep.sweep(MONTH)
+    assert new_ledger.upkeep.created() == first
+    assert new_ledger.upkeep.runless_since() < first
+    assert new_ledger.upkeep.captured_since() == first
 
 
 def test_state_that_was_sent_tomorrow_is_sent_again(ledger: Ledger, ahead: Ledger) -> None:
     state = Claim("urn", "schemaMetadata", 1.0, "same")
     for each in (ahead, ledger):
-        each.touch("one")
+        each.runs.touch("one")
         lease = lease_of(each, "one")
-        assert each.claim(lease, MINUTE, [state], resend_after=DAY) == [True]
-        each.confirm(lease, [state])
-        each.settle(lease, "delivered")
-    ledger.touch("one")
+        assert each.claims.grant(lease, MINUTE, [state], resend_after=DAY) == [True]
+        each.claims.confirm(lease, [state])
+        each.leases.settle(lease, "delivered")
+    ledger.runs.touch("one")
     lease = lease_of(ledger, "one")
-    assert ledger.claim(lease, MINUTE, [state], resend_after=DAY) == [False]
+    assert ledger.claims.grant(lease, MINUTE, [state], resend_after=DAY) == [False]
 
 
 def test_an_event_of_tomorrow_holds_no_newer_state_back(
@@ -166,11 +166,11 @@ def test_an_event_of_tomorrow_holds_no_newer_state_back(
     sink = MemorySink()
 
     def deliver(run_id: str, body: str, moment: float) -> None:
-        ledger.touch(run_id)
+        ledger.runs.touch(run_id)
         lease = lease_of(ledger, run_id)
         proposal = Proposal("urn:li:dataset:a", "dataset", "status", body, time=moment)
         Delivery(ledger, sink, lease, Rules(MINUTE, DAY), set()).send([proposal])
-        ledger.settle(lease, "delivered")
+        ledger.leases.settle(lease, "delivered")
 
     deliver("tomorrow", '{"removed": true}', clock.time + DAY.total_seconds())
     clock.advance(60)
@@ -182,14 +182,14 @@ def test_an_event_of_tomorrow_holds_no_newer_state_back(
 
 def test_events_without_a_run_that_are_of_tomorrow_are_read_once(scene: Scene) -> None:
     """The ledger's clock is a day behind: the event's time lies ahead of it."""
-    scene.ledger._clock = clock = Clock(time.time() - DAY.total_seconds())
+    scene.ledger.database.clock = clock = Clock(time.time() - DAY.total_seconds())
     scene.instance.report_runless_asset_event(dg.AssetMaterialization("one"))
-    scene.ledger.touch("")
+    scene.ledger.runs.touch("")
     clock.advance(120)
     scene.dispatcher().run_once()
     sent = len(scene.sink.proposals)
     assert sent
-    scene.ledger.look_for_runless()
+    scene.ledger.runs.look_for_runless()
     scene.dispatcher().run_once()
     assert len(scene.sink.proposals) == sent
 
@@ -197,13 +197,13 @@ def test_events_without_a_run_that_are_of_tomorrow_are_read_once(scene: Scene) -
 def test_a_watermark_of_tomorrow_hides_no_run_that_nobody_noted(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
-    scene.ledger.touch("")
-    scene.ledger.set_watermark(time.time() + 2 * DAY.total_seconds())
+    scene.ledger.runs.touch("")
+    scene.ledger.upkeep.set_watermark(time.time() + 2 * DAY.total_seconds())
     with scene.plain() as instance:
         run_id = small.execute_in_process(instance=instance).run_id
     reconciler = Reconciler(scene.ledger, scene.source, MONTH, lambda: time.time() + 60)
     reconciler.run_once()
-    assert scene.ledger.state(run_id) == "pending"
+    assert scene.ledger.runs.state(run_id) == "pending"
     (warning,) = [each for each in caplog.records if each.levelno == logging.WARNING]
     assert "A clock is wrong, or was: the ledger has times that are" in warning.getMessage()
 

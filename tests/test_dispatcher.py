@@ -76,13 +76,15 @@ def test_a_run_that_was_silent_for_long_is_not_looked_at_again(scene: Scene) -> 
     recent = two_ops.execute_in_process(instance=scene.instance).run_id
     old = two_ops.execute_in_process(instance=scene.instance).run_id
     long_ago = update(runs).where(runs.c.run_id == old).values(last_touch=time.time() - 120)
-    scene.ledger._run(lambda connection: connection.execute(long_ago))
+    scene.ledger.database.run(lambda connection: connection.execute(long_ago))
 
     assert scene.dispatcher().run_once() == 2
 
     assert scene.counts() == {"delivered": 2}
     waiting = select(runs.c.run_id).where(runs.c.due.is_not(None))
-    found = scene.ledger._run(lambda connection: connection.execute(waiting).scalars().all())
+    found = scene.ledger.database.run(
+        lambda connection: connection.execute(waiting).scalars().all()
+    )
     assert found == [recent]
 
 
@@ -116,14 +118,14 @@ def test_a_run_is_left_to_others_when_time_is_over_while_it_is_read(scene: Scene
 
 
 def test_whoever_keeps_a_lost_lease_is_told(scene: Scene) -> None:
-    scene.ledger.touch("run")
+    scene.ledger.runs.touch("run")
     at_once = timedelta(0)
-    (lease,) = scene.ledger.lease("one", 1, at_once)
+    (lease,) = scene.ledger.leases.take("one", 1, at_once)
     keeper = Keeper(scene.ledger, lease, timedelta(minutes=1), lambda: None)
     keeper.keep()
     short = Keeper(scene.ledger, lease, at_once, lambda: None)
     short.keep()
-    assert scene.ledger.lease("other", 1, timedelta(minutes=1))
+    assert scene.ledger.leases.take("other", 1, timedelta(minutes=1))
     with pytest.raises(LeaseLost):
         short.keep()
 
@@ -166,7 +168,7 @@ def test_a_conflict_costs_no_attempt_and_holds_up_nobody(scene: Scene) -> None:
     assert not dispatcher.pause.is_on
     assert scene.counts() == {"pending": 1, "delivered": 1}
     columns = select(runs.c.attempts, runs.c.error).where(runs.c.state == "pending")
-    (row,) = scene.ledger._run(lambda connection: connection.execute(columns).all())
+    (row,) = scene.ledger.database.run(lambda connection: connection.execute(columns).all())
     assert row == (0, "Conflict: another transaction writes the same")
 
 
@@ -194,7 +196,7 @@ def test_an_error_without_a_text_is_put_off_like_any_other(scene: Scene) -> None
     two_ops.execute_in_process(instance=scene.instance)
     scene.sink.script = [fail]
     scene.dispatcher(Config(max_attempts=1)).run_once()
-    (parked,) = scene.ledger.status().parked
+    (parked,) = scene.ledger.reports.status().parked
     assert parked.error == "Mean: its text can't be had: ValueError"
 
 
@@ -212,7 +214,7 @@ def test_the_log_says_once_that_a_run_is_sent_and_once_what_was_delivered(
     for _ in range(4):
         dispatcher.pause._until = 0.0  # the pause is over
         dispatcher.run_once()
-    scene.ledger._clock = Clock(time.time() + 60)
+    scene.ledger.database.clock = Clock(time.time() + 60)
     assert dispatcher.run_once() == 1  # the one more look
 
     messages = [each.getMessage() for each in caplog.records]
@@ -224,7 +226,7 @@ def test_the_log_says_once_that_a_run_is_sent_and_once_what_was_delivered(
     (delivered,) = [each for each in messages if "delivered" in each]
     assert delivered.startswith(f"Run {run_id} delivered: {counts}")
 
-    scene.ledger.redeliver([run_id], backfilled=False)
+    scene.ledger.runs.redeliver([run_id], backfilled=False)
     dispatcher.run_once()
     messages = [each.getMessage() for each in caplog.records]
     assert len([each for each in messages if "Emitting" in each]) == 2
@@ -238,13 +240,13 @@ def test_a_run_that_is_wanted_again_is_sent_whole_by_who_has_sent_it_and_is_not_
     dispatcher = scene.dispatcher()
 
     def touch(_: Sequence[Proposal]) -> None:
-        scene.ledger.touch(run_id)
+        scene.ledger.runs.touch(run_id)
 
     scene.sink.script = [touch]
     dispatcher.run_once()
     first = list(scene.sink.proposals)
-    scene.ledger.rejected(run_id, [("urn", "aspect", "reason")])
-    assert scene.ledger.revive([run_id]) == 1
+    scene.ledger.reports.record_rejections(run_id, [("urn", "aspect", "reason")])
+    assert scene.ledger.runs.revive([run_id]) == 1
     dispatcher.run_once()
     assert len(scene.sink.proposals) == 2 * len(first)
 
@@ -261,12 +263,12 @@ def test_while_datahub_is_away_nothing_is_leased(scene: Scene) -> None:
 
 def test_a_run_that_cant_be_translated_parks_and_holds_nothing_up(scene: Scene) -> None:
     bad = two_ops.execute_in_process(instance=scene.instance).run_id
-    scene.ledger.touch(bad, definitions=Facts("bad", b"no facts at all"))
+    scene.ledger.runs.touch(bad, definitions=Facts("bad", b"no facts at all"))
     good = two_ops.execute_in_process(instance=scene.instance).run_id
     scene.dispatcher(Config(max_attempts=1)).run_once()
 
     assert scene.counts() == {"delivered": 1, "parked": 1}
-    (parked,) = scene.ledger.status().parked
+    (parked,) = scene.ledger.reports.status().parked
     assert parked.run_id == bad
     assert parked.error
     assert _states(scene.sink.proposals, good) == ["STARTED", "COMPLETE"]
@@ -274,7 +276,7 @@ def test_a_run_that_cant_be_translated_parks_and_holds_nothing_up(scene: Scene) 
 
 def test_a_run_that_fails_is_tried_again_later(scene: Scene) -> None:
     run_id = two_ops.execute_in_process(instance=scene.instance).run_id
-    scene.ledger.touch(run_id, definitions=Facts("bad", b"no facts at all"))
+    scene.ledger.runs.touch(run_id, definitions=Facts("bad", b"no facts at all"))
     scene.dispatcher(Config(max_attempts=2)).run_once()
 
     assert scene.counts() == {"pending": 1}
@@ -400,16 +402,19 @@ def test_who_lost_a_lease_writes_nothing_more(scene: Scene) -> None:
 
     @contextmanager
     def expired() -> Iterator[None]:
-        scene.ledger._clock, clock = (lambda: scene_now() + 3600), scene.ledger._clock
+        scene.ledger.database.clock, clock = (
+            (lambda: scene_now() + 3600),
+            scene.ledger.database.clock,
+        )
         yield
-        scene.ledger._clock = clock
+        scene.ledger.database.clock = clock
 
     def scene_now() -> float:
-        return Ledger(scene.ledger._database._connect).now()
+        return Ledger(scene.ledger.database._connect).database.read_clock()
 
     def be_hung(_: Sequence[Proposal]) -> None:
         with expired():
-            taken.extend(scene.ledger.lease("two", 10, timedelta(seconds=60)))
+            taken.extend(scene.ledger.leases.take("two", 10, timedelta(seconds=60)))
 
     scene.sink.script = [be_hung]
     scene.dispatcher().run_once()
@@ -427,15 +432,15 @@ def test_one_rejected_proposal_is_recorded_and_sent_again_by_retry(scene: Scene)
     scene.sink.script = [refuse]
     dispatcher = scene.dispatcher()
     dispatcher.run_once()
-    (rejected,) = scene.ledger.status().rejected
+    (rejected,) = scene.ledger.reports.status().rejected
     assert (rejected.run_id, rejected.reason) == (run_id, "no")
     assert (rejected.urn, rejected.aspect) not in scene.sink.latest()
     assert scene.counts() == {"delivered": 1}
 
-    assert scene.ledger.revive(None) == 1
+    assert scene.ledger.runs.revive(None) == 1
     dispatcher.run_once()
     assert (rejected.urn, rejected.aspect) in {(e.urn, e.aspect) for e in scene.sink.proposals}
-    assert scene.ledger.status().rejected == ()
+    assert scene.ledger.reports.status().rejected == ()
 
 
 def test_a_run_that_nobody_noted_is_found_by_the_reconciler(scene: Scene) -> None:
@@ -486,9 +491,9 @@ def test_a_dispatcher_that_lost_its_run_between_two_requests_has_newer_ones_sent
             return ()
 
     def deliver(run_id: str, moment: float) -> None:
-        (lease,) = new_ledger.lease("other", 1, rules.ttl, run_ids=[run_id])
+        (lease,) = new_ledger.leases.take("other", 1, rules.ttl, run_ids=[run_id])
         Delivery(new_ledger, OneByOne(), lease, rules, set()).send(said(run_id, moment))
-        new_ledger.settle(lease, "delivered")
+        new_ledger.leases.settle(lease, "delivered")
 
     def meanwhile() -> None:
         clock.advance(600)
@@ -496,15 +501,15 @@ def test_a_dispatcher_that_lost_its_run_between_two_requests_has_newer_ones_sent
         deliver("new", 20.0)
         delivery._proceed.__self__._extended -= 600  # type: ignore[attr-defined]
 
-    new_ledger.touch("old")
-    new_ledger.touch("new")
-    (lease,) = new_ledger.lease("one", 1, rules.ttl, run_ids=["old"])
+    new_ledger.runs.touch("old")
+    new_ledger.runs.touch("new")
+    (lease,) = new_ledger.leases.take("one", 1, rules.ttl, run_ids=["old"])
     delivery = Delivery(new_ledger, OneByOne(meanwhile), lease, rules, set())
     with pytest.raises(LeaseLost):
         delivery.send(said("old", 10.0))
 
     assert json.loads(told[datasets[0]]) == {"description": "old"}
-    assert new_ledger.state("new") == "pending"
+    assert new_ledger.runs.state("new") == "pending"
     deliver("new", 20.0)
     assert {json.loads(each)["description"] for each in told.values()} == {"new"}
 
@@ -531,6 +536,6 @@ def test_a_run_whose_names_the_ledgers_database_refuses_holds_up_no_other(
         dispatcher = scene.dispatcher(Config(max_attempts=2))
         for _ in range(3):
             dispatcher.run_once()
-            scene.ledger._run(lambda connection: connection.execute(due_now))
-        states = scene.ledger.states([refused, *others])
+            scene.ledger.database.run(lambda connection: connection.execute(due_now))
+        states = scene.ledger.runs.states([refused, *others])
     assert states == {refused: "parked", **dict.fromkeys(others, "delivered")}

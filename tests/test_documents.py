@@ -99,7 +99,7 @@ def assert_it_captures(instance: dg.DagsterInstance) -> None:
     def noted() -> None: ...
 
     run_id = noted.execute_in_process(instance=instance).run_id
-    assert operations.ledger.state(run_id) is not None
+    assert operations.ledger.runs.state(run_id) is not None
 
 
 @pytest.mark.usefixtures("variables")

@@ -78,7 +78,7 @@ def states(home: Deployment) -> list[str | None]:
     """The states of all runs in the ledger."""
     with home.instance() as instance:
         ledger = ledger_of(instance, patience=5)
-        return [ledger.state(each.run_id) for each in instance.get_runs()]
+        return [ledger.runs.state(each.run_id) for each in instance.get_runs()]
 
 
 def assert_true(home: Deployment, receiver: Receiver) -> None:
@@ -94,9 +94,11 @@ def deliver_later(home: Deployment, receiver: Receiver, clock: Clock = time.time
     config = Config(target=RestTarget(server=receiver.url))
     with home.instance() as instance:
         ledger = ledger_of(instance, patience=5)
-        ledger._clock = clock
+        ledger.database.clock = clock
         with dispatcher_of(config, instance, ledger) as dispatcher:
-            eventually(lambda: not dispatcher.run_once() and ledger.is_drained(), "it is drained")
+            eventually(
+                lambda: not dispatcher.run_once() and ledger.leases.is_drained(), "it is drained"
+            )
 
 
 def test_a_job_that_is_executed_from_the_command_line_is_delivered_when_it_ends(

@@ -65,7 +65,7 @@ class Scene:
         self.instance = instance
         self.receiver = receiver
         self.ledger: Ledger = ledger_of(instance, patience=5)
-        self.ledger.migrate()
+        self.ledger.database.migrate()
 
     def config(self, *, timeout: float = 10.0, **options: Any) -> Config:
         target = RestTarget(server=self.receiver.url, token=TOKEN, timeout_sec=timeout)
@@ -96,7 +96,7 @@ class Scene:
 
     def an_hour_later(self) -> None:
         """Leases have ended, and what waits for its next look is due."""
-        self.ledger._clock = lambda: time.time() + HOUR
+        self.ledger.database.clock = lambda: time.time() + HOUR
 
     def run_ids(self) -> list[str]:
         return [each.run_id for each in self.instance.get_runs()]
@@ -114,11 +114,13 @@ class Scene:
         self.instance.report_dagster_event(event, run.run_id)
 
     def counts(self) -> dict[str, int]:
-        return {name: number for name, number in self.ledger.status().runs.items() if number}
+        return {
+            name: number for name, number in self.ledger.reports.status().runs.items() if number
+        }
 
     def is_delivered(self, *run_ids: str) -> bool:
         try:
-            return all(self.ledger.state(each) == "delivered" for each in run_ids)
+            return all(self.ledger.runs.state(each) == "delivered" for each in run_ids)
         except LedgerUnavailable:
             return False
 
@@ -149,7 +151,7 @@ def new_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An instance without runs; a copy of it is there sooner than a new one."""
     folder = tmp_path_factory.mktemp("new")
     with configured(folder, **sqlite_yaml(BLOCK)) as instance:
-        ledger_of(instance, patience=5).migrate()
+        ledger_of(instance, patience=5).database.migrate()
     return folder
 
 
@@ -230,7 +232,7 @@ def deliver_all(dispatcher: Dispatcher, scene: Scene) -> None:
     for _ in range(ROUNDS):
         dispatcher.pause._until = 0.0
         dispatcher.run_once()
-        if scene.ledger.is_drained():
+        if scene.ledger.leases.is_drained():
             return
     raise AssertionError(f"not delivered: {scene.counts()}")
 
@@ -370,7 +372,7 @@ def test_one_rejected_of_five_hundred_costs_only_itself_until_it_is_retried(
     run_id = dg.materialize([many], instance=scene.instance).run_id
     with scene.dispatcher() as dispatcher:
         deliver_all(dispatcher, scene)
-        (rejected,) = scene.ledger.status().rejected
+        (rejected,) = scene.ledger.reports.status().rejected
         asset = urns.asset_urn(("asset_33",), Context())
         assert (rejected.run_id, rejected.urn, rejected.aspect) == (
             run_id,
@@ -384,9 +386,9 @@ def test_one_rejected_of_five_hundred_costs_only_itself_until_it_is_retried(
         assert line.startswith(f"{asset} datasetProperties")
 
         receiver.clear()
-        assert scene.ledger.revive() == 1
+        assert scene.ledger.runs.revive() == 1
         deliver_all(dispatcher, scene)
-    assert scene.ledger.status().rejected == ()
+    assert scene.ledger.reports.status().rejected == ()
     scene.assert_true()
 
 
@@ -433,7 +435,7 @@ def test_a_bad_function_of_the_users_costs_only_its_own_facts(
         deliver_all(dispatcher, scene)
 
     assert scene.is_delivered(run_id)
-    assert any(reason in each.reason for each in scene.ledger.status().rejected)
+    assert any(reason in each.reason for each in scene.ledger.reports.status().rejected)
     scene.assert_true()
 
 
@@ -471,16 +473,16 @@ def test_a_run_that_kills_whoever_delivers_it_parks_and_holds_nothing_up(
         deadly, good = scene.run(other_ops), scene.run(two_ops)
         for _ in range(2):
             assert home.cli("worker", "--until-empty", check=False).returncode == -signal.SIGKILL
-            assert scene.ledger.state(deadly) == "leased"
+            assert scene.ledger.runs.state(deadly) == "leased"
             _end_leases(scene)
         home.cli("worker", "--until-empty")
-        (parked,) = scene.ledger.status().parked
+        (parked,) = scene.ledger.reports.status().parked
         assert parked.run_id == deadly
         assert "out of memory" in parked.error
         assert scene.is_delivered(good)
         assert tmp_path.joinpath("killed").read_text() == "xx"
 
-        assert scene.ledger.revive() == 1
+        assert scene.ledger.runs.revive() == 1
         with scene.dispatcher() as other:
             deliver_all(other, scene)
         assert scene.is_delivered(deadly, good)
@@ -488,7 +490,7 @@ def test_a_run_that_kills_whoever_delivers_it_parks_and_holds_nothing_up(
 
 
 def _end_leases(scene: Scene) -> None:
-    with scene.ledger._database._connect() as connection:
+    with scene.ledger.database._connect() as connection:
         connection.execute(runs.update().where(runs.c.state == "leased").values(due=0.0))
         connection.commit()
 
@@ -522,10 +524,10 @@ def test_a_killed_workers_run_is_taken_over_when_its_lease_has_ended(
         eventually(lambda: receiver.writes, "the worker is sending")
         worker.kill()
         worker.wait(30)
-        assert scene.ledger.state(run_id) == "leased"
+        assert scene.ledger.runs.state(run_id) == "leased"
         with scene.dispatcher() as other:
             other.deliver([run_id])
-            assert scene.ledger.state(run_id) == "leased"
+            assert scene.ledger.runs.state(run_id) == "leased"
             scene.an_hour_later()
             deliver_all(other, scene)
         assert scene.is_delivered(run_id)
@@ -579,7 +581,7 @@ def test_sigterm_lets_a_worker_finish_its_run_and_hand_back_the_others(
         counts = scene.counts()
         assert counts["delivered"] >= 1
         assert counts == {"delivered": counts["delivered"], "pending": 4 - counts["delivered"]}
-        assert scene.ledger.dispatchers() == []
+        assert scene.ledger.reports.dispatchers() == []
 
         receiver.clear()
         with scene.dispatcher() as other:
@@ -603,7 +605,7 @@ def test_sigterm_makes_a_worker_give_up_on_a_server_that_hangs(
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(60) == 0
         assert scene.counts() == {"pending": 1}
-        assert scene.ledger.dispatchers() == []
+        assert scene.ledger.reports.dispatchers() == []
 
         receiver.clear()
         with scene.dispatcher() as other:
@@ -641,7 +643,7 @@ def test_a_backlog_and_history_in_any_order_by_two_workers_end_in_the_newest_sta
 ) -> None:
     run_ids = [_changing(scene, number) for number in range(LAST + 1)]
     order = random.Random(seed).sample(run_ids, len(run_ids))
-    with scene.ledger._database._connect() as connection:
+    with scene.ledger.database._connect() as connection:
         for place, run_id in enumerate(order):
             values = {"due": float(place), "backfilled": int(place % 3 == 0)}
             connection.execute(runs.update().where(runs.c.run_id == run_id).values(values))
@@ -801,7 +803,7 @@ def test_a_daemons_dispatcher_starts_when_its_database_does(
         own_postgres.start()
         eventually(lambda: scene.is_delivered(run_id), "the run is delivered")
         daemon.stop(timedelta(seconds=60))
-        assert scene.ledger.dispatchers() == []
+        assert scene.ledger.reports.dispatchers() == []
         scene.assert_true()
 
 
@@ -906,7 +908,7 @@ def test_a_ledger_that_is_dropped_under_a_run_is_made_again(
 
 
 def _drop(scene: Scene) -> None:
-    with scene.ledger._database._connect() as connection:
+    with scene.ledger.database._connect() as connection:
         for table in reversed(metadata.sorted_tables):
             table.drop(connection)
         connection.commit()
@@ -967,7 +969,7 @@ def test_an_event_is_stored_at_once_where_no_connection_is_left_for_the_ledger(
     backend.leave()
     storage.store_event(entry("RUN_SUCCESS", run_id="before"))
     ledger = ledger_beside(backend, patience=5)
-    assert set(ledger.states(["before", "one"])) == {"before", "one"}
+    assert set(ledger.runs.states(["before", "one"])) == {"before", "one"}
     assert len(storage.get_logs_for_run("one")) == 1
     capture.forget()
 

@@ -67,7 +67,7 @@ class Filtered:
             dispatcher = Dispatcher(config, parts)
             while dispatcher.run_once():
                 pass
-        self.status: Status = ledger.status()
+        self.status: Status = ledger.reports.status()
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -169,7 +169,7 @@ def test_with_the_kill_switch_nothing_is_noted_and_nothing_is_delivered(
     monkeypatch.setenv("DATAHUB_EVENTLOG_EXIT_TIMEOUT", str(DEADLINE))
     with configured(tmp_path, **storage) as instance:
         run_id = daily_sales.execute_in_process(instance=instance).run_id
-        assert ledger_of(instance, patience=5).state(run_id) is None
+        assert ledger_of(instance, patience=5).runs.state(run_id) is None
     write_yaml(tmp_path, **storage)
     refused = CliRunner().invoke(main, ["worker", "--until-empty"])
     assert refused.exit_code == 1

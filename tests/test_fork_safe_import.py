@@ -74,7 +74,7 @@ def test_a_child_that_is_forked_beside_a_dispatcher_executes_a_run_which_is_capt
     run(home, WHILE_IT_DELIVERS)
     with home.instance() as instance:
         (executed,) = instance.get_runs()
-        assert ledger_of(instance, patience=5).state(executed.run_id) is not None
+        assert ledger_of(instance, patience=5).runs.state(executed.run_id) is not None
 
 
 def test_a_fork_does_not_wait_for_the_thread_that_forks() -> None:

@@ -144,7 +144,7 @@ def test_an_idle_loop_writes_a_heartbeat_and_nothing_else(scene: Scene) -> None:
         rounds.append(True)
         return len(rounds) > POLLS
 
-    beat = Heartbeat(lambda: scene.ledger.heartbeat("here", 1, "0"))
+    beat = Heartbeat(lambda: scene.ledger.reports.heartbeat("here", 1, "0"))
     loop = Loop(QUIET, scene.dispatcher(QUIET), reconciler, beat)
     with statements() as seen:
         loop.run(is_done=is_done)

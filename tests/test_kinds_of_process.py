@@ -68,7 +68,7 @@ def test_steps_that_a_forkserver_starts_are_captured_with_their_run(
     with deployment.instance() as instance:
         (run,) = instance.get_runs()
         assert instance.get_run_stats(run.run_id).steps_succeeded == 2
-        (lease,) = ledger_of(instance, patience=5).lease("test", 9, timedelta(minutes=1))
+        (lease,) = ledger_of(instance, patience=5).leases.take("test", 9, timedelta(minutes=1))
     # At its start and at its end, for each process of a step is short.
     assert (lease.run_id, lease.touches) == (run.run_id, 2)
 
@@ -142,7 +142,7 @@ def test_a_run_can_be_exported_and_imported_for_debugging(used: Deployment, tmp_
     other.run("dagster", "debug", "import", file)
     with other.instance() as instance:
         assert _types(instance, run.run_id) == expected
-        assert ledger_of(instance, patience=5).state(run.run_id) == "pending"
+        assert ledger_of(instance, patience=5).runs.state(run.run_id) == "pending"
 
 
 def _types(instance: Any, run_id: str) -> list[Mapping[str, Any]]:

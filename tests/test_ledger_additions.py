@@ -22,11 +22,11 @@ class Lineage:
     def deliver(self, run_id: str) -> None:
         lease = lease_of(self.ledger, run_id)
         claim = self.runs[run_id]
-        (granted,) = self.ledger.claim(lease, MINUTE, [claim], resend_after=MINUTE * 1000)
+        (granted,) = self.ledger.claims.grant(lease, MINUTE, [claim], resend_after=MINUTE * 1000)
         if granted:
             self.now = ({claim.hash} | self.now) if claim.base else {claim.hash}
-            self.ledger.confirm(lease, [claim])
-        self.ledger.settle(lease, "delivered")
+            self.ledger.claims.confirm(lease, [claim])
+        self.ledger.leases.settle(lease, "delivered")
 
 
 def _whole(time: float, content: str) -> Claim:
@@ -59,7 +59,7 @@ def test_whatever_the_order_of_delivery_the_newest_words_count(
         urn = f"urn:li:dataset:{'-'.join(order)}"
         lineage = Lineage(ledger, {run_id: _of(each, urn) for run_id, each in runs.items()})
         for run_id in order:
-            ledger.touch(run_id)
+            ledger.runs.touch(run_id)
             lineage.deliver(run_id)
         while again := due(ledger):
             lineage.deliver(again[0])

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Engine
 
 from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.ledger.dialects import instant
-from datahub_eventlog.ledger.leases import candidates
+from datahub_eventlog.ledger.leases import due_runs
 from datahub_eventlog.ledger.tables import runs
 
 ROWS = 100_000
@@ -40,7 +40,7 @@ def rows() -> Iterator[dict[str, Any]]:
 
 def filled(engine: Engine) -> Ledger:
     ledger = Ledger(engine.connect)
-    ledger.migrate()
+    ledger.database.migrate()
     left = rows()
     with engine.begin() as connection:
         while some := list(islice(left, 10_000)):
@@ -72,7 +72,7 @@ def updated(engine: Engine) -> Updated:
 
 def plan(engine: Engine, explain: str) -> str:
     dialect = {"sqlite": sqlite, "postgresql": postgresql}[engine.dialect.name].dialect()
-    query = candidates(instant(None), 10).compile(
+    query = due_runs(instant(None), 10).compile(
         dialect=dialect, compile_kwargs={"literal_binds": True}
     )
     with engine.connect() as connection:
@@ -87,7 +87,7 @@ def test_the_lease_query_searches_its_index_on_sqlite(tmp_path: Path) -> None:
     searches = "USING INDEX datahub_eventlog_runs_due (backfilled=? AND due<?)"
     assert found.count(searches) == 2
     assert "B-TREE" not in found
-    assert len(ledger.lease("test", 200, MINUTE)) == 100
+    assert len(ledger.leases.take("test", 200, MINUTE)) == 100
     engine.dispose()
 
 
@@ -100,7 +100,7 @@ def test_the_lease_query_searches_its_index_on_postgres(postgres_url: str) -> No
     assert found.count("Index Cond: ((backfilled = ") == 2
     assert found.count("(due <= ") >= 2
     assert "Seq Scan" not in found
-    assert len(ledger.lease("test", 200, MINUTE)) == 100
+    assert len(ledger.leases.take("test", 200, MINUTE)) == 100
     # A backlog is read from its oldest end, not sorted at every poll.
     execute(engine, "UPDATE datahub_eventlog_runs SET due = first_touch")
     execute(engine, "ANALYZE datahub_eventlog_runs")
@@ -116,10 +116,10 @@ def test_a_row_that_is_touched_all_the_time_does_not_swell_its_table_or_indexes(
     """Postgres writes a new version each time, into the page of the old one if no index changes."""
     engine = create_engine(postgres_url)
     ledger = Ledger(engine.connect)
-    ledger.touch("run")
+    ledger.runs.touch("run")
     size = updated(engine).size
     for _ in range(TOUCHES):
-        ledger.touch("run")
+        ledger.runs.touch("run")
     engine.dispose()  # Postgres counts what a connection did when that ends
     eventually(lambda: updated(engine).updates == TOUCHES, "Postgres has counted the updates")
     found = updated(engine)
@@ -136,7 +136,7 @@ def test_several_processes_lease_no_run_twice(
     url = database if kind == "sqlite" else request.getfixturevalue("postgres_url")
     engine = create_engine(url)
     run_ids = [f"run {number}" for number in range(300)]
-    Ledger(engine.connect).add(run_ids, backfilled=False)
+    Ledger(engine.connect).runs.add(run_ids, backfilled=False)
     found = [tmp_path / f"found {number}" for number in range(3)]
     in_processes(lease_all, [(url, each.name, str(each)) for each in found])
     leased = Counter(line for each in found for line in each.read_text().splitlines())
@@ -146,6 +146,6 @@ def test_several_processes_lease_no_run_twice(
 
 def test_the_lease_query_is_compiled_once() -> None:
     """A dispatcher asks every second: SQLAlchemy must know the query again."""
-    one, other = (candidates(instant(None), 10)._generate_cache_key() for _ in range(2))
+    one, other = (due_runs(instant(None), 10)._generate_cache_key() for _ in range(2))
     assert one is not None
     assert one == other

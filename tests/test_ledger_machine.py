@@ -71,7 +71,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(run_id=st.sampled_from(RUNS))
     def touch(self, run_id: str) -> None:
-        self.ledger.touch(run_id)
+        self.ledger.runs.touch(run_id)
         row = self.rows.setdefault(run_id, Row("pending", self.clock.time))
         row.news += 1
         if row.token is not None:
@@ -87,7 +87,7 @@ class Machine(RuleBasedStateMachine):
     @rule(run_ids=st.lists(st.sampled_from(RUNS), unique=True), backfilled=st.booleans())
     def add(self, run_ids: list[str], *, backfilled: bool) -> None:
         absent = [each for each in run_ids if each not in self.rows]
-        assert self.ledger.add(run_ids, backfilled=backfilled) == absent
+        assert self.ledger.runs.add(run_ids, backfilled=backfilled) == absent
         for each in absent:
             self.rows[each] = Row("pending", self.clock.time, news=1)
 
@@ -95,7 +95,7 @@ class Machine(RuleBasedStateMachine):
     def redeliver(self, run_ids: list[str]) -> None:
         rows = [self.rows[each] for each in run_ids if each in self.rows]
         settled = [each for each in rows if each.state in {*SETTLED, "parked"}]
-        assert self.ledger.redeliver(run_ids, backfilled=False) == len(settled)
+        assert self.ledger.runs.redeliver(run_ids, backfilled=False) == len(settled)
         for row in settled:
             self._wanted_again(row)
 
@@ -103,14 +103,14 @@ class Machine(RuleBasedStateMachine):
     def reject(self, run_id: str) -> None:
         """Only so can a run be wanted again that is pending or leased."""
         if run_id in self.rows:
-            self.ledger.rejected(run_id, [("urn", "aspect", "reason")])
+            self.ledger.reports.record_rejections(run_id, [("urn", "aspect", "reason")])
             self.rows[run_id].is_rejected = True
 
     @rule()
     def revive(self) -> None:
         rows = self.rows.values()
         wanted = [each for each in rows if each.state == "parked" or each.is_rejected]
-        self.ledger.revive()
+        self.ledger.runs.revive()
         for row in wanted:
             self._wanted_again(row)
 
@@ -133,7 +133,7 @@ class Machine(RuleBasedStateMachine):
     @rule(target=leases)
     def lease(self) -> Lease | MultipleResults[Lease]:
         due = {each for each, row in self.rows.items() if self._is_due(row)}
-        found = self.ledger.lease("test", 1, timedelta(seconds=TTL))
+        found = self.ledger.leases.take("test", 1, timedelta(seconds=TTL))
         if not due:
             assert found == []
             return multiple()
@@ -163,14 +163,14 @@ class Machine(RuleBasedStateMachine):
     @rule(lease=leases)
     def extend(self, lease: Lease) -> None:
         with self._held(lease) as row:
-            self.ledger.extend(lease, timedelta(seconds=TTL))
+            self.ledger.leases.extend(lease, timedelta(seconds=TTL))
             assert row is not None
             row.due = self.clock.time + TTL
 
     @rule(lease=leases)
     def attempt(self, lease: Lease) -> None:
         with self._held(lease) as row:
-            self.ledger.attempt(lease, timedelta(seconds=TTL))
+            self.ledger.leases.attempt(lease, timedelta(seconds=TTL))
             assert row is not None
             row.due, row.attempts = self.clock.time + TTL, lease.attempts + 1
             if row.seen[lease.token] == row.news:
@@ -187,7 +187,9 @@ class Machine(RuleBasedStateMachine):
     ) -> None:
         with self._held(lease) as row:
             look_again = None if look is None else timedelta(seconds=look)
-            settled = self.ledger.settle(lease, outcome, look_again=look_again, cursor=cursor)
+            settled = self.ledger.leases.settle(
+                lease, outcome, look_again=look_again, cursor=cursor
+            )
             assert row is not None
             self._advance(row, lease, cursor)
             assert settled == (row.seen[lease.token] == row.news)
@@ -210,7 +212,7 @@ class Machine(RuleBasedStateMachine):
     )
     def wait(self, lease: Lease, delay: float, cursor: str | None) -> None:
         with self._held(lease) as row:
-            self.ledger.wait(lease, timedelta(seconds=delay), cursor)
+            self.ledger.leases.wait(lease, timedelta(seconds=delay), cursor)
             assert row is not None
             self._advance(row, lease, cursor)
             has_news = row.seen[lease.token] != row.news
@@ -223,7 +225,7 @@ class Machine(RuleBasedStateMachine):
     @rule(lease=leases, delay=st.sampled_from([0.0, 30.0]), counts=st.booleans())
     def defer(self, lease: Lease, delay: float, *, counts: bool) -> None:
         with self._held(lease) as row:
-            self.ledger.defer(lease, timedelta(seconds=delay), "bad", counts=counts)
+            self.ledger.leases.defer(lease, timedelta(seconds=delay), "bad", counts=counts)
             assert row is not None
             is_asked_for = row.attempts < lease.attempts
             row.attempts = min(row.attempts, lease.attempts) + counts
@@ -234,7 +236,7 @@ class Machine(RuleBasedStateMachine):
     @rule(lease=leases)
     def park(self, lease: Lease) -> None:
         with self._held(lease) as row:
-            parked = self.ledger.park(lease, "bad")
+            parked = self.ledger.leases.park(lease, "bad")
             assert row is not None
             assert parked == (row.seen[lease.token] == row.news)
             if parked:
@@ -246,7 +248,7 @@ class Machine(RuleBasedStateMachine):
     @rule(lease=consumes(leases))
     def release(self, lease: Lease) -> None:
         with self._held(lease) as row:
-            self.ledger.release(lease)
+            self.ledger.leases.release(lease)
             assert row is not None
             row.state = "pending" if row.state == "leased" else row.state
             row.due, row.token = self.clock.time, None
@@ -257,7 +259,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def the_states_are_those_of_the_model(self) -> None:
         states = {run_id: row.state for run_id, row in self.rows.items()}
-        assert self.ledger.states(RUNS) == states
+        assert self.ledger.runs.states(RUNS) == states
 
     @invariant()
     def no_news_is_settled(self) -> None:
@@ -271,7 +273,7 @@ class Machine(RuleBasedStateMachine):
             for row in self.rows.values()
             if row.state == "leased" or (row.state == "pending" and self._is_due(row))
         ]
-        assert self.ledger.is_drained() == (not left)
+        assert self.ledger.leases.is_drained() == (not left)
 
 
 def machine_on(engine: Engine) -> type[Machine]:
@@ -279,7 +281,7 @@ def machine_on(engine: Engine) -> type[Machine]:
         pass
 
     Here.engine = engine
-    Ledger(engine.connect).migrate()
+    Ledger(engine.connect).database.migrate()
     return Here
 
 

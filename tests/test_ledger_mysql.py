@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -16,10 +17,14 @@ from sqlglot import parse_one
 from sqlglot.errors import ParseError
 from sqlglot.expressions import Column
 
-from datahub_eventlog.ledger import clocks, ddl, leases, states, touches
+from datahub_eventlog.ledger import Ledger, ddl
+from datahub_eventlog.ledger.claims import upsert_claim
+from datahub_eventlog.ledger.clocks import set_right
 from datahub_eventlog.ledger.dialects import Instant, impatient, insert_absent, instant, upsert
+from datahub_eventlog.ledger.leases import due_runs
 from datahub_eventlog.ledger.records import Facts, Lease
 from datahub_eventlog.ledger.tables import Moment, dispatchers, meta, metadata, runs
+from datahub_eventlog.ledger.touches import TouchKind, store_facts, touch, touch_statement
 
 NOW = instant(None)
 
@@ -29,12 +34,10 @@ def compiled(statement: object) -> str:
 
 
 STATEMENTS = {
-    "touch": lambda: str(touches._touch(kind(is_named=False))),
-    "touch with facts": lambda: str(touches._touch(kind(is_named=True))),
-    "lease": lambda: compiled(leases.candidates(NOW, 10)),
-    "claim": lambda: compiled(
-        states._statement("mysql", NOW, ["digest", "time", "run_id", "sent"])
-    ),
+    "touch": lambda: str(touch_statement(kind(has_definitions=False))),
+    "touch with facts": lambda: str(touch_statement(kind(has_definitions=True))),
+    "lease": lambda: compiled(due_runs(NOW, 10)),
+    "claim": lambda: compiled(upsert_claim("mysql", NOW, ["digest", "time", "run_id", "sent"])),
     "heartbeat": lambda: compiled(
         upsert("mysql", dispatchers, {"host": "h", "pid": 1}, lambda _: [("seen", NOW)])
     ),
@@ -43,9 +46,13 @@ STATEMENTS = {
 }
 
 
-def kind(*, is_named: bool) -> touches._Kind:
-    return touches._Kind(
-        "mysql", returns=False, is_urgent=False, is_named=is_named, is_clocked=False
+def kind(*, has_definitions: bool) -> TouchKind:
+    return TouchKind(
+        "mysql",
+        returns=False,
+        is_urgent=False,
+        has_definitions=has_definitions,
+        has_clock=False,
     )
 
 
@@ -80,28 +87,38 @@ class Compiling:
     def __init__(self) -> None:
         self.statements: list[str] = []
 
+    def in_transaction(self) -> bool:
+        return True
+
     def execute(self, statement: object) -> SimpleNamespace:
         self.statements.append(compiled(statement))
         return SimpleNamespace(rowcount=1)
 
+    def ledger(self) -> Ledger:
+        """A ledger on it."""
+        connection: Any = self
+        return Ledger(lambda: nullcontext(connection))
+
 
 LEASE = Lease("one", "token", 3, 2, None, "", *(True, False), 0.0, 0.0, 0.0, "pending", False)
 MINUTE = timedelta(minutes=1)
-WRITES: dict[str, Callable[[Any], object]] = {
-    "attempt": lambda to: leases.attempt(to, NOW, LEASE, MINUTE),
-    "settle": lambda to: leases.settle(to, NOW, LEASE, "delivered", MINUTE, "1"),
-    "wait": lambda to: leases.wait(to, NOW, LEASE, MINUTE, "1"),
-    "defer": lambda to: leases.defer(to, NOW, LEASE, MINUTE, "bad", counts=True),
-    "park": lambda to: leases.park(to, NOW, LEASE, "bad"),
-    "release": lambda to: leases.release(to, NOW, LEASE),
-    "set right": lambda to: clocks.set_right(to, NOW),
+WRITES: dict[str, Callable[[Ledger], object]] = {
+    "attempt": lambda ledger: ledger.leases.attempt(LEASE, MINUTE),
+    "settle": lambda ledger: ledger.leases.settle(
+        LEASE, "delivered", look_again=MINUTE, cursor="1"
+    ),
+    "wait": lambda ledger: ledger.leases.wait(LEASE, MINUTE, "1"),
+    "defer": lambda ledger: ledger.leases.defer(LEASE, MINUTE, "bad", counts=True),
+    "park": lambda ledger: ledger.leases.park(LEASE, "bad"),
+    "release": lambda ledger: ledger.leases.release(LEASE),
+    "set right": lambda ledger: ledger.database.run(lambda to: set_right(to, NOW)),
 }
 
 
 @pytest.mark.parametrize("name", WRITES)
 def test_what_ends_a_delivery_is_mysql_and_reads_nothing_that_it_has_set(name: str) -> None:
     connection = Compiling()
-    WRITES[name](connection)
+    WRITES[name](connection.ledger())
     assert connection.statements
     for each in connection.statements:
         tree = parse_one(each, dialect="mysql")
@@ -134,8 +151,8 @@ AGAIN = "SET SESSION innodb_lock_wait_timeout = DEFAULT, lock_wait_timeout = DEF
 def test_a_touch_says_once_how_long_it_waits(pool: type[Pool], after: list[str]) -> None:
     connection: Any = Listing(pool)
     with impatient(connection):
-        touches.store(connection, NOW, Facts("hash", b"facts"))
-        touches.touch(connection, NOW, "one", is_urgent=True, definitions="hash")
+        store_facts(connection, NOW, Facts("hash", b"facts"))
+        touch(connection, NOW, "one", is_urgent=True, definitions="hash")
     first, *inserts, age = connection.said[: len(connection.said) - len(after)]
     assert first == PATIENT
     assert inserts == ["INSERT INTO", "INSERT INTO"]

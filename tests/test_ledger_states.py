@@ -16,7 +16,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from datahub_eventlog.errors import LeaseLost
-from datahub_eventlog.ledger import FEW, Claim, Lease, Ledger
+from datahub_eventlog.ledger import Claim, Lease, Ledger
+from datahub_eventlog.ledger.claims import SQLITE_CLAIMS
 
 DAY = timedelta(days=1)
 
@@ -27,20 +28,22 @@ def schema(time: float, content: str = "content", urn: str = "urn:li:dataset:a")
 
 def claim(ledger: Ledger, run_id: str, *claims: Claim) -> list[bool]:
     """What a delivery of that run may send, without sending it."""
-    ledger.touch(run_id)
-    return ledger.claim(lease_of(ledger, run_id), MINUTE, claims, resend_after=DAY)
+    ledger.runs.touch(run_id)
+    return ledger.claims.grant(lease_of(ledger, run_id), MINUTE, claims, resend_after=DAY)
 
 
 def send(ledger: Ledger, run_id: str, *claims: Claim) -> list[bool]:
     """What a delivery of that run sends, from its lease to its end."""
-    ledger.touch(run_id)
+    ledger.runs.touch(run_id)
     return finish(ledger, lease_of(ledger, run_id), *claims)
 
 
 def finish(ledger: Ledger, lease: Lease, *claims: Claim) -> list[bool]:
-    granted = ledger.claim(lease, MINUTE, claims, resend_after=DAY)
-    ledger.confirm(lease, [each for each, grant in zip(claims, granted, strict=True) if grant])
-    ledger.settle(lease, "delivered")
+    granted = ledger.claims.grant(lease, MINUTE, claims, resend_after=DAY)
+    ledger.claims.confirm(
+        lease, [each for each, grant in zip(claims, granted, strict=True) if grant]
+    )
+    ledger.leases.settle(lease, "delivered")
     return granted
 
 
@@ -82,10 +85,10 @@ def test_unchanged_state_is_sent_again_after_a_while(ledger: Ledger, clock: Cloc
 
 def test_unchanged_state_is_sent_by_a_run_that_is_wanted_again(ledger: Ledger) -> None:
     send(ledger, "one", schema(1))
-    ledger.redeliver(["one"], backfilled=False)
+    ledger.runs.redeliver(["one"], backfilled=False)
     assert finish(ledger, lease_of(ledger, "one"), schema(1)) == [True]
     send(ledger, "two", schema(2, "newer"))
-    ledger.redeliver(["one"], backfilled=False)
+    ledger.runs.redeliver(["one"], backfilled=False)
     assert finish(ledger, lease_of(ledger, "one"), schema(1)) == [False]
 
 
@@ -118,11 +121,11 @@ def test_nothing_that_nobody_confirmed_is_sent_again(ledger: Ledger) -> None:
 
 
 def test_nothing_is_sent_if_something_older_may_have_come_after_it(ledger: Ledger) -> None:
-    ledger.touch("old")
+    ledger.runs.touch("old")
     old = lease_of(ledger, "old")
-    ledger.claim(old, MINUTE, [schema(1)], resend_after=DAY)
+    ledger.claims.grant(old, MINUTE, [schema(1)], resend_after=DAY)
     assert send(ledger, "new", nothing(2)) == [True]
-    ledger.confirm(old, [schema(1)])
+    ledger.claims.confirm(old, [schema(1)])
     assert due(ledger) == ["new"]
     assert send(ledger, "new", nothing(2)) == [True]
 
@@ -143,58 +146,58 @@ def test_no_claims_are_no_trouble(ledger: Ledger) -> None:
 
 
 def test_a_claim_extends_the_lease(ledger: Ledger, clock: Clock) -> None:
-    ledger.touch("one")
+    ledger.runs.touch("one")
     lease = lease_of(ledger, "one")
     clock.advance(59)
-    ledger.claim(lease, MINUTE, [schema(1)], resend_after=DAY)
+    ledger.claims.grant(lease, MINUTE, [schema(1)], resend_after=DAY)
     clock.advance(59)
     assert due(ledger) == []
 
 
 def test_a_stale_lease_claims_nothing(ledger: Ledger, clock: Clock) -> None:
-    ledger.touch("one")
+    ledger.runs.touch("one")
     stale = lease_of(ledger, "one")
     clock.advance(61)
     lease_of(ledger, "one")
     with pytest.raises(LeaseLost):
-        ledger.claim(stale, MINUTE, [schema(1, "stale")], resend_after=DAY)
+        ledger.claims.grant(stale, MINUTE, [schema(1, "stale")], resend_after=DAY)
     assert claim(ledger, "zero", schema(0, "older")) == [True]
 
 
 def test_a_revived_run_sends_all_its_state(ledger: Ledger) -> None:
     send(ledger, "one", schema(1))
-    ledger.rejected("one", [("urn", "aspect", "reason")])
-    ledger.revive()
+    ledger.reports.record_rejections("one", [("urn", "aspect", "reason")])
+    ledger.runs.revive()
     assert finish(ledger, lease_of(ledger, "one"), schema(1)) == [True]
 
 
 def test_runs_on_sqlite_wait_for_a_small_transaction_only(ledger: Ledger, engine: Engine) -> None:
     transactions: list[object] = []
-    claims = [schema(1, "it", f"urn:{each}") for each in range(3 * FEW + 1)]
-    ledger.touch("one")
+    claims = [schema(1, "it", f"urn:{each}") for each in range(3 * SQLITE_CLAIMS + 1)]
+    ledger.runs.touch("one")
     lease = lease_of(ledger, "one")
-    ledger.dialect()
+    ledger.database.dialect()
     event.listen(engine, "commit", transactions.append)
-    granted = ledger.claim(lease, MINUTE, claims, resend_after=DAY)
+    granted = ledger.claims.grant(lease, MINUTE, claims, resend_after=DAY)
     assert granted == [True] * len(claims)
     assert len(transactions) >= (4 if engine.dialect.name == "sqlite" else 1)
-    ledger.confirm(lease, claims)
+    ledger.claims.confirm(lease, claims)
     assert len(transactions) >= (8 if engine.dialect.name == "sqlite" else 2)
-    assert not any(ledger.claim(lease, MINUTE, claims, resend_after=DAY))
+    assert not any(ledger.claims.grant(lease, MINUTE, claims, resend_after=DAY))
 
 
 def test_the_state_of_a_large_run_takes_few_statements(ledger: Ledger, engine: Engine) -> None:
     statements: list[str] = []
     event.listen(engine, "before_cursor_execute", lambda *each: statements.append(each[2]))
     claims = [schema(1, f"content {each}", f"urn:{each}") for each in range(200)]
-    ledger.touch("one")
+    ledger.runs.touch("one")
     lease = lease_of(ledger, "one")
     statements.clear()
-    assert all(ledger.claim(lease, MINUTE, claims, resend_after=DAY))
+    assert all(ledger.claims.grant(lease, MINUTE, claims, resend_after=DAY))
     assert len(statements) == 3
-    ledger.confirm(lease, claims)
+    ledger.claims.confirm(lease, claims)
     assert len(statements) == 4
-    assert not any(ledger.claim(lease, MINUTE, claims, resend_after=DAY))
+    assert not any(ledger.claims.grant(lease, MINUTE, claims, resend_after=DAY))
     assert len(statements) == 7
 
 
@@ -208,7 +211,7 @@ class World:
 
     def begin(self) -> None:
         for each in self.claims:
-            self.ledger.touch(each)
+            self.ledger.runs.touch(each)
 
     def delivery(self, run_id: str) -> Iterator[None]:
         """The steps of a delivery; others may take theirs in between."""
@@ -217,19 +220,19 @@ class World:
 
     def delivery_of(self, lease: Lease) -> Iterator[None]:
         each = self.claims[lease.run_id]
-        (granted,) = self.ledger.claim(lease, MINUTE, [each], resend_after=DAY)
+        (granted,) = self.ledger.claims.grant(lease, MINUTE, [each], resend_after=DAY)
         yield
         if granted:
             self.datahub[each.urn] = each.hash
         yield
         if granted:
-            self.ledger.confirm(lease, [each])
+            self.ledger.claims.confirm(lease, [each])
         yield
-        self.ledger.settle(lease, "delivered")
+        self.ledger.leases.settle(lease, "delivered")
 
     def drain(self) -> None:
         """Deliver until nothing is due."""
-        while leases := self.ledger.lease("drain", 10, MINUTE):
+        while leases := self.ledger.leases.take("drain", 10, MINUTE):
             for lease in leases:
                 for _ in self.delivery_of(lease):
                     pass
@@ -310,7 +313,7 @@ def test_the_newer_state_wins_when_nobody_knows_whether_the_older_arrived(
         deliveries = [one.delivery_of(lease), one.delivery(new)]
         for which in order:
             next(deliveries[which], None)
-        ledger.release(lease)
+        ledger.leases.release(lease)
         one.drain()
         assert one.is_right, order
 
@@ -355,12 +358,12 @@ def test_many_workers_at_once_end_in_the_newest_state(ledger: Ledger) -> None:
 
 def test_a_hung_sender_that_wakes_up_late_does_no_harm(ledger: Ledger, clock: Clock) -> None:
     old, new = schema(1, "old"), schema(2, "new")
-    ledger.touch("old")
+    ledger.runs.touch("old")
     hung = lease_of(ledger, "old")
-    ledger.claim(hung, MINUTE, [old], resend_after=DAY)
+    ledger.claims.grant(hung, MINUTE, [old], resend_after=DAY)
     clock.advance(61)
     assert finish(ledger, lease_of(ledger, "old"), old) == [True]
     assert send(ledger, "new", new) == [True]
-    ledger.confirm(hung, [old])
+    ledger.claims.confirm(hung, [old])
     assert due(ledger) == ["new"]
     assert finish(ledger, lease_of(ledger, "new"), new) == [True]

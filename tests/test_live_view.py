@@ -157,7 +157,7 @@ def test_what_nobody_noted_of_a_live_run_is_found_five_seconds_later(
 ) -> None:
     now = [time.time()]
     ledger = Ledger.in_file(str(tmp_path / "own.db"), patience=5, clock=lambda: now[0])
-    ledger.migrate()
+    ledger.database.migrate()
     dispatcher = Dispatcher(Config(), replace(scene.parts(Config()), ledger=ledger))
     shown: list[bool] = []
 
@@ -167,7 +167,7 @@ def test_what_nobody_noted_of_a_live_run_is_found_five_seconds_later(
 
     @dg.op
     def report(context: dg.OpExecutionContext) -> None:
-        ledger.touch(context.run_id)
+        ledger.runs.touch(context.run_id)
         look()
         context.log_event(dg.AssetMaterialization("orders"))
         look()

@@ -85,7 +85,7 @@ def states(home: Deployment) -> dict[str, str | None]:
     """The states of the runs in the ledger, by their jobs."""
     with home.instance() as instance:
         ledger = ledger_of(instance, patience=5)
-        return {each.job_name: ledger.state(each.run_id) for each in instance.get_runs()}
+        return {each.job_name: ledger.runs.state(each.run_id) for each in instance.get_runs()}
 
 
 IN_PROCESS = """
@@ -262,8 +262,8 @@ def test_the_definitions_are_stored_by_the_run_and_a_short_run_is_touched_twice(
     execute(home, "assets")
     with home.instance() as instance:
         ledger = ledger_of(instance, patience=5)
-        (lease,) = ledger.lease("test", 9, timedelta(minutes=1))
-        packed = ledger.facts(lease.definitions or "")
+        (lease,) = ledger.leases.take("test", 9, timedelta(minutes=1))
+        packed = ledger.runs.facts(lease.definitions or "")
     assert lease.touches == 2
     assert packed is not None
     assert decode(packed).assets["elsewhere",].group == "landing"
@@ -278,13 +278,13 @@ def test_the_daemon_delivers_from_a_thread_until_it_is_told_to_end(
     daemon = either_home.start("dagster._daemon", "run", "-f", PIPELINES, log="daemon.log")
     with either_home.instance() as instance:
         ledger = ledger_of(instance, patience=5)
-        eventually(ledger.dispatchers, "the daemon's dispatcher beats")
+        eventually(ledger.reports.dispatchers, "the daemon's dispatcher beats")
         script(either_home, ENDS_BADLY)
         (run,) = instance.get_runs()
-        eventually(lambda: ledger.state(run.run_id) == "delivered", "the run is delivered")
+        eventually(lambda: ledger.runs.state(run.run_id) == "delivered", "the run is delivered")
         daemon.send_signal(signal.SIGTERM)
         assert daemon.wait(60) == 0
-        assert ledger.dispatchers() == []
+        assert ledger.reports.dispatchers() == []
 
 
 THREADS = """
@@ -312,7 +312,7 @@ def test_a_dispatcher_does_not_keep_its_process_from_ending(home: Deployment) ->
     home.environment = {"DATAHUB_EVENTLOG_IS_DAEMON": "true"}
     script(home, THREADS)
     with home.instance() as instance:
-        assert ledger_of(instance, patience=5).dispatchers() == []
+        assert ledger_of(instance, patience=5).reports.dispatchers() == []
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -345,7 +345,7 @@ def test_a_daemon_delivers_nothing_under_a_wrong_configuration_and_says_so(
     eventually(lambda: told in home.log("daemon.log"), "the daemon says what is wrong")
     assert daemon.poll() is None
     with home.instance() as instance:
-        assert ledger_of(instance, patience=5).dispatchers() == []
+        assert ledger_of(instance, patience=5).reports.dispatchers() == []
 
 
 def test_a_daemon_without_the_extra_says_what_to_install(home: Deployment, tmp_path: Path) -> None:
@@ -365,4 +365,4 @@ main()
         "the daemon says what to install",
     )
     with home.instance() as instance:
-        assert ledger_of(instance, patience=5).dispatchers() == []
+        assert ledger_of(instance, patience=5).reports.dispatchers() == []

@@ -94,9 +94,9 @@ def test_the_attempts_of_an_idle_worker_stay_level_with_what_it_settles(
     small.execute_in_process(instance=scene.instance)
     config = Config()
     dispatcher = Dispatcher(config, scene.parts(config), watch=watch)
-    scene.ledger._clock = clock = Clock(time.time())
+    scene.ledger.database.clock = clock = Clock(time.time())
     for _ in range(3):
-        scene.ledger.look_for_runless()
+        scene.ledger.runs.look_for_runless()
         assert dispatcher.run_once() > 0
         clock.advance(3600)
     figures = _figures(port)

@@ -72,10 +72,10 @@ class Place:
         with self.instance() as instance:
             ledger = ledger_of(instance, patience=5)
             runs = [each.run_id for each in instance.get_runs()]
-            before = set(ledger.missing(runs))
+            before = set(ledger.runs.missing(runs))
             reconciler = Reconciler(ledger, Source(instance), MONTH, lambda: time.time() + after)
             reconciler.run_once()
-            return sorted(before - set(ledger.missing(runs)))
+            return sorted(before - set(ledger.runs.missing(runs)))
 
     @contextmanager
     def ledger(self) -> Iterator[Ledger]:
@@ -104,7 +104,7 @@ def test_runs_of_a_time_when_capture_was_off_are_not_taken_for_lost(place: Place
     place.work_off()
     with place.instance(enabled=False) as instance, place.ledger() as ledger:
         left_out = working.execute_in_process(instance=instance).run_id
-        eventually(lambda: ledger._number("off"), "the daemon has noted that capture is off")
+        eventually(lambda: ledger.upkeep._read("off"), "the daemon has noted that capture is off")
     place.work_off()
     assert place.reconcile() == []
     with place.instance() as instance:
@@ -115,7 +115,7 @@ def test_runs_of_a_time_when_capture_was_off_are_not_taken_for_lost(place: Place
     after = _run_that_nobody_noted(place)
     assert place.reconcile() == [after]
     with place.ledger() as ledger:
-        states = {each: ledger.state(each) for each in (before, left_out, after)}
+        states = {each: ledger.runs.state(each) for each in (before, left_out, after)}
     assert states == {before: "delivered", left_out: None, after: "pending"}
 
 
@@ -138,7 +138,7 @@ def test_a_run_that_cannot_be_read_keeps_no_other_from_being_delivered(place: Pl
         make_unreadable(instance, unreadable)
     place.work_off()
     with place.ledger() as ledger:
-        assert ledger.states([good, unreadable]) == {good: "delivered", unreadable: "pending"}
+        assert ledger.runs.states([good, unreadable]) == {good: "delivered", unreadable: "pending"}
 
 
 def test_a_record_that_cannot_be_read_hides_no_run_that_nobody_noted(place: Place) -> None:
@@ -151,7 +151,7 @@ def test_a_record_that_cannot_be_read_hides_no_run_that_nobody_noted(place: Plac
     with place.ledger() as ledger, place.instance() as instance:
         clock = lambda: time.time() + LATER  # noqa: E731
         assert Reconciler(ledger, Source(instance), MONTH, clock).run_once() == 2
-        assert ledger.missing([before, after, unreadable]) == [unreadable]
+        assert ledger.runs.missing([before, after, unreadable]) == [unreadable]
 
 
 @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
@@ -172,7 +172,7 @@ def test_a_run_that_nobody_noted_is_found_where_dagster_stores_local_time(
     later = _run_that_nobody_noted(place)
     assert place.reconcile() == [later]
     with place.ledger() as ledger:
-        assert ledger.state(noted) == "delivered"
+        assert ledger.runs.state(noted) == "delivered"
 
 
 def test_a_worker_that_is_switched_off_notes_it_too(place: Place) -> None:
@@ -183,7 +183,7 @@ def test_a_worker_that_is_switched_off_notes_it_too(place: Place) -> None:
     place.work_off()
     assert place.reconcile() == []
     with place.ledger() as ledger:
-        assert ledger.state(left_out) is None
+        assert ledger.runs.state(left_out) is None
 
 
 def test_switching_off_makes_no_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +193,7 @@ def test_switching_off_makes_no_ledger(tmp_path: Path, monkeypatch: pytest.Monke
         working.execute_in_process(instance=instance)
         instance.event_log_storage.datahub.note_off()  # type: ignore[attr-defined]
         ledger = Ledger.in_file(str(tmp_path / "history" / "runs" / "index.db"), patience=5)
-        assert not ledger.exists()
+        assert not ledger.database.exists()
         assert capture.process().warnings.count == 0
 
 
@@ -203,17 +203,17 @@ def test_what_retention_removed_is_counted_and_never_added_again(place: Place) -
     with place.instance() as instance:
         ledger = ledger_of(instance, patience=5)
         # The one more look after the delivery.
-        ledger._clock = lambda: time.time() + LATER
-        (look,) = ledger.lease("test", 1, timedelta(minutes=1), run_ids=[run_id])
-        ledger.settle(look, "delivered")
+        ledger.database.clock = lambda: time.time() + LATER
+        (look,) = ledger.leases.take("test", 1, timedelta(minutes=1), run_ids=[run_id])
+        ledger.leases.settle(look, "delivered")
         month_later = time.time() + MONTH.total_seconds() + 2 * LATER
-        ledger._clock = lambda: month_later
+        ledger.database.clock = lambda: month_later
         source = Source(instance)
         reconciler = Reconciler(ledger, source, MONTH, lambda: month_later)
         reconciler.run_once()
-        assert ledger.state(run_id) is None
+        assert ledger.runs.state(run_id) is None
         instance.add_run_tags(run_id, {"looked": "at"})
-        ledger.set_watermark(time.time() - LATER)
+        ledger.upkeep.set_watermark(time.time() - LATER)
         Reconciler(ledger, source, MONTH, lambda: month_later).run_once()
-        assert ledger.state(run_id) is None
-        assert ledger.status().runs["expired"] == 1
+        assert ledger.runs.state(run_id) is None
+        assert ledger.reports.status().runs["expired"] == 1

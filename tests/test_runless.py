@@ -38,8 +38,8 @@ def test_the_event_whose_touch_made_the_ledger_is_delivered(scene: Scene) -> Non
     with scene.plain() as instance:
         _report(instance, "first")
     # Stored, then touched: the ledger is some moments younger than its first event.
-    scene.ledger._run(lambda c: c.exec_driver_sql("DELETE FROM datahub_eventlog_meta"))
-    scene.ledger.touch("")
+    scene.ledger.database.run(lambda c: c.exec_driver_sql("DELETE FROM datahub_eventlog_meta"))
+    scene.ledger.runs.touch("")
 
     scene.dispatcher().run_once()
 
@@ -60,22 +60,22 @@ def test_an_event_that_nobody_noted_is_found(scene: Scene) -> None:
 
 
 def test_looking_for_them_leaves_a_row_alone_that_somebody_has(scene: Scene) -> None:
-    scene.ledger.touch("")
-    (lease,) = scene.ledger.lease("one", 1, MINUTE)
+    scene.ledger.runs.touch("")
+    (lease,) = scene.ledger.leases.take("one", 1, MINUTE)
     _reconcile(scene)
-    assert scene.ledger.lease("other", 1, MINUTE) == []
-    scene.ledger.settle(lease, "delivered")
+    assert scene.ledger.leases.take("other", 1, MINUTE) == []
+    scene.ledger.leases.settle(lease, "delivered")
 
 
 def test_a_recall_during_a_delivery_is_not_forgotten(scene: Scene) -> None:
     _report(scene.instance, "one")
     scene.dispatcher().run_once()
-    scene.ledger.touch("")
-    (lease,) = scene.ledger.lease("one", 1, MINUTE)
-    scene.ledger.recall_runless(0.0, again=True)
-    scene.ledger.settle(lease, "delivered", cursor="beyond everything")
+    scene.ledger.runs.touch("")
+    (lease,) = scene.ledger.leases.take("one", 1, MINUTE)
+    scene.ledger.runs.recall_runless(0.0, again=True)
+    scene.ledger.leases.settle(lease, "delivered", cursor="beyond everything")
 
-    (again,) = scene.ledger.lease("one", 1, MINUTE)
+    (again,) = scene.ledger.leases.take("one", 1, MINUTE)
     assert (again.cursor, again.again) == ("", True)
 
 
@@ -86,12 +86,12 @@ def test_what_was_rejected_of_them_is_forgotten_once_it_is_taken(scene: Scene) -
     _report(scene.instance, "one")
     scene.sink.script = [refuse]
     scene.dispatcher().run_once()
-    assert scene.ledger.status().rejected
+    assert scene.ledger.reports.status().rejected
 
-    assert scene.ledger.revive() == 1
+    assert scene.ledger.runs.revive() == 1
     scene.dispatcher().run_once()
-    assert scene.ledger.status().rejected == ()
-    assert scene.ledger.revive() == 0
+    assert scene.ledger.reports.status().rejected == ()
+    assert scene.ledger.runs.revive() == 0
     assert "one" in _reported(scene)
 
 
@@ -119,7 +119,7 @@ def test_an_event_that_cannot_be_read_keeps_no_other_from_being_delivered(
     scene.dispatcher().run_once()
 
     assert set(_reported(scene)) == set(names) - set(unreadable)
-    assert scene.ledger.state("") == "delivered"
+    assert scene.ledger.runs.state("") == "delivered"
     assert "An event without a run can't be read" in caplog.text
     _report(scene.instance, "six")
     scene.dispatcher().run_once()
@@ -136,12 +136,12 @@ def test_the_ledgers_clock_says_how_far_the_cursor_may_go(scene: Scene) -> None:
         late = dict(connection.execute(table.select().where(is_late)).mappings().one())
         connection.execute(table.delete().where(is_late))
     behind = timedelta(minutes=2).total_seconds()
-    scene.ledger._clock = lambda: time.time() - behind
-    scene.ledger.touch("")
+    scene.ledger.database.clock = lambda: time.time() - behind
+    scene.ledger.runs.touch("")
     scene.dispatcher().run_once()
     with scene.instance.event_log_storage.run_connection("") as connection:  # type: ignore[attr-defined]
         connection.execute(table.insert().values(**late))
-    scene.ledger.touch("")
+    scene.ledger.runs.touch("")
     scene.dispatcher().run_once()
     assert set(_reported(scene)) == {"early", "late"}
 
@@ -149,10 +149,10 @@ def test_the_ledgers_clock_says_how_far_the_cursor_may_go(scene: Scene) -> None:
 def test_what_happens_while_capture_is_off_is_left_out(scene: Scene) -> None:
     _report(scene.instance, "before")
     scene.dispatcher().run_once()
-    scene.ledger.switched_off()
+    scene.ledger.upkeep.switched_off()
     with scene.plain() as instance:
         _report(instance, "off")
-    scene.ledger.switched_on()
+    scene.ledger.upkeep.switched_on()
     _reconcile(scene)
     scene.dispatcher().run_once()
     _report(scene.instance, "after")
@@ -162,7 +162,7 @@ def test_what_happens_while_capture_is_off_is_left_out(scene: Scene) -> None:
 
 def test_what_waited_when_capture_was_switched_off_is_delivered(scene: Scene) -> None:
     _report(scene.instance, "before")
-    scene.ledger.switched_off()
-    scene.ledger.switched_on()
+    scene.ledger.upkeep.switched_off()
+    scene.ledger.upkeep.switched_on()
     scene.dispatcher().run_once()
     assert _reported(scene) == ["before"]

@@ -106,18 +106,18 @@ def run_id(home: dg.DagsterInstance) -> str:
 def deliver(instance: dg.DagsterInstance, run_id: str, target: Target, file: Path) -> None:
     """Deliver the run as a dispatcher does, with a ledger that knows of nothing else."""
     captured = ledger_of(instance, patience=5)
-    name = captured.definitions_of(run_id)
-    stored = None if name is None else captured.facts(name)
+    name = captured.runs.definitions_of(run_id)
+    stored = None if name is None else captured.runs.facts(name)
     assert name is not None
     assert stored is not None
     ledger = Ledger.in_file(str(file), patience=5)
-    ledger.touch(run_id, definitions=Facts(name, stored))
+    ledger.runs.touch(run_id, definitions=Facts(name, stored))
     # Only GMS knows the columns of tables, so that queries are read without them here.
     config = Config(target=target, enable_asset_query_metadata_parsing=False)
     with assemble(Opened(instance, ledger), config) as parts:
         Dispatcher(config, parts).deliver([run_id])
-    assert ledger.status().rejected == ()
-    assert ledger.state(run_id) == "delivered"
+    assert ledger.reports.status().rejected == ()
+    assert ledger.runs.state(run_id) == "delivered"
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from datahub_eventlog.config import Config, FileTarget
 from datahub_eventlog.dispatcher import Worker
 from datahub_eventlog.dispatcher.reconciler import Reconciler
 from datahub_eventlog.ledger import Claim, Facts, Ledger
-from datahub_eventlog.ledger.moving import OVERLAP, PAGE
+from datahub_eventlog.ledger.taking_over import OVERLAP_SECONDS, ROWS_AT_ONCE, take_over
 from datahub_eventlog.ledger_location import FILE, ledger_of
 from datahub_eventlog.reopening import opened
 from datahub_eventlog.source import Source
@@ -37,11 +37,11 @@ SAID = Claim(urn="urn:li:dataset:x", slot="schemaMetadata", time=7.0, hash="h")
 def old(tmp_path: Path, clock: Clock) -> Ledger:
     """The ledger that served before, a day ago."""
     ledger = Ledger.in_file(str(tmp_path / "old.db"), patience=5, clock=clock)
-    ledger.touch("delivered")
+    ledger.runs.touch("delivered")
     delivered = lease_of(ledger, "delivered")
-    assert ledger.claim(delivered, MINUTE, [SAID], resend_after=DAY) == [True]
-    ledger.confirm(delivered, [SAID])
-    ledger.settle(delivered, "delivered")
+    assert ledger.claims.grant(delivered, MINUTE, [SAID], resend_after=DAY) == [True]
+    ledger.claims.confirm(delivered, [SAID])
+    ledger.leases.settle(delivered, "delivered")
     clock.advance(1000)
     return ledger
 
@@ -49,14 +49,14 @@ def old(tmp_path: Path, clock: Clock) -> Ledger:
 def test_runs_with_their_definitions_and_what_datahub_has_are_taken(
     ledger: Ledger, old: Ledger
 ) -> None:
-    old.touch("open", definitions=Facts("f", b"facts"))
-    old.touch("being delivered")
+    old.runs.touch("open", definitions=Facts("f", b"facts"))
+    old.runs.touch("being delivered")
     lease_of(old, "being delivered")
-    old.touch("parked")
-    old.park(lease_of(old, "parked"), "why")
-    old.rejected("delivered", [("urn", "aspect", "reason")])
-    ledger.take_over(old)
-    assert ledger.states(["delivered", "open", "being delivered", "parked"]) == {
+    old.runs.touch("parked")
+    old.leases.park(lease_of(old, "parked"), "why")
+    old.reports.record_rejections("delivered", [("urn", "aspect", "reason")])
+    take_over(ledger, old)
+    assert ledger.runs.states(["delivered", "open", "being delivered", "parked"]) == {
         "delivered": "delivered",
         "open": "pending",
         "being delivered": "pending",
@@ -64,57 +64,57 @@ def test_runs_with_their_definitions_and_what_datahub_has_are_taken(
     }
     lease = lease_of(ledger, "open")
     assert lease.definitions == "f"
-    assert ledger.facts("f") == b"facts"
-    assert ledger.claim(lease, MINUTE, [SAID], resend_after=DAY) == [False]
+    assert ledger.runs.facts("f") == b"facts"
+    assert ledger.claims.grant(lease, MINUTE, [SAID], resend_after=DAY) == [False]
     assert lease_of(ledger, "being delivered").touches == 1
-    assert [each.reason for each in ledger.status().rejected] == ["reason"]
+    assert [each.reason for each in ledger.reports.status().rejected] == ["reason"]
 
 
 def test_of_a_run_that_both_know_what_only_the_old_one_knows_is_not_lost(
     ledger: Ledger, old: Ledger
 ) -> None:
     for each in (old, ledger):
-        each.touch("shared", definitions=Facts("f", b"facts") if each is old else None)
-    ledger.touch("delivered")
-    ledger.settle(lease_of(ledger, "shared"), "delivered")
-    ledger.take_over(old)
-    assert ledger.state("shared") == "pending"
-    assert ledger.definitions_of("shared") == "f"
+        each.runs.touch("shared", definitions=Facts("f", b"facts") if each is old else None)
+    ledger.runs.touch("delivered")
+    ledger.leases.settle(lease_of(ledger, "shared"), "delivered")
+    take_over(ledger, old)
+    assert ledger.runs.state("shared") == "pending"
+    assert ledger.runs.definitions_of("shared") == "f"
     assert lease_of(ledger, "delivered").touches == 1
 
 
 def test_whoever_goes_on_using_the_old_one_is_heard_the_next_time(
     ledger: Ledger, old: Ledger, clock: Clock
 ) -> None:
-    old.touch("before")
-    clock.advance(OVERLAP + 1)
-    ledger.take_over(old)
-    ledger.settle(lease_of(ledger, "before"), "delivered")
+    old.runs.touch("before")
+    clock.advance(OVERLAP_SECONDS + 1)
+    take_over(ledger, old)
+    ledger.leases.settle(lease_of(ledger, "before"), "delivered")
     clock.advance(1000)
-    old.touch("after")
-    ledger.take_over(old)
-    assert ledger.states(["before", "after"]) == {"before": "delivered", "after": "pending"}
+    old.runs.touch("after")
+    take_over(ledger, old)
+    assert ledger.runs.states(["before", "after"]) == {"before": "delivered", "after": "pending"}
 
 
 def test_many_rows_are_taken_in_pieces(ledger: Ledger, old: Ledger) -> None:
-    many = [f"run-{number}" for number in range(2 * PAGE + 1)]
-    old.add(many, backfilled=False)
-    ledger.take_over(old)
-    assert set(ledger.states(many)) == set(many)
+    many = [f"run-{number}" for number in range(2 * ROWS_AT_ONCE + 1)]
+    old.runs.add(many, backfilled=False)
+    take_over(ledger, old)
+    assert set(ledger.runs.states(many)) == set(many)
 
 
 def test_what_nobody_noted_is_looked_for_from_when_the_old_one_was_made(
     ledger: Ledger, old: Ledger, clock: Clock
 ) -> None:
-    made, mark = old.created(), old.watermark()
-    assert ledger.created() > made
-    ledger.take_over(old)
-    assert (ledger.since(), ledger.watermark()) == (made, mark)
-    assert ledger.runless_since() == old.runless_since()
+    made, mark = old.upkeep.created(), old.upkeep.watermark()
+    assert ledger.upkeep.created() > made
+    take_over(ledger, old)
+    assert (ledger.upkeep.captured_since(), ledger.upkeep.watermark()) == (made, mark)
+    assert ledger.upkeep.runless_since() == old.upkeep.runless_since()
     clock.advance(1000)
-    ledger.set_watermark(clock())
-    ledger.take_over(old)
-    assert ledger.watermark() == clock()
+    ledger.upkeep.set_watermark(clock())
+    take_over(ledger, old)
+    assert ledger.upkeep.watermark() == clock()
 
 
 # From an administrator's point of view
@@ -166,8 +166,8 @@ def test_runs_of_the_time_before_the_administrator_made_the_tables_are_delivered
     assert home.work_off() == {before, after}
     with home.instance() as instance:
         ledger = ledger_of(instance, patience=5)
-        assert ledger.dialect() == "postgresql"
-        assert ledger.definitions_of(before) == ledger.definitions_of(after)
+        assert ledger.database.dialect() == "postgresql"
+        assert ledger.runs.definitions_of(before) == ledger.runs.definitions_of(after)
 
 
 def test_a_run_that_another_machine_noted_before_is_found_by_the_reconciler(

@@ -96,9 +96,9 @@ def test_under_a_wrong_block_everything_runs_and_is_captured_and_nothing_is_deli
         eventually(lambda: _is_finished(instance, run_id), "the run ends")
         assert instance.get_run_stats(run_id).steps_succeeded == 2
         ledger = ledger_of(instance, patience=5)
-        assert ledger.state(run_id) == "pending"
-        assert ledger.definitions_of(run_id) is not None
-        assert ledger.dispatchers() == []
+        assert ledger.runs.state(run_id) == "pending"
+        assert ledger.runs.definitions_of(run_id) is not None
+        assert ledger.reports.dispatchers() == []
     assert [each.poll() for each in deployment.processes] == [None] * 3
     deployment.stop()
 

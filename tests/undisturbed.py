@@ -52,16 +52,16 @@ def undisturbed(instance: DagsterInstance, ledger: Ledger, config: Config | None
     `ledger` lends only what the runs' own processes stored of their definitions, and when it was
     made, since older runless events are nobody's business.
     """
-    created = ledger.created()
+    created = ledger.upkeep.created()
     with TemporaryDirectory() as folder, Receiver() as quiet:
         path = str(Path(folder, "ledger.db"))
-        Ledger.in_file(path, patience=30, clock=lambda: created).migrate()
+        Ledger.in_file(path, patience=30, clock=lambda: created).database.migrate()
         fresh = Ledger.in_file(path, patience=30)
-        assert fresh.created() == created
+        assert fresh.upkeep.created() == created
         quietly = replace(config or Config(), target=RestTarget(server=quiet.url))
         with dispatcher_of(quietly, instance, fresh) as dispatcher:
             for run_id in (*_by_end(instance), ""):
-                fresh.touch(run_id, definitions=_facts(ledger, run_id))
+                fresh.runs.touch(run_id, definitions=_facts(ledger, run_id))
                 dispatcher.deliver([run_id])
         return quiet.state()
 
@@ -86,6 +86,6 @@ def _by_end(instance: DagsterInstance) -> list[str]:
 
 
 def _facts(ledger: Ledger, run_id: str) -> Facts | None:
-    hash_ = ledger.definitions_of(run_id) if run_id else None
-    blob = None if hash_ is None else ledger.facts(hash_)
+    hash_ = ledger.runs.definitions_of(run_id) if run_id else None
+    blob = None if hash_ is None else ledger.runs.facts(hash_)
     return None if hash_ is None or blob is None else Facts(hash_, blob)

@@ -144,7 +144,7 @@ class Capture:
             directory = instance.root_directory
             ledger = existing_ledger(self.backend, directory, patience=LOCK_SECONDS)
             if ledger is not None:
-                ledger.switched_off()
+                ledger.upkeep.switched_off()
         except Exception as error:  # noqa: BLE001  # what is switched off must not be in the way
             reason = error_text.describe(error)
             process().warnings.warn(f"The ledger can't note that capture is off: {reason}")
@@ -194,10 +194,10 @@ class Capture:
         try:
             if self not in ledgers:
                 ledgers[self] = self._open_ledger()
-            return ledgers[self].touch(run_id, urgent=is_urgent, definitions=facts)
+            return ledgers[self].runs.touch(run_id, is_urgent=is_urgent, definitions=facts)
         except LedgerMissing as error:
             ledgers[self] = self._local_ledger(error)
-            return ledgers[self].touch(run_id, urgent=is_urgent, definitions=facts)
+            return ledgers[self].runs.touch(run_id, is_urgent=is_urgent, definitions=facts)
 
     def _open_ledger(self) -> Ledger:
         from datahub_eventlog.ledger_location import ledger_beside

@@ -48,7 +48,7 @@ QUIET = timedelta(seconds=60)
 it is still to become visible. It spares a backlog half of its reading."""
 LIVE_POLL = 5.0
 """Seconds until a run that is alive is looked at without a touch: steps shorter than
-`touch_interval` leave none. No more often than `ledger.touches.LIVE_THROTTLE` allows."""
+`touch_interval` leave none. No more often than `ledger.touches.LIVE_THROTTLE_SECONDS` allows."""
 SHORTEST_POLL = 30.0
 LONGEST_POLL = 600.0
 """The same of a run that was silent for so long, and at the most."""
@@ -110,7 +110,7 @@ class Dispatcher:
             return 0
         self.abandon()  # what the ledger's database kept us from giving back
         limit = 1 if self.pause.is_probing else AT_ONCE
-        leases = self._parts.ledger.lease(self._parts.owner, limit, TTL)
+        leases = self._parts.ledger.leases.take(self._parts.owner, limit, TTL)
         self._deliver_all(leases)
         return len(leases)
 
@@ -120,7 +120,7 @@ class Dispatcher:
         Raises `LedgerUnavailable`.
         """
         self._deliver_all(
-            self._parts.ledger.lease(self._parts.owner, len(run_ids), TTL, run_ids=run_ids)
+            self._parts.ledger.leases.take(self._parts.owner, len(run_ids), TTL, run_ids=run_ids)
         )
 
     def stop(self) -> None:
@@ -136,7 +136,7 @@ class Dispatcher:
         # It may be the one at hand alone that the ledger can't be told of: others come first then.
         for lease in (*others, *at_hand):
             with suppress(LeaseLost):
-                self._parts.ledger.release(lease)
+                self._parts.ledger.leases.release(lease)
         self._held.clear()
 
     def _deliver_all(self, leases: Sequence[Lease]) -> None:
@@ -154,23 +154,23 @@ class Dispatcher:
 
     def _try(self, lease: Lease) -> None:
         if self._is_stopping or self.pause.is_on:
-            self._parts.ledger.release(lease)
+            self._parts.ledger.leases.release(lease)
             return
         if lease.attempts >= self._config.max_attempts:
             self._park(lease, CUT_SHORT.format(lease.attempts))
             return
         try:
-            self._parts.ledger.attempt(lease, TTL)
+            self._parts.ledger.leases.attempt(lease, TTL)
             if _is_counted(lease):
                 self._watch.attempted()
             self._look_at(lease)
         except Unavailable as error:
             self.pause.begin(error)
-            self._parts.ledger.release(lease)
+            self._parts.ledger.leases.release(lease)
         except Conflict as error:  # DataHub is up, and so are the others
             logger.info("Run %s is tried again soon: %s", lease.run_id, error)
             reason = self._redacted(error_text.describe(error))
-            self._parts.ledger.defer(lease, CONFLICT_DELAY, reason, counts=False)
+            self._parts.ledger.leases.defer(lease, CONFLICT_DELAY, reason, counts=False)
         except (LeaseLost, LedgerUnavailable):
             raise
         except Exception as error:  # noqa: BLE001 - one bad run must not hold up the others
@@ -183,12 +183,12 @@ class Dispatcher:
             return
         delay = timedelta(seconds=min(FIRST_DELAY * 3**lease.attempts, LONGEST_DELAY))
         logger.warning("Run %s failed, again in %s: %s", lease.run_id, delay, reason)
-        self._parts.ledger.defer(lease, delay, reason, counts=True)
+        self._parts.ledger.leases.defer(lease, delay, reason, counts=True)
 
     def _park(self, lease: Lease, reason: str, error: Exception | None = None) -> None:
         trace = f"\n{error_text.trace(error)}" if error else ""
         logger.error("Run %s is parked: %s%s", lease.run_id, reason, trace)
-        if self._parts.ledger.park(lease, reason):
+        if self._parts.ledger.leases.park(lease, reason):
             self._under_way.pop(lease.run_id, None)
             self._watch.parked()
 
@@ -221,7 +221,7 @@ class Dispatcher:
         if not is_seen:
             self._emit(lease, log)
         if not is_over:
-            self._parts.ledger.wait(lease, _patience(log, lease), mark)
+            self._parts.ledger.leases.wait(lease, _patience(log, lease), mark)
         else:
             look_again = None if is_seen or is_quiet else self._look_again
             self._settle(lease, "delivered", look_again, mark)
@@ -231,7 +231,7 @@ class Dispatcher:
             self._announce(lease, log.run)
         report = self._send(lease, run_items(log, self._config, self._parts))
         if report.rejected or not _is_first(lease):
-            self._parts.ledger.rejected(lease.run_id, report.rejected)
+            self._parts.ledger.reports.record_rejections(lease.run_id, report.rejected)
 
     def _announce(self, lease: Lease, run: Run) -> None:
         """Log that the run is sent, once however often that is tried."""
@@ -241,13 +241,15 @@ class Dispatcher:
         known.is_announced = True
 
     def _deliver_runless(self, lease: Lease) -> None:
-        since = self._parts.ledger.runless_since()
+        since = self._parts.ledger.upkeep.runless_since()
         keep = self._keeper(lease).keep
         found = self._parts.source.runless(
             lease.cursor or None, since, lease.begun, keep, noted=lease.last_touch
         )
         report = self._send(lease, runless_items(found.events, self._config, self._parts))
-        self._parts.ledger.rejected(lease.run_id, report.rejected, is_whole=not lease.cursor)
+        self._parts.ledger.reports.record_rejections(
+            lease.run_id, report.rejected, is_whole=not lease.cursor
+        )
         self._settle(lease, "delivered", cursor=found.cursor)
 
     def _send(self, lease: Lease, items: Iterator[Proposal | Problem]) -> Report:
@@ -284,7 +286,7 @@ class Dispatcher:
         look_again: timedelta | None = None,
         cursor: str | None = None,
     ) -> None:
-        if self._parts.ledger.settle(lease, outcome, look_again=look_again, cursor=cursor):
+        if self._parts.ledger.leases.settle(lease, outcome, look_again=look_again, cursor=cursor):
             known = self._under_way.pop(lease.run_id, None)
             if known is not None and known.proposals:
                 name = f"Run {lease.run_id}" if lease.run_id else "Events without a run"
@@ -304,7 +306,7 @@ class Dispatcher:
         return None if lease.definitions is None else self._facts(lease.definitions)
 
     def _decoded(self, name: str) -> Definitions | None:
-        stored = self._parts.ledger.facts(name)
+        stored = self._parts.ledger.runs.facts(name)
         return None if stored is None else definitions.decode(stored)
 
     def _known(self, run_id: str) -> _UnderWay:

@@ -160,7 +160,7 @@ class Delivery:
         found = self._dated([_Claimed.of(each) for each in waiting])
         claims = _claims(found)
         granted = iter(
-            self._ledger.claim(
+            self._ledger.claims.grant(
                 self._lease, self._rules.ttl, claims, resend_after=self._rules.resend_after
             )
             if claims
@@ -180,7 +180,7 @@ class Delivery:
         latest = self._lease.begun + AHEAD
         if all(each.claim is None or each.claim.time <= latest for each in found):
             return found
-        now = self._ledger.now()
+        now = self._ledger.database.read_clock()
         return [each.not_after(now) for each in found]
 
     def _emit(self) -> None:
@@ -191,14 +191,14 @@ class Delivery:
         try:
             rejected = self._sink.emit(batch, self._proceed)
         except LeaseLost:
-            self._ledger.make_way(self._lease, _claims(ready))
+            self._ledger.claims.resend_newer(self._lease, _claims(ready))
             raise
         refused = {(each.urn, each.aspect) for each in rejected}
         taken = [each for each in ready if (each.proposal.urn, each.proposal.aspect) not in refused]
         self.report.rejected += [(each.urn, each.aspect, each.reason) for each in rejected]
         self.report.sent += len(taken)
         self.report.urns.update(each.proposal.urn for each in taken)
-        self._ledger.confirm(self._lease, _claims(taken))
+        self._ledger.claims.confirm(self._lease, _claims(taken))
         self._sent.update(each.mark for each in taken if each.mark)
 
 

@@ -26,5 +26,5 @@ class Keeper:
         """Extend the lease once a quarter of it is over; raises `LeaseLost` if it is another's."""
         self._on_call()
         if time.monotonic() - self._extended > self._ttl.total_seconds() / 4:
-            self._ledger.extend(self._lease, self._ttl)
+            self._ledger.leases.extend(self._lease, self._ttl)
             self._extended = time.monotonic()

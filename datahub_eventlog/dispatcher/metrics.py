@@ -114,7 +114,7 @@ def served(port: int, ledger: Ledger) -> Iterator[Watch]:
     Raises `ConfigurationError` if the port can't be had.
     """
     registry = CollectorRegistry()
-    registry.register(OfLedger(ledger.status))
+    registry.register(OfLedger(ledger.reports.status))
     watch = Counted(registry)
     try:
         server, thread = start_http_server(port, registry=registry)

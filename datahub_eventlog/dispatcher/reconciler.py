@@ -45,10 +45,10 @@ class Reconciler:
     def run_once(self) -> int:
         """Add the runs that are missing, drop what is old, and return how many were added."""
         self._next = time.monotonic() + EVERY.total_seconds()
-        if ahead := self._ledger.ahead():
+        if ahead := self._ledger.upkeep.ahead():
             logger.warning("A clock is wrong, or was: %s.", ahead)
-        self._ledger.look_for_runless()
-        self._ledger.sweep(self._retention)
+        self._ledger.runs.look_for_runless()
+        self._ledger.upkeep.sweep(self._retention)
         added = self._add_missing()
         if added:
             logger.info("Found %d runs whose events had not been noticed.", added)
@@ -58,7 +58,7 @@ class Reconciler:
         """Follow the runs' updates from the watermark on, page by page."""
         newest = self._clock() - GRACE.total_seconds()
         oldest = self._clock() - self._retention.total_seconds()
-        since = min(self._ledger.since(), self._clock())
+        since = min(self._ledger.upkeep.captured_since(), self._clock())
         begun = max(oldest, since)
         mark = max(self._first_mark(since), oldest)
         added = 0
@@ -69,16 +69,16 @@ class Reconciler:
             # A tag on an old run counts as an update: its row was removed for good, or the run
             # is older than the ledger, or from a time when capture was off.
             recent = [each.run_id for each in settled if (each.ended or begun) >= begun]
-            added += len(self._ledger.add(recent, backfilled=False))
+            added += len(self._ledger.runs.add(recent, backfilled=False))
             if not settled or settled[-1].time <= mark:
                 return added
             mark = settled[-1].time
-            self._ledger.set_watermark(min(mark, newest))
+            self._ledger.upkeep.set_watermark(min(mark, newest))
             if len(page) < PAGE:
                 return added
 
     def _first_mark(self, since: float) -> float:
         """From where on to look: what was stored lately may seem older than what was seen."""
-        watermark = min(self._ledger.watermark(), self._clock())
+        watermark = min(self._ledger.upkeep.watermark(), self._clock())
         is_stored = watermark > since + GRACE.total_seconds()
         return watermark - (BEHIND if is_stored else FARTHEST).total_seconds()

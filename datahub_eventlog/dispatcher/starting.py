@@ -181,9 +181,9 @@ class Worker:
             self._watched(opened.ledger) as watch,
             assemble(opened, self._config, watch) as parts,
         ):
-            opened.ledger.migrate()
+            opened.ledger.database.migrate()
             take_over_local(opened.ledger, opened.instance.root_directory, patience=LOCAL_PATIENCE)
-            opened.ledger.switched_on()
+            opened.ledger.upkeep.switched_on()
             self._ledger = opened.ledger
             pool(opened.instance)
             heartbeat = Heartbeat(lambda: self._beat(opened.ledger))
@@ -194,7 +194,9 @@ class Worker:
                 return
             logger.info("Delivering to DataHub: %s", sinks.where(self._config.target))
             try:
-                self._loop.run(is_done=opened.ledger.is_drained if until_empty else lambda: False)
+                self._loop.run(
+                    is_done=opened.ledger.leases.is_drained if until_empty else lambda: False
+                )
             finally:
                 self._retire(opened.ledger)
 
@@ -233,11 +235,11 @@ class Worker:
     @staticmethod
     def _retire(ledger: Ledger) -> None:
         with suppress(LedgerUnavailable):  # its heartbeat grows old by itself
-            ledger.retire(socket.gethostname(), os.getpid())
+            ledger.reports.retire(socket.gethostname(), os.getpid())
 
     @staticmethod
     def _beat(ledger: Ledger) -> None:
-        ledger.heartbeat(socket.gethostname(), os.getpid(), __version__)
+        ledger.reports.heartbeat(socket.gethostname(), os.getpid(), __version__)
 
 
 class DaemonThread:

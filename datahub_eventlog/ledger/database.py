@@ -5,10 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Concatenate, ParamSpec, TypeAlias, TypeVar
 
-from sqlalchemy import URL, Table, create_engine, inspect, text
+from sqlalchemy import URL, Table, create_engine, inspect, select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import (
     DataError,
@@ -21,26 +22,41 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateColumn, CreateIndex
 
 from datahub_eventlog.errors import LedgerMissing, LedgerRefused, LedgerUnavailable
+from datahub_eventlog.ledger.dialects import Clock, Instant, instant
+from datahub_eventlog.ledger.named_values import seed
 from datahub_eventlog.ledger.tables import metadata
 
 Connect: TypeAlias = Callable[[], AbstractContextManager[Connection]]
 T = TypeVar("T")
+P = ParamSpec("P")
+Part = TypeVar("Part", bound="LedgerPart")
 Work: TypeAlias = Callable[[Connection], T]
 
-DDL_PATIENCE = 1000
-"""Milliseconds: whoever waits for a whole table holds up everybody behind him."""
+DDL_LOCK_MILLISECONDS = 1000
+"""How long a change of a table waits for its lock: all others queue behind it meanwhile."""
 
 
 class Database:
-    """Runs pieces of work, each on a connection of its own.
+    """Runs pieces of work, each on a connection of its own, and makes the tables they need."""
 
-    `seed` is done whenever tables were made.
-    """
-
-    def __init__(self, connect: Connect, seed: Work[None], *, autocreate: bool) -> None:
+    def __init__(self, connect: Connect, clock: Clock | None, *, autocreate: bool) -> None:
+        self.clock = clock
+        """A test's own clock, or None for the database's."""
         self._connect = connect
-        self._seed = seed
         self._autocreate = autocreate
+
+    @property
+    def now(self) -> Instant:
+        """The current time by the ledger's clock, as an expression for statements."""
+        return instant(self.clock)
+
+    def read_clock(self) -> float:
+        """The current time by the ledger's clock."""
+        return float(self.run(lambda connection: connection.execute(select(self.now)).scalar_one()))
+
+    def dialect(self) -> str:
+        """SQLAlchemy's name for the kind of database: sqlite, postgresql or mysql."""
+        return self.run(lambda connection: connection.dialect.name)
 
     def run(self, work: Work[T], *, is_atomic: bool = False) -> T:
         """Do the work, after making the tables if they turn out to be missing.
@@ -61,11 +77,11 @@ class Database:
             return self._once(work, is_atomic=is_atomic)
 
     def exists(self) -> bool:
-        """Whether all the tables are there."""
+        """Whether all the tables are there; asking makes none."""
         return not self._missing()
 
     def migrate(self) -> None:
-        """Make what tables, columns and indexes are missing.
+        """Make missing tables, columns and indexes; a dispatcher does it when it starts.
 
         Raises `LedgerMissing` with the statements if this process may not.
         """
@@ -76,9 +92,9 @@ class Database:
             if statements and not self._autocreate:
                 needed = "; ".join(statements)
                 raise LedgerMissing(f"The ledger's tables are old. Have somebody run: {needed}")
-            for each in statements:
-                self._add(each)
-        self.run(self._seed)
+            for statement in statements:
+                self._add(statement)
+        self.run(lambda connection: seed(connection, self.now))
 
     def _once(self, work: Work[T], *, is_atomic: bool = False) -> T:
         with ExitStack() as stack:
@@ -110,7 +126,7 @@ class Database:
                 before, missing = missing, self._missing()
                 if missing == before:
                     raise _not_made(error) from error
-        self.run(self._seed)
+        self.run(lambda connection: seed(connection, self.now))
 
     def _add(self, statement: str) -> None:
         """Add a column or index, which another dispatcher may be adding as well."""
@@ -119,6 +135,39 @@ class Database:
         except DBAPIError:
             if statement in self._once(_additions):
                 raise
+
+
+class LedgerPart:
+    """Some of the ledger's methods, with the database that they run on."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+
+def on_connection(
+    method: Callable[Concatenate[Part, Connection, P], T],
+) -> Callable[Concatenate[Part, P], T]:
+    """Lend the method its `connection`, which callers do not pass; see `Database.run`."""
+
+    @wraps(method)
+    def call(part: Part, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return part.database.run(lambda connection: method(part, connection, *args, **kwargs))
+
+    return call
+
+
+def in_transaction(
+    method: Callable[Concatenate[Part, Connection, P], T],
+) -> Callable[Concatenate[Part, P], T]:
+    """As `on_connection`, with all that the method does in one transaction."""
+
+    @wraps(method)
+    def call(part: Part, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return part.database.run(
+            lambda connection: method(part, connection, *args, **kwargs), is_atomic=True
+        )
+
+    return call
 
 
 def file_connections(path: str, patience: float) -> Connect:
@@ -224,5 +273,5 @@ def _compiled(connection: Connection, element: CreateColumn | CreateIndex) -> st
 
 def _alter(connection: Connection, statement: str) -> None:
     if connection.dialect.name == "postgresql":
-        connection.execute(text(f"SET LOCAL lock_timeout = {DDL_PATIENCE}"))
+        connection.execute(text(f"SET LOCAL lock_timeout = {DDL_LOCK_MILLISECONDS}"))
     connection.execute(text(statement))

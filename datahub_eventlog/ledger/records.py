@@ -33,7 +33,7 @@ class Lease:
     """The counter that every touch bumps: `settle` sees by it whether there is news."""
     attempts: int
     definitions: str | None
-    """The hash under which `Ledger.facts` has the facts of the run's definitions."""
+    """The hash under which `Runs.facts` has the facts of the run's definitions."""
     cursor: str | None
     again: bool
     """State that DataHub already has is sent too."""

@@ -1,17 +1,29 @@
-"""The ledger's own numbers, and the removal of what is old."""
+"""What the ledger knows of itself, and the removal of what is old."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import delete, exists, select, update
+from sqlalchemy import delete, exists, select
 from sqlalchemy.engine import Connection
 
-from datahub_eventlog.ledger.clocks import CREATED
-from datahub_eventlog.ledger.dialects import Changes, Instant, insert_absent, upsert
-from datahub_eventlog.ledger.reports import EXPIRED
+from datahub_eventlog.ledger import clocks
+from datahub_eventlog.ledger.database import LedgerPart, in_transaction, on_connection
+from datahub_eventlog.ledger.dialects import insert_absent, upsert
+from datahub_eventlog.ledger.named_values import (
+    CAPTURE_OFF,
+    CAPTURED_SINCE,
+    CREATED,
+    EXPIRED,
+    RUNLESS_SINCE,
+    WATERMARK,
+    forget_value,
+    read_value,
+    seed,
+    write_value,
+)
+from datahub_eventlog.ledger.records import Ahead
 from datahub_eventlog.ledger.tables import (
-    SCHEMA,
     definitions,
     dispatchers,
     meta,
@@ -19,119 +31,135 @@ from datahub_eventlog.ledger.tables import (
     runs,
     states,
 )
-from datahub_eventlog.ledger.touches import START, add, touch
 
-WATERMARK = "watermark"
-VERSION = "schema"
-SINCE = "since"
-OFF = "off"
-RUNLESS = "runless_since"
-BEFORE = 60.0
-"""Seconds that an event may be older than the ledger that its touch has made; clocks differ."""
-
-SWEPT = 500
-"""Rows removed in one transaction, so that nobody waits long for it."""
-GRACE = 24 * 3600.0
-"""Seconds: younger definitions may be named by a run at any moment."""
+RUNLESS_MARGIN_SECONDS = 60.0
+"""By which an event may be older than the ledger that its touch has made; clocks differ."""
+SWEPT_ROWS = 500
+"""Removed in one transaction, so that nobody waits long for it."""
+GRACE_SECONDS = 24 * 3600.0
+"""Younger definitions may be named by a run at any moment."""
 STATES_KEPT = timedelta(days=365)
 """What was not claimed for so long is forgotten, or for `retention` if that is longer."""
 
 
-def seed(connection: Connection, now: Instant) -> None:
-    """Write the numbers that a new ledger has, and the version of its tables."""
-    dialect = connection.dialect.name
-    for name, value in ((CREATED, now), (WATERMARK, now), (EXPIRED, 0.0)):
-        connection.execute(insert_absent(dialect, meta, {"name": name, "value": value}))
-    version = {"name": VERSION, "value": float(SCHEMA)}
-    statement = upsert(
-        dialect,
-        meta,
-        version,
-        lambda new: [("value", new["value"])],
-        lambda new: meta.c.value < new["value"],
-    )
-    connection.execute(statement)
+class Upkeep(LedgerPart):
+    """The ledger's own numbers, and its sweep."""
 
+    def created(self) -> float:
+        """When the ledger was made."""
+        return self._seeded(CREATED)
 
-def number(connection: Connection, name: str) -> float | None:
-    """One of the numbers, or None if nobody has written it."""
-    found = connection.execute(select(meta.c.value).where(meta.c.name == name)).scalar()
-    return None if found is None else float(found)
+    def captured_since(self) -> float:
+        """From when on runs are captured; what ended before is history, for a backfill."""
+        since = self._read(CAPTURED_SINCE)
+        return self.created() if since is None else since
 
+    def runless_since(self) -> float:
+        """From when on events without a run are delivered; at first shortly before `created`.
 
-def set_number(connection: Connection, name: str, value: float | Instant) -> None:
-    """Write one of the numbers."""
-    values = {"name": name, "value": value}
-    statement = upsert(connection.dialect.name, meta, values, lambda new: [("value", new["value"])])
-    connection.execute(statement)
+        The ledger is made by the first touch, whose event is stored by then.
+        """
+        since = self._read(RUNLESS_SINCE)
+        return self.created() - RUNLESS_MARGIN_SECONDS if since is None else since
 
+    def watermark(self) -> float:
+        """Up to when the reconciler has compared the instance's runs; at first `created`."""
+        return self._seeded(WATERMARK)
 
-def begin(connection: Connection, now: Instant, name: str) -> float:
-    """The time that is there under the name, or now, which is there from now on."""
-    values = {"name": name, "value": now}
-    connection.execute(insert_absent(connection.dialect.name, meta, values))
-    return number(connection, name) or 0.0
+    @on_connection
+    def set_watermark(self, connection: Connection, moment: float) -> None:
+        """Remember up to when the instance's runs were compared."""
+        write_value(connection, WATERMARK, moment)
 
+    @on_connection
+    def switched_off(self, connection: Connection) -> None:
+        """Note that capture is off: what happens from now on is left out on purpose."""
+        write_value(connection, CAPTURE_OFF, self.database.now)
 
-def forget(connection: Connection, name: str) -> None:
-    """Remove one of the numbers."""
-    connection.execute(delete(meta).where(meta.c.name == name))
+    @in_transaction
+    def switched_on(self, connection: Connection) -> None:
+        """Note that capture is on; if it was off, what is captured and compared begins now."""
+        now = self.database.now
+        if forget_value(connection, CAPTURE_OFF):
+            for name in (CAPTURED_SINCE, WATERMARK):
+                write_value(connection, name, now)
+            # Events without a run that still wait were stored before.
+            waits = (runs.c.run_id == "") & runs.c.state.in_(("pending", "leased", "parked"))
+            if connection.execute(select(runs.c.run_id).where(waits)).first() is None:
+                write_value(connection, RUNLESS_SINCE, now)
 
+    @in_transaction
+    def begin(self, connection: Connection, name: str) -> float:
+        """When the undertaking of that name began: now, or before it was interrupted."""
+        values = {"name": name, "value": self.database.now}
+        connection.execute(insert_absent(connection.dialect.name, meta, values))
+        return read_value(connection, name) or 0.0
 
-def recall_runless(connection: Connection, now: Instant, since: float, *, again: bool) -> None:
-    """Have the events without a run read from that time on; needs a transaction."""
-    set_number(connection, RUNLESS, since)
-    touch(connection, now, "", is_urgent=True, definitions=None)
-    values = {"cursor": START, **({"again": 1} if again else {})}
-    connection.execute(update(runs).where(runs.c.run_id == "").values(values))
+    @on_connection
+    def finish(self, connection: Connection, name: str) -> None:
+        """Forget an undertaking: the next of its name begins anew."""
+        forget_value(connection, name)
 
+    @on_connection
+    def ahead(self, connection: Connection) -> Ahead | None:
+        """By how much stored times are ahead of the clock, None if they are not."""
+        return clocks.times_ahead(connection, self.database.now)
 
-def look_for_runless(connection: Connection, now: Instant) -> None:
-    """Make the row of the events without a run due, unless it is or somebody has it."""
-    add(connection, now, [""], backfilled=False)
-    is_settled = (runs.c.state == "delivered") & runs.c.due.is_(None)
-    due = update(runs).where(runs.c.run_id == "", is_settled, runs.c.token.is_(None))
-    connection.execute(due.values(due=now))
+    def sweep(self, retention: timedelta) -> int:
+        """Remove runs settled longer ago than that and what else is old; how many runs.
 
+        Times that are ahead of the clock are set to now, so that nothing waits for them.
+        """
+        self.database.run(lambda connection: clocks.set_right(connection, self.database.now))
+        removed = 0
+        while expired := self._expire(retention):
+            removed += expired
+        self._remove_unused(retention)
+        return removed
 
-def switch_on(connection: Connection, now: Instant) -> None:
-    """If capture was off, begin anew from now on; needs a transaction."""
-    was_off = connection.execute(delete(meta).where(meta.c.name == OFF)).rowcount
-    if was_off:
-        for name in (SINCE, WATERMARK):
-            set_number(connection, name, now)
-        # Events without a run that still wait were stored before.
-        waits = (runs.c.run_id == "") & runs.c.state.in_(("pending", "leased", "parked"))
-        if connection.execute(select(runs.c.run_id).where(waits)).first() is None:
-            set_number(connection, RUNLESS, now)
+    @in_transaction
+    def _expire(self, connection: Connection, retention: timedelta) -> int:
+        """Remove and count some runs that were settled long ago."""
+        is_settled = runs.c.state.in_(("delivered", "filtered", "gone")) & runs.c.due.is_(None)
+        is_old = runs.c.settled < self.database.now - retention.total_seconds()
+        # The row of the events without a run has their cursor.
+        is_run = runs.c.run_id != ""
+        old = select(runs.c.run_id).where(is_run, is_settled, is_old).limit(SWEPT_ROWS)
+        run_ids = connection.execute(old).scalars().all()
+        if not run_ids:
+            return 0
+        statement = delete(runs).where(runs.c.run_id.in_(run_ids), is_settled, is_old)
+        removed = connection.execute(statement).rowcount
+        add_up = upsert(
+            connection.dialect.name,
+            meta,
+            {"name": EXPIRED, "value": float(removed)},
+            lambda new: [("value", meta.c.value + new["value"])],
+        )
+        connection.execute(add_up)
+        return removed
 
+    @on_connection
+    def _remove_unused(self, connection: Connection, retention: timedelta) -> None:
+        """Remove what no run needs any more."""
+        now = self.database.now
+        # NOT IN would go through all runs for each row, where they are too many to be kept at hand.
+        has_run = exists().where(runs.c.run_id == rejections.c.run_id)
+        connection.execute(delete(rejections).where(~has_run))
+        used = select(runs.c.definitions).where(runs.c.definitions.is_not(None)).distinct()
+        is_orphan = definitions.c.hash.not_in(used) & (definitions.c.seen < now - GRACE_SECONDS)
+        connection.execute(delete(definitions).where(is_orphan))
+        connection.execute(delete(dispatchers).where(dispatchers.c.seen < now - GRACE_SECONDS))
+        kept = max(STATES_KEPT, retention).total_seconds()
+        connection.execute(delete(states).where(states.c.claimed < now - kept))
 
-def expire(connection: Connection, now: Instant, retention: timedelta) -> int:
-    """Remove and count some runs that were settled long ago; needs a transaction."""
-    is_settled = runs.c.state.in_(("delivered", "filtered", "gone")) & runs.c.due.is_(None)
-    is_old = runs.c.settled < now - retention.total_seconds()
-    # The row of the runless events has their cursor.
-    is_run = runs.c.run_id != ""
-    found = select(runs.c.run_id).where(is_run, is_settled, is_old).limit(SWEPT)
-    run_ids = connection.execute(found).scalars().all()
-    if not run_ids:
-        return 0
-    statement = delete(runs).where(runs.c.run_id.in_(run_ids), is_settled, is_old)
-    removed = connection.execute(statement).rowcount
-    values = {"name": EXPIRED, "value": float(removed)}
-    sum_up: Changes = lambda new: [("value", meta.c.value + new["value"])]  # noqa: E731
-    connection.execute(upsert(connection.dialect.name, meta, values, sum_up))
-    return removed
+    def _seeded(self, name: str) -> float:
+        """A value that every seeded ledger has; tables made from `ddl` are not seeded yet."""
+        value = self._read(name)
+        if value is None:
+            self.database.run(lambda connection: seed(connection, self.database.now))
+            value = self._read(name)
+        return value or 0.0
 
-
-def tidy(connection: Connection, now: Instant, retention: timedelta) -> None:
-    """Remove what no run needs any more."""
-    # NOT IN would go through all runs for each row, where they are too many to be kept at hand.
-    has_run = exists().where(runs.c.run_id == rejections.c.run_id)
-    connection.execute(delete(rejections).where(~has_run))
-    used = select(runs.c.definitions).where(runs.c.definitions.is_not(None)).distinct()
-    is_orphan = definitions.c.hash.not_in(used) & (definitions.c.seen < now - GRACE)
-    connection.execute(delete(definitions).where(is_orphan))
-    connection.execute(delete(dispatchers).where(dispatchers.c.seen < now - GRACE))
-    kept = max(STATES_KEPT, retention).total_seconds()
-    connection.execute(delete(states).where(states.c.claimed < now - kept))
+    def _read(self, name: str) -> float | None:
+        return self.database.run(lambda connection: read_value(connection, name))

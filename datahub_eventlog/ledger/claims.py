@@ -1,0 +1,301 @@
+"""What was last sent of each urn and slot, so that older never overwrites newer.
+
+A claim says: this run's state of that moment is on its way. Only an older claim gives way to it.
+A row's token is the claim's lease; `sent` is set when that very lease confirms it. If a newer
+claim came while a run was sending, nobody knows which of the two DataHub applied last. Then the
+older run takes `sent` and token off the row and touches the newer run, which sends once more.
+
+A vacant claim is sent only over other content. Where there was none its row is written all the
+same: it keeps older content away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, bindparam, or_, select, update
+from sqlalchemy.engine import Connection, Row
+from sqlalchemy.sql import Insert
+
+from datahub_eventlog.ledger import leases
+from datahub_eventlog.ledger.chunks import chunks
+from datahub_eventlog.ledger.clocks import AHEAD
+from datahub_eventlog.ledger.database import LedgerPart, in_transaction, on_connection
+from datahub_eventlog.ledger.dialects import Instant, upsert, written
+from datahub_eventlog.ledger.records import Claim, Lease
+from datahub_eventlog.ledger.tables import states
+from datahub_eventlog.ledger.touches import touch
+
+SQLITE_CLAIMS = 200
+"""Claims in one transaction on SQLite, where it keeps all other writers waiting."""
+LONG_AGO = 0.0
+"""`sent` of a vacant claim that had nothing to replace: there is nothing to send again."""
+
+s = states.c
+
+
+class Claims(LedgerPart):
+    """Which states a run may send, and which of them DataHub has taken."""
+
+    def grant(
+        self, lease: Lease, ttl: timedelta, claims: Sequence[Claim], *, resend_after: timedelta
+    ) -> list[bool]:
+        """Extend the lease, and return for each claim whether it is to be sent.
+
+        It is not if a newer one was claimed, nor if DataHub has the same already, unless that
+        was sent `resend_after` ago or the lease says `again`. What is to be sent is this run's
+        until something newer comes. Of several claims for one slot only the newest is sent, of
+        equally new ones the last. Raises `LeaseLost`.
+        """
+        granted: list[bool] = []
+        for portion in self._portions(claims) or [()]:
+            granted += self._grant(lease, ttl, portion, resend_after)
+        if lease.is_unfinished:
+            self.resend_newer(lease, claims)
+        return granted
+
+    def confirm(self, lease: Lease, claims: Sequence[Claim]) -> None:
+        """Note that DataHub took these states; the lease may be lost.
+
+        If a newer run claimed one of them since, that run is touched and sends it once more:
+        DataHub may have applied ours last. So does a newer run that has added to one of them.
+        """
+        for portion in self._portions(claims):
+            if not self._confirm(lease, portion):
+                self.resend_newer(lease, portion)
+        takers = [claim for claim in claims if claim.takes_additions]
+        additions = self._newer_additions(lease, takers) if takers else {}
+        if additions:
+            self._resend(additions)
+
+    def resend_newer(self, lease: Lease, claims: Sequence[Claim]) -> None:
+        """Have newer runs send again what this one may have overwritten.
+
+        In rounds, since still newer ones may come. Each round is a transaction, so that a crash
+        between two leaves out no run.
+        """
+        touched: set[str] = set()
+        while True:
+            newer = {
+                digest: run_id
+                for digest, run_id in self._newer(lease, claims).items()
+                if run_id not in touched
+            }
+            if not newer:
+                return
+            self._resend(newer)
+            touched.update(newer.values())
+
+    def _portions(self, claims: Sequence[Claim]) -> list[Sequence[Claim]]:
+        """What goes into one transaction: on SQLite, all other writers wait for its end."""
+        is_split = len(claims) > SQLITE_CLAIMS and self._has_one_writer
+        return chunks(claims, SQLITE_CLAIMS if is_split else max(1, len(claims)))
+
+    @cached_property
+    def _has_one_writer(self) -> bool:
+        return self.database.dialect() == "sqlite"
+
+    @in_transaction
+    def _grant(
+        self,
+        connection: Connection,
+        lease: Lease,
+        ttl: timedelta,
+        claims: Sequence[Claim],
+        resend_after: timedelta,
+    ) -> list[bool]:
+        now = self.database.now
+        # From here on a part of the run may have been sent.
+        leases.write(connection, lease, {"due": now + ttl.total_seconds(), "unfinished": 1})
+        newest = {claim.digest: claim for claim in sorted(claims, key=lambda claim: claim.time)}
+        bases = {claim.base_digest for claim in claims if claim.base_digest is not None}
+        rows = _locked_rows(connection, now, [*newest.keys() | bases])
+        wins = {
+            digest: claim
+            for digest, claim in newest.items()
+            if _is_newest(claim, lease, rows.get(digest))
+            and _is_newest(claim, lease, _base_row(claim, rows))
+        }
+        sends = {
+            digest
+            for digest, claim in wins.items()
+            if _must_be_sent(rows.get(digest), claim, lease, resend_after)
+            or _was_replaced(rows.get(digest), _base_row(claim, rows))
+        }
+        sends |= {digest for digest, claim in wins.items() if claim.base_digest in sends}
+        unsent = wins.keys() - sends
+        sends &= _write_claims(connection, now, lease, wins, {key: rows.get(key) for key in unsent})
+        return [claim.digest in sends and newest[claim.digest] is claim for claim in claims]
+
+    @on_connection
+    def _confirm(self, connection: Connection, lease: Lease, claims: Sequence[Claim]) -> bool:
+        """Note that DataHub took them, and return whether all were still this lease's."""
+        now = self.database.now
+        digests = [claim.digest for claim in claims]
+        held = 0
+        for chunk in chunks(digests):
+            mine = update(states).where(s.digest.in_(chunk), s.token == lease.token)
+            held += connection.execute(mine.values(sent=now)).rowcount
+        return held == len(set(digests))
+
+    @on_connection
+    def _newer(
+        self, connection: Connection, lease: Lease, claims: Iterable[Claim]
+    ) -> dict[str, str]:
+        """By digest, the runs whose other and newer state our own may have overwritten."""
+        ours = {claim.digest: claim for claim in claims}
+        newer: dict[str, str] = {}
+        for chunk in chunks(list(ours)):
+            for row in connection.execute(_select_rows(chunk)):
+                claim = ours[row.digest]
+                if _order(row) > (claim.time, lease.run_id) and row.hash != claim.hash:
+                    newer[row.digest] = row.run_id
+        return newer
+
+    @on_connection
+    def _newer_additions(
+        self, connection: Connection, lease: Lease, claims: Iterable[Claim]
+    ) -> dict[str, str]:
+        """By digest, the other runs whose newer additions to these states may be replaced now.
+
+        What the lease's own run adds is sent after them.
+        """
+        ours = {claim.digest: claim for claim in claims}
+        newer: dict[str, str] = {}
+        for chunk in chunks(list(ours)):
+            statement = select(s.digest, s.base, s.time, s.run_id).where(s.base.in_(chunk))
+            for row in connection.execute(statement):
+                if row.run_id != lease.run_id and not _is_newest(ours[row.base], lease, row):
+                    newer[row.digest] = row.run_id
+        return newer
+
+    @in_transaction
+    def _resend(self, connection: Connection, newer: Mapping[str, str]) -> None:
+        """Have these states, by digest, sent once more by these runs.
+
+        The runs' rows are locked first, and in order: `grant` does it in the same order.
+        """
+        owners = sorted(set(newer.values()))
+        for run_id in owners:
+            touch(connection, self.database.now, run_id, is_urgent=True, definitions=None)
+        for chunk in chunks(sorted(newer)):
+            theirs = update(states).where(s.digest.in_(chunk), s.run_id.in_(owners))
+            connection.execute(theirs.values(sent=None, token=None))
+
+
+def _locked_rows(
+    connection: Connection, now: Instant, digests: Sequence[str]
+) -> dict[str, Row[Any]]:
+    """The rows that exist, by digest, locked until the transaction ends.
+
+    SQLite locks no rows, and needs no such lock: we are its only writer by now.
+    """
+    rows: dict[str, Row[Any]] = {}
+    for chunk in chunks(sorted(digests)):
+        statement = _select_rows(chunk).add_columns(now.label("now")).order_by(s.digest)
+        rows |= {row.digest: row for row in connection.execute(statement.with_for_update())}
+    return rows
+
+
+def _select_rows(digests: Sequence[str]) -> Select[Any]:
+    columns = (s.digest, s.time, s.run_id, s.hash, s.sent, s.token)
+    return select(*columns).where(s.digest.in_(digests))
+
+
+def _base_row(claim: Claim, rows: Mapping[str, Row[Any]]) -> Row[Any] | None:
+    return None if claim.base_digest is None else rows.get(claim.base_digest)
+
+
+def _is_newest(claim: Claim, lease: Lease, row: Row[Any] | None) -> bool:
+    return row is None or _order(row) <= (claim.time, lease.run_id)
+
+
+def _order(row: Row[Any]) -> tuple[float, str]:
+    return float(row.time), row.run_id
+
+
+def _must_be_sent(
+    row: Row[Any] | None, claim: Claim, lease: Lease, resend_after: timedelta
+) -> bool:
+    """Whether DataHub lacks it, or may have lost it; a vacant state can't be lost."""
+    if row is None:
+        return not claim.is_vacant
+    if row.sent is None or row.hash != claim.hash:
+        return True
+    age = row.now - row.sent
+    # `sent` in the future comes from a clock that was ahead: when it was sent is not known.
+    is_old = age >= resend_after.total_seconds() or age < -AHEAD
+    return not claim.is_vacant and bool(lease.again or is_old)
+
+
+def _was_replaced(row: Row[Any] | None, base: Row[Any] | None) -> bool:
+    """Whether an addition was sent before its base was, or while that is on its way."""
+    if row is None or base is None or row.sent is None:
+        return False
+    return bool(base.sent is None or base.sent >= row.sent)
+
+
+def _write_claims(
+    connection: Connection,
+    now: Instant,
+    lease: Lease,
+    wins: Mapping[str, Claim],
+    unsent: Mapping[str, Row[Any] | None],
+) -> set[str]:
+    """Write the claims into their rows, and return the digests of those that got in.
+
+    The others had no row when they were looked up, and a newer claim made one first. `unsent`
+    has the rows of those that are not to be sent: they stay sent as they were.
+    """
+    rows: list[dict[str, Any]] = []
+    for digest, claim in sorted(wins.items()):
+        sent: float | None = None
+        token: str | None = lease.token
+        if digest in unsent:
+            row = unsent[digest]
+            sent, token = (LONG_AGO, None) if row is None else (row.sent, row.token)
+        rows.append(
+            {
+                "digest": digest,
+                "urn": claim.urn,
+                "slot": claim.slot,
+                "time": claim.time,
+                "hash": claim.hash,
+                "run_id": lease.run_id,
+                "sent": sent,
+                "token": token,
+                "base": claim.base_digest,
+            }
+        )
+    if not rows:
+        return set()
+    statement = upsert_claim(connection.dialect.name, now, rows[0])
+    digests = written(connection, statement, s.digest, rows)
+    return _held(connection, lease, wins) if digests is None else digests
+
+
+def upsert_claim(dialect: str, now: Instant, columns: Iterable[str]) -> Insert:
+    """The statement that writes a claim, unless the row has a newer one."""
+    values: dict[str, Any] = {name: bindparam(name) for name in columns}
+
+    def changes(new: Any) -> list[tuple[str, Any]]:
+        # `gives_way` reads the last two.
+        names = ("hash", "sent", "token", "claimed", "run_id", "time")
+        return [(name, new[name]) for name in names]
+
+    def gives_way(new: Any) -> ColumnElement[bool]:
+        return or_(s.time < new["time"], and_(s.time == new["time"], s.run_id <= new["run_id"]))
+
+    return upsert(dialect, states, {**values, "claimed": now}, changes, gives_way)
+
+
+def _held(connection: Connection, lease: Lease, digests: Iterable[str]) -> set[str]:
+    """Those that are this lease's, for a database that can't say what it has written."""
+    held: set[str] = set()
+    for chunk in chunks(sorted(digests)):
+        mine = select(s.digest).where(s.digest.in_(chunk), s.token == lease.token)
+        held.update(connection.execute(mine).scalars())
+    return held
