@@ -23,7 +23,7 @@ from datahub_eventlog.errors import DataHubEventLogError, LedgerMissing, Pattern
 from datahub_eventlog.ledger import Dispatcher
 from datahub_eventlog.ledger_location import ledger_beside
 from datahub_eventlog.operations import NO_HOME, Operations
-from datahub_eventlog.reopening import LOCK_SECONDS
+from datahub_eventlog.reopening import LEDGER_LOCK_SECONDS
 from datahub_eventlog.sinks import Finding, where
 from datahub_eventlog.storages import DataHubEventLogStorage, DataHubStorage
 
@@ -167,7 +167,9 @@ def clock(skew: float) -> Finding:
 def _place(instance: DagsterInstance) -> Finding:
     """A local file serves one machine; with a database for the events, that is seldom meant."""
     try:
-        ledger_beside(instance.event_log_storage, patience=LOCK_SECONDS).reports.dispatchers()
+        ledger_beside(
+            instance.event_log_storage, patience=LEDGER_LOCK_SECONDS
+        ).reports.dispatchers()
     except LedgerMissing as error:
         text = f"it is a local file, which only this machine sees. {error}"
         return Finding(is_ok=False, what="ledger", text=text)

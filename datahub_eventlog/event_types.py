@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class Subject(Enum):
+class EventSubject(Enum):
     """What an event is about."""
 
     RUN = "run"
@@ -19,7 +19,7 @@ class Subject(Enum):
     CHECK = "check"
 
 
-class Phase(Enum):
+class EventPhase(Enum):
     """Where in the course of its subject an event stands, if that matters."""
 
     PLANNED = "planned"
@@ -33,8 +33,8 @@ class EventType:
     """A type, by the name of its member of `DagsterEventType`."""
 
     name: str
-    subject: Subject
-    phase: Phase | None = None
+    subject: EventSubject
+    phase: EventPhase | None = None
     is_captured: bool = True
     """An event of this type makes its run due for delivery."""
     is_read: bool = True
@@ -44,39 +44,39 @@ class EventType:
 
 
 EVENT_TYPES = (
-    EventType("RUN_ENQUEUED", Subject.RUN, Phase.PLANNED),
-    EventType("RUN_DEQUEUED", Subject.RUN, Phase.PLANNED),
-    EventType("RUN_STARTING", Subject.RUN, Phase.PLANNED),
-    EventType("RUN_START", Subject.RUN, Phase.START),
-    EventType("RUN_RESUMED", Subject.RUN, Phase.START, is_in_every_dagster=False),
-    EventType("RUN_SUSPENDED", Subject.RUN, is_in_every_dagster=False),
-    EventType("RUN_CANCELING", Subject.RUN),
-    EventType("RUN_SUCCESS", Subject.RUN, Phase.END),
-    EventType("RUN_FAILURE", Subject.RUN, Phase.END),
-    EventType("RUN_CANCELED", Subject.RUN, Phase.END),
+    EventType("RUN_ENQUEUED", EventSubject.RUN, EventPhase.PLANNED),
+    EventType("RUN_DEQUEUED", EventSubject.RUN, EventPhase.PLANNED),
+    EventType("RUN_STARTING", EventSubject.RUN, EventPhase.PLANNED),
+    EventType("RUN_START", EventSubject.RUN, EventPhase.START),
+    EventType("RUN_RESUMED", EventSubject.RUN, EventPhase.START, is_in_every_dagster=False),
+    EventType("RUN_SUSPENDED", EventSubject.RUN, is_in_every_dagster=False),
+    EventType("RUN_CANCELING", EventSubject.RUN),
+    EventType("RUN_SUCCESS", EventSubject.RUN, EventPhase.END),
+    EventType("RUN_FAILURE", EventSubject.RUN, EventPhase.END),
+    EventType("RUN_CANCELED", EventSubject.RUN, EventPhase.END),
     # The run's process stores it for a step whose own process may be too short to be captured.
-    EventType("STEP_WORKER_STARTING", Subject.STEP, is_read=False),
-    EventType("STEP_START", Subject.STEP, Phase.START),
-    EventType("STEP_RESTARTED", Subject.STEP, Phase.START),
-    EventType("STEP_UP_FOR_RETRY", Subject.STEP),
-    EventType("STEP_SUCCESS", Subject.STEP, Phase.END),
-    EventType("STEP_FAILURE", Subject.STEP, Phase.END),
-    EventType("STEP_SKIPPED", Subject.STEP, Phase.END),
+    EventType("STEP_WORKER_STARTING", EventSubject.STEP, is_read=False),
+    EventType("STEP_START", EventSubject.STEP, EventPhase.START),
+    EventType("STEP_RESTARTED", EventSubject.STEP, EventPhase.START),
+    EventType("STEP_UP_FOR_RETRY", EventSubject.STEP),
+    EventType("STEP_SUCCESS", EventSubject.STEP, EventPhase.END),
+    EventType("STEP_FAILURE", EventSubject.STEP, EventPhase.END),
+    EventType("STEP_SKIPPED", EventSubject.STEP, EventPhase.END),
     # It is only counted, and its step's other events are captured.
-    EventType("STEP_EXPECTATION_RESULT", Subject.STEP, is_captured=False),
-    EventType("HANDLED_OUTPUT", Subject.STEP),
-    EventType("LOADED_INPUT", Subject.STEP),
-    EventType("ASSET_MATERIALIZATION_PLANNED", Subject.ASSET, Phase.PLANNED),
-    EventType("ASSET_MATERIALIZATION", Subject.ASSET),
-    EventType("ASSET_FAILED_TO_MATERIALIZE", Subject.ASSET, is_in_every_dagster=False),
-    EventType("ASSET_OBSERVATION", Subject.ASSET),
-    EventType("ASSET_WIPED", Subject.ASSET, is_in_every_dagster=False),
-    EventType("ASSET_CHECK_EVALUATION_PLANNED", Subject.CHECK, Phase.PLANNED),
-    EventType("ASSET_CHECK_EVALUATION", Subject.CHECK),
+    EventType("STEP_EXPECTATION_RESULT", EventSubject.STEP, is_captured=False),
+    EventType("HANDLED_OUTPUT", EventSubject.STEP),
+    EventType("LOADED_INPUT", EventSubject.STEP),
+    EventType("ASSET_MATERIALIZATION_PLANNED", EventSubject.ASSET, EventPhase.PLANNED),
+    EventType("ASSET_MATERIALIZATION", EventSubject.ASSET),
+    EventType("ASSET_FAILED_TO_MATERIALIZE", EventSubject.ASSET, is_in_every_dagster=False),
+    EventType("ASSET_OBSERVATION", EventSubject.ASSET),
+    EventType("ASSET_WIPED", EventSubject.ASSET, is_in_every_dagster=False),
+    EventType("ASSET_CHECK_EVALUATION_PLANNED", EventSubject.CHECK, EventPhase.PLANNED),
+    EventType("ASSET_CHECK_EVALUATION", EventSubject.CHECK),
 )
 
 
-def _names(subject: Subject | None = None, phase: Phase | None = None) -> frozenset[str]:
+def _names(subject: EventSubject | None = None, phase: EventPhase | None = None) -> frozenset[str]:
     return frozenset(
         event_type.name
         for event_type in EVENT_TYPES
@@ -86,11 +86,11 @@ def _names(subject: Subject | None = None, phase: Phase | None = None) -> frozen
 
 CAPTURED = frozenset(event_type.name for event_type in EVENT_TYPES if event_type.is_captured)
 READ = frozenset(event_type.name for event_type in EVENT_TYPES if event_type.is_read)
-PLANNED = _names(phase=Phase.PLANNED)
+PLANNED = _names(phase=EventPhase.PLANNED)
 """The events of a run that has not begun."""
-RUN_EVENTS = _names(Subject.RUN)
-RUN_STARTS = _names(Subject.RUN, Phase.START)
+RUN_EVENTS = _names(EventSubject.RUN)
+RUN_STARTS = _names(EventSubject.RUN, EventPhase.START)
 """Stored by the process that executes the run."""
-RUN_ENDS = _names(Subject.RUN, Phase.END)
+RUN_ENDS = _names(EventSubject.RUN, EventPhase.END)
 """The event ends a run, not its record: Dagster updates that afterwards."""
-STEP_ENDS = _names(Subject.STEP, Phase.END)
+STEP_ENDS = _names(EventSubject.STEP, EventPhase.END)

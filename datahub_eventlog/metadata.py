@@ -82,10 +82,6 @@ def _column_lineage(value: dg.TableColumnLineageMetadataValue) -> Json:
     }
 
 
-def _code_references(value: Any) -> Json:
-    return [_code_reference(reference) for reference in value.code_references]
-
-
 def _code_reference(reference: Any) -> Json:
     if hasattr(reference, "url"):
         return {"url": reference.url, "label": reference.label}
@@ -120,5 +116,8 @@ _BY_TYPE: Mapping[str, tuple[str, Callable[[Any], Json]]] = {
     "TableMetadataValue": ("table", _table),
     "TableSchemaMetadataValue": ("table_schema", lambda value: _schema(value.schema)),
     "TableColumnLineageMetadataValue": ("column_lineage", _column_lineage),
-    "CodeReferencesMetadataValue": ("code_references", _code_references),
+    "CodeReferencesMetadataValue": (
+        "code_references",
+        lambda value: [_code_reference(reference) for reference in value.code_references],
+    ),
 }

@@ -23,7 +23,7 @@ from datahub_eventlog.extractor import Extractor
 from datahub_eventlog.ledger import Ledger, Status, ddl
 from datahub_eventlog.ledger_location import ledger_of
 from datahub_eventlog.redact import DEFAULT
-from datahub_eventlog.reopening import LOCK_SECONDS, opened
+from datahub_eventlog.reopening import LEDGER_LOCK_SECONDS, opened
 from datahub_eventlog.sinks.memory import MemorySink
 from datahub_eventlog.source import Source
 from datahub_eventlog.storages import DataHubEventLogStorage
@@ -118,7 +118,7 @@ class Operations:
     @property
     def ledger(self) -> Ledger:
         """The ledger beside the instance's event log."""
-        return ledger_of(self._instance, patience=LOCK_SECONDS)
+        return ledger_of(self._instance, patience=LEDGER_LOCK_SECONDS)
 
     def status(self) -> Status:
         """What has been captured, and what became of it."""

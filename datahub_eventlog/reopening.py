@@ -15,7 +15,7 @@ from datahub_eventlog.dagster_internals import InstanceRef, instance_ref, is_com
 if TYPE_CHECKING:
     from datahub_eventlog.dispatcher import Opened
 
-LOCK_SECONDS = 5.0
+LEDGER_LOCK_SECONDS = 5.0
 """How long what delivers, and a command, waits for a lock of the ledger's."""
 COMPLETION_SECONDS = 60.0
 """In which an instance that has registered its storages is complete."""
@@ -28,7 +28,7 @@ def opened(ref: InstanceRef) -> Iterator[Opened]:
     from datahub_eventlog.ledger_location import ledger_of
 
     with DagsterInstance.from_ref(ref) as instance:
-        yield Opened(instance, ledger_of(instance, patience=LOCK_SECONDS))
+        yield Opened(instance, ledger_of(instance, patience=LEDGER_LOCK_SECONDS))
 
 
 def completed_ref(instance: weakref.ref[DagsterInstance]) -> InstanceRef | None:

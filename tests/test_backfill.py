@@ -359,7 +359,7 @@ def test_a_wrong_option_of_the_command_is_named(arguments: tuple[str, ...], mess
 def test_a_run_that_is_deleted_meanwhile_ends_no_backfill(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("datahub_eventlog.source.history.PAGE_SIZE", 2)
+    monkeypatch.setattr("datahub_eventlog.source.history.RUNS_PER_PAGE", 2)
     run_ids = _ran(scene, daily, 6)
     config, deleted = Config(), run_ids[-2]
 

@@ -12,6 +12,7 @@ import datahub_eventlog
 from datahub_eventlog import event_types
 from datahub_eventlog.event_types import CAPTURED, EVENT_TYPES, READ
 from datahub_eventlog.source import events
+from datahub_eventlog.translate.runs import progress
 
 PACKAGE = Path(datahub_eventlog.__file__).parent
 COUNTED_ONLY = {"STEP_EXPECTATION_RESULT"}
@@ -54,3 +55,8 @@ def test_what_begins_and_what_ends_a_run() -> None:
     assert {"RUN_START", "RUN_RESUMED"} == event_types.RUN_STARTS
     assert {"RUN_SUCCESS", "RUN_FAILURE", "RUN_CANCELED"} == event_types.RUN_ENDS
     assert {"STEP_SUCCESS", "STEP_FAILURE", "STEP_SKIPPED"} == event_types.STEP_ENDS
+
+
+def test_every_end_of_a_run_or_step_has_a_result_in_datahub() -> None:
+    assert progress._RUN_ENDS.keys() == event_types.RUN_ENDS
+    assert progress._STEP_EVENTS.keys() >= event_types.STEP_ENDS

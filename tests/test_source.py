@@ -154,7 +154,7 @@ def test_a_page_is_not_the_end_of_a_run(
 ) -> None:
     run_id = nested.execute_in_process(instance=instance).run_id
     whole = _log(instance, run_id).events
-    monkeypatch.setattr("datahub_eventlog.source.PAGE_SIZE", 3)
+    monkeypatch.setattr("datahub_eventlog.source.EVENTS_PER_PAGE", 3)
 
     assert _log(instance, run_id).events == whole
     assert len(whole) > 10

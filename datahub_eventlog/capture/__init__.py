@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Capture", "OnRunEnd", "Settings", "forget", "process"]
 
-LOCK_SECONDS = 1.0
+TOUCH_LOCK_SECONDS = 1.0
 """How long a touch waits for a lock, and how long touches that failed are repeated: a run waits."""
 
 # Events carry the types' values, which are not the names for RUN_START and the like.
@@ -142,7 +142,7 @@ class Capture:
             if instance is None:
                 return
             directory = instance.root_directory
-            ledger = existing_ledger(self.backend, directory, patience=LOCK_SECONDS)
+            ledger = existing_ledger(self.backend, directory, patience=TOUCH_LOCK_SECONDS)
             if ledger is not None:
                 ledger.upkeep.switched_off()
         except Exception as error:  # noqa: BLE001  # what is switched off must not be in the way
@@ -173,7 +173,7 @@ class Capture:
     def _retry_missed_touches(self) -> None:
         """The runs of touches that failed may have no other event in this process."""
         policy = process().policy
-        end = time.monotonic() + LOCK_SECONDS
+        end = time.monotonic() + TOUCH_LOCK_SECONDS
         while time.monotonic() < end and (run_id := policy.next_missed()) is not None:
             self._touch(run_id, is_urgent=True)
 
@@ -206,7 +206,7 @@ class Capture:
         mixture = None if instance is None else mixed_storages(instance)
         if mixture is not None:
             process().warnings.warn_once(mixture)
-        return ledger_beside(self.backend, patience=LOCK_SECONDS)
+        return ledger_beside(self.backend, patience=TOUCH_LOCK_SECONDS)
 
     def _local_ledger(self, reason: LedgerMissing) -> Ledger:
         instance = self.instance
@@ -215,7 +215,7 @@ class Capture:
         from datahub_eventlog.ledger_location import local_ledger
 
         process().warnings.warn_once(f"{reason}. A local file serves as the ledger instead.")
-        return local_ledger(instance.root_directory, patience=LOCK_SECONDS)
+        return local_ledger(instance.root_directory, patience=TOUCH_LOCK_SECONDS)
 
     def _make_default(self) -> EventLogStorage:
         with self._making_default:

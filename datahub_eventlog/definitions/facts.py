@@ -105,6 +105,8 @@ class _Assets:
         definition = self._definition(key)
         if spec is None or definition is None:
             return AssetFacts(key=_parts(key), is_external=True)
+        condition = spec.automation_condition
+        automation = None if condition is None else condition.get_label() or condition.name
         io_manager = None
         if definition.is_executable:
             io_manager = definition.get_io_manager_key_for_asset_key(key)
@@ -118,7 +120,7 @@ class _Assets:
             description=spec.description,
             code_version=spec.code_version,
             partitions=partitions_in_words(spec.partitions_def),
-            automation=_automation(spec.automation_condition),
+            automation=automation,
             freshness=freshness_settings(spec),
             backfill=_backfill(definition.backfill_policy),
             metadata=self._metadata(key, spec),
@@ -199,10 +201,6 @@ def partitions_in_words(definition: Any) -> str | None:
     if isinstance(definition, dg.TimeWindowPartitionsDefinition):
         return str(definition)
     return type(definition).__name__
-
-
-def _automation(condition: Any) -> str | None:
-    return None if condition is None else condition.get_label() or condition.name
 
 
 def freshness_settings(spec: dg.AssetSpec) -> Json:

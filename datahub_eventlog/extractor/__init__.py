@@ -37,8 +37,8 @@ __all__ = ["DagsterGenerator", "DatasetLineage", "Extraction", "Extractor", "Tra
 
 DEADLINE = timedelta(seconds=60)
 """For one call of a function; it is not called again in a process in which it took longer."""
-EXTRACTOR = "asset_lineage_extractor"
-CONVERTER = "asset_keys_to_dataset_urn_converter"
+_EXTRACTOR_OPTION = "asset_lineage_extractor"
+_CONVERTER_OPTION = "asset_keys_to_dataset_urn_converter"
 """The options that name the functions."""
 
 Result = TypeVar("Result")
@@ -68,8 +68,8 @@ class Extractor:
         self._translation = translation
         self._deadline = deadline
         self._off: set[str] = set()
-        self._extract = load(config.asset_lineage_extractor, EXTRACTOR, 3)
-        self._convert = load(config.asset_keys_to_dataset_urn_converter, CONVERTER, 1)
+        self._extract = load(config.asset_lineage_extractor, _EXTRACTOR_OPTION, 3)
+        self._convert = load(config.asset_keys_to_dataset_urn_converter, _CONVERTER_OPTION, 1)
         self._converted: dict[AssetKey, str | None] = {}
 
     @property
@@ -85,10 +85,12 @@ class Extractor:
         problems: list[Problem] = []
         for key in sorted(set(keys) - self._converted.keys()):
             try:
-                urn = self._within_deadline(CONVERTER, functools.partial(convert, list(key)))
+                urn = self._within_deadline(
+                    _CONVERTER_OPTION, functools.partial(convert, list(key))
+                )
                 self._converted[key] = None if urn is None else str(urn)
             except Exception as error:  # noqa: BLE001 - anything may come out of users' code
-                problems.append(self._problem(CONVERTER, ".".join(key), error))
+                problems.append(self._problem(_CONVERTER_OPTION, ".".join(key), error))
         known = {key: urn for key in keys if (urn := self._converted.get(key))}
         return Extraction(platform_urns=known, problems=tuple(problems))
 
@@ -116,11 +118,11 @@ class Extractor:
             extract = functools.partial(
                 self._extract, context(), generator, collecting_graph(graph, collected.append)
             )
-            returned = self._within_deadline(EXTRACTOR, extract) or {}
+            returned = self._within_deadline(_EXTRACTOR_OPTION, extract) or {}
             lineages = {str(step): _lineage(lineage) for step, lineage in returned.items()}
             proposals = tuple(_proposal(mcp, time, run_id) for mcp in collected)
         except Exception as error:  # noqa: BLE001 - anything may come out of users' code
-            return Extraction(problems=(self._problem(EXTRACTOR, run_id, error),))
+            return Extraction(problems=(self._problem(_EXTRACTOR_OPTION, run_id, error),))
         return Extraction(lineages, proposals=proposals)
 
     def _within_deadline(self, option: str, function: Callable[[], Result]) -> Result:

@@ -2,7 +2,7 @@
 
 The only reader of the instance. A cursor alone would lose events: on Postgres and MySQL ids are
 given at INSERT but commits land out of order. So a run is always read as a whole, in pages; the
-runless events, which never end, with an overlap of `OVERLAP`.
+runless events, which never end, with an overlap of `RUNLESS_OVERLAP`.
 """
 
 from __future__ import annotations
@@ -49,9 +49,8 @@ from datahub_eventlog.values import (
     Step,
 )
 
-OVERLAP = timedelta(seconds=60)
-PAGE_SIZE = 1000
-"""Events a query."""
+RUNLESS_OVERLAP = timedelta(seconds=60)
+EVENTS_PER_PAGE = 1000
 
 _TYPES_READ = {
     member for name, member in DagsterEventType.__members__.items() if name in event_types.READ
@@ -105,7 +104,9 @@ class Source:
         """
 
         def page(cursor: str | None) -> EventLogConnection:
-            return self._instance.get_records_for_run(run.run_id, cursor, _TYPES_READ, PAGE_SIZE)
+            return self._instance.get_records_for_run(
+                run.run_id, cursor, _TYPES_READ, EVENTS_PER_PAGE
+            )
 
         return RunLog(
             run=run,
@@ -127,18 +128,18 @@ class Source:
     ) -> RunlessEvents:
         """The events that belong to no run, after the cursor (or since that time, without one).
 
-        The cursor moves only past what is older than `OVERLAP`: what it leaves out for now is
-        read again the next time, with whatever became visible between. `noted` is when the last
-        event was, by the clock of `now`: it stands for the time of one that is ahead of now.
+        The cursor stays `RUNLESS_OVERLAP` behind `now`: later events are read again the next
+        time, with those that become visible late. `noted` is when the last event was stored, by
+        the clock of `now`. It replaces the time of an event that is ahead of `now`.
         """
-        overlap = OVERLAP.total_seconds()
+        overlap = RUNLESS_OVERLAP.total_seconds()
 
         def is_passed(event: Event) -> bool:
             is_ahead = noted is not None and event.time > now + overlap
             return (noted if noted is not None and is_ahead else event.time) < now - overlap
 
         def page(cursor: str | None) -> EventLogConnection:
-            return runless_page(self._instance, cursor, _TYPES_READ, PAGE_SIZE)
+            return runless_page(self._instance, cursor, _TYPES_READ, EVENTS_PER_PAGE)
 
         readable = filter(None, map(runless_event, self._records(page, cursor, on_page)))
         events = tuple(event for event in readable if event.time >= since)

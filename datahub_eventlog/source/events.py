@@ -78,10 +78,6 @@ def _step_failure(event: Any) -> EventData:
     return failure_of(data.error, metadata=metadata) or Failure(label or "", metadata=metadata)
 
 
-def _retry(event: Any) -> EventData:
-    return failure_of(event.event_specific_data.error) or Failure(event.message or "")
-
-
 def _materialization(asset: Any) -> EventData:
     return Materialization(
         asset_key=_path(asset.asset_key),
@@ -146,7 +142,9 @@ READERS: Mapping[str, Callable[[Any], EventData]] = {
     "RUN_FAILURE": _run_failure,
     "RUN_CANCELED": _run_failure,
     "STEP_FAILURE": _step_failure,
-    "STEP_UP_FOR_RETRY": _retry,
+    "STEP_UP_FOR_RETRY": lambda event: (
+        failure_of(event.event_specific_data.error) or Failure(event.message or "")
+    ),
     "ASSET_MATERIALIZATION": lambda event: _materialization(
         event.event_specific_data.materialization
     ),

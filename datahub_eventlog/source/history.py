@@ -12,8 +12,8 @@ from dagster import AssetRecordsFilter, DagsterInstance, DagsterRunStatus, RunsF
 
 from datahub_eventlog.values import AssetKey
 
-PAGE_SIZE = 200
-"""Runs or events a query."""
+RUNS_PER_PAGE = 200
+"""Runs a page; of the assets that select them, events a query."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class SelectedRuns:
         for filters in self._filters:
             # Not by a cursor: a page's last run may be deleted meanwhile, or be unreadable.
             run_ids = self._instance.get_run_ids(filters)
-            for start in range(0, len(run_ids), PAGE_SIZE):
-                yield run_ids[start : start + PAGE_SIZE]
+            for start in range(0, len(run_ids), RUNS_PER_PAGE):
+                yield run_ids[start : start + RUNS_PER_PAGE]
 
 
 _SMALLEST_STEP = timedelta(microseconds=1)
@@ -82,7 +82,7 @@ def _pages_of_assets(
         yield None
         return
     run_ids = iter(dict.fromkeys(_runs_of(instance, assets)))
-    while page := list(islice(run_ids, PAGE_SIZE)):
+    while page := list(islice(run_ids, RUNS_PER_PAGE)):
         yield page
 
 
@@ -94,6 +94,6 @@ def _runs_of(instance: DagsterInstance, assets: Iterable[AssetKey]) -> Iterator[
             cursor: str | None = None
             has_more = True
             while has_more:
-                page = fetch(records, limit=PAGE_SIZE, cursor=cursor)
+                page = fetch(records, limit=RUNS_PER_PAGE, cursor=cursor)
                 yield from (record.run_id for record in page.records if record.run_id)
                 cursor, has_more = page.cursor, page.has_more
