@@ -110,7 +110,7 @@ def test_what_is_absent_says_what_there_would_have_to_be() -> None:
     reasons = {each.source: each.reason for each in off.verdicts}
     assert reasons["asset key"] == "capture_dataset_from_asset_key is false"
     converter = reasons["asset_keys_to_dataset_urn_converter"]
-    assert converter == "shop.urns:convert says nothing of this key"
+    assert converter == "shop.urns:convert returned nothing for this key"
 
 
 def test_evidence_that_is_wrong_says_why_and_is_remarked() -> None:
@@ -277,7 +277,7 @@ def test_it_never_disagrees_with_what_is_sent(
     [
         (None, "the run was not captured when it started"),
         (facts(asset_facts("other")), "the code of the run does not define it"),
-        (facts(is_cut=True), "the definitions were too large to be noted whole"),
+        (facts(is_cut=True), "the definitions were too large to be stored whole"),
     ],
 )
 def test_why_a_definition_is_not_known_is_told(definitions: Definitions | None, cause: str) -> None:

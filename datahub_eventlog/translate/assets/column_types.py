@@ -48,15 +48,15 @@ Kind: TypeAlias = Callable[[], DataType]
 LONGEST = 10_000
 """Characters of a type that are looked at: its beginning says what it is."""
 DEEPEST = 10
-"""So many types may stand around the one that counts, as in `DataType(Nullable(Int64))`."""
+"""The number of types that may enclose the one that counts, as in `DataType(Nullable(Int64))`."""
 
 
 def data_type(native: str) -> SchemaFieldDataTypeClass:
-    """DataHub's type for a native one of any engine or library; the unknown is a NullType."""
-    return SchemaFieldDataTypeClass(type=_type_of(plain(native)[:LONGEST]))
+    """DataHub's type for a native one of any engine or library; NullType for an unknown one."""
+    return SchemaFieldDataTypeClass(type=_type_of(one_line(native)[:LONGEST]))
 
 
-def plain(native: str) -> str:
+def one_line(native: str) -> str:
     """The type in one line without spaces around it."""
     return " ".join(native.split())
 
@@ -193,7 +193,7 @@ _NESTED: Mapping[Kind, Callable[[Sequence[str]], DataType]] = {
     ArrayTypeClass: _array,
     MapTypeClass: _map,
 }
-"""Of these DataHub keeps what they are made of."""
+"""Types whose element types DataHub keeps."""
 
 # The part of a name that is left by `_known`: `int` stands for int8 to int256.
 _TYPES: Mapping[str, Kind] = {

@@ -31,9 +31,9 @@ from datahub_eventlog.translate.assets.description import (
     column_count,
     existence,
     plain_texts,
-    rank,
     tag_names,
 )
+from datahub_eventlog.translate.assets.ranks import rank
 from datahub_eventlog.translate.assets.schemas import column_schema
 from datahub_eventlog.translate.assets.timeseries import (
     is_settled,
