@@ -20,21 +20,23 @@ from datahub_eventlog.translate.lineage.asset_lineage import (
 )
 from datahub_eventlog.translate.lineage.evidence import (
     CONVERTER,
-    DATAHUB_URN,
     KEY,
     LONG_KEY,
-    PATH,
-    TABLE_NAME,
-    TABLE_URI,
-    URI,
     Evidence,
-    Subject,
     ranked,
-    subject_of,
     winner,
 )
 from datahub_eventlog.translate.lineage.queries import QUERY
 from datahub_eventlog.translate.lineage.run_assets import RunAssets
+from datahub_eventlog.translate.lineage.subject import (
+    DATAHUB_URN,
+    PATH,
+    TABLE_NAME,
+    TABLE_URI,
+    URI,
+    Subject,
+    subject_of,
+)
 from datahub_eventlog.values import INPUT_VERSION, AssetKey, Event, Materialization, RunLog
 
 State: TypeAlias = Literal["found", "lost", "no dataset", "wrong", "not found"]

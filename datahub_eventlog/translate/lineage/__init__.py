@@ -4,7 +4,8 @@
 
 1. `evidence`: which table of a data platform the asset is. The strongest evidence wins: the
    metadata `datahub_urn`, the user's converter, a long key, `table_uri`, `dagster/table_name`,
-   `dagster/uri`, `path` (`paths` says which dataset is at a path).
+   `dagster/uri`, `path`. `platforms` knows how integrations name platforms and tables, `paths`
+   which dataset is at a path.
 2. `queries`: what the SQL in its metadata reads and writes. `sql` parses it, with the columns of
    tables that `schema_resolver` knows.
 3. Its definition and the input versions that Dagster noted: the assets upstream of it.

@@ -7,15 +7,8 @@ from dataclasses import dataclass, field
 
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.datasets import INPUTS, OUTPUTS, Column
-from datahub_eventlog.translate.lineage.evidence import (
-    NAMES,
-    evidence_of,
-    own_name,
-    sql_platform,
-    subject_of,
-    why_no_platform,
-    winner,
-)
+from datahub_eventlog.translate.lineage.evidence import evidence_of, winner
+from datahub_eventlog.translate.lineage.platforms import own_name, sql_platform, storing_platform
 from datahub_eventlog.translate.lineage.queries import (
     QUERY,
     Query,
@@ -25,6 +18,7 @@ from datahub_eventlog.translate.lineage.queries import (
     shape_of,
 )
 from datahub_eventlog.translate.lineage.run_assets import RunAssets
+from datahub_eventlog.translate.lineage.subject import NAMES, subject_of
 from datahub_eventlog.values import (
     DATA_VERSION,
     INPUT_VERSION,
@@ -169,7 +163,7 @@ class _AssetLineageBuilder:
             return read.reason
         if not self._context.config.enable_asset_query_metadata_parsing:
             return "not read, enable_asset_query_metadata_parsing is false"
-        return f"not read, {why_no_platform(self._subject)}"
+        return f"not read, {storing_platform(self._subject).reason}"
 
     def _declared(self, name: str) -> frozenset[str]:
         """The datasets that metadata name as `datahub.inputs` or `.outputs` of the asset."""

@@ -7,13 +7,8 @@ from functools import cached_property
 
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.lineage.evidence import (
-    PATH,
-    Evidence,
-    evidence_of,
-    subject_of,
-    winner,
-)
+from datahub_eventlog.translate.lineage.evidence import Evidence, evidence_of, winner
+from datahub_eventlog.translate.lineage.subject import PATH, subject_of
 from datahub_eventlog.values import AssetFacts, AssetKey, Materialization, Metadata, RunLog
 
 

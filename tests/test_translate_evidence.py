@@ -8,14 +8,9 @@ from logs import RUN_ID, asset_key, path_of, run, text
 
 from datahub_eventlog.config import Config
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.lineage.evidence import (
-    Evidence,
-    Subject,
-    evidence_of,
-    sql_platform,
-    subject_of,
-    winner,
-)
+from datahub_eventlog.translate.lineage.evidence import Evidence, evidence_of, winner
+from datahub_eventlog.translate.lineage.platforms import sql_platform
+from datahub_eventlog.translate.lineage.subject import Subject, subject_of
 from datahub_eventlog.values import AssetFacts, Materialization, Metadatum
 
 EXPLICIT = "urn:li:dataset:(urn:li:dataPlatform:hive,said.so,DEV)"
