@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
-from datahub_eventlog.preview import facts
+from datahub_eventlog.preview import entity_facts
 from datahub_eventlog.preview.entities import Entity, entities_of
 from datahub_eventlog.preview.names import (
     Kind,
@@ -136,11 +136,11 @@ class _GraphBuilder:
         kind = kind_of(urn)
         label = platform_of(urn) if kind == "dataset" else kind
         sections = [
-            *facts.left_out(entity),
+            *entity_facts.left_out(entity),
             *self._own(entity),
             entity_list("Goes into", () if kind == "op" else users.get(urn, ())),
             entity_list("Checks", checks.get(urn, ())),
-            *facts.described(entity),
+            *entity_facts.described(entity),
         ]
         return Node(
             urn=urn,
@@ -148,7 +148,7 @@ class _GraphBuilder:
             name=self._name(urn),
             note=f"{label} · {state}" if state else label,
             state=state,
-            description=facts.info(entity).get("description") or "",
+            description=entity_facts.info(entity).get("description") or "",
             sections=tuple(self._named(section) for section in sections if section.rows),
             sent=tuple(entity.sent),
         )
@@ -166,31 +166,31 @@ class _GraphBuilder:
         """The sections that only entities of its kind have."""
         match kind_of(entity.urn):
             case "job":
-                yield from facts.runs(self.runs.get(entity.urn, []))
+                yield from entity_facts.runs(self.runs.get(entity.urn, []))
             case "op":
-                yield from facts.job_io(entity)
-                yield from facts.runs(self.runs.get(entity.urn, []))
+                yield from entity_facts.job_io(entity)
+                yield from entity_facts.runs(self.runs.get(entity.urn, []))
             case "check":
-                yield from facts.results(entity)
+                yield from entity_facts.results(entity)
             case "asset" | "dataset":
-                yield from facts.columns(entity)
-                yield from facts.lineage(entity)
-                yield from facts.activity(entity)
-                yield from facts.queries(self.queries.get(entity.urn, []))
+                yield from entity_facts.columns(entity)
+                yield from entity_facts.lineage(entity)
+                yield from entity_facts.activity(entity)
+                yield from entity_facts.queries(self.queries.get(entity.urn, []))
 
     def _name(self, urn: str) -> str:
         entity = self.entities.get(urn)
         if entity is None or kind_of(urn) in ("asset", "dataset"):
             return name_of(urn)
-        own = facts.info(entity)
+        own = entity_facts.info(entity)
         check = (own.get("customProperties") or {}).get("check_name")
         return str(check or own.get("name") or name_of(urn))
 
     def _state(self, entity: Entity) -> str:
         if kind_of(entity.urn) == "check":
-            return facts.check_state(entity.events(facts.CHECK_EVENT))
+            return entity_facts.check_state(entity.events(entity_facts.CHECK_EVENT))
         runs = self.runs.get(entity.urn, [])
-        states = [facts.run_state(run.events(facts.RUN_EVENT)) for run in runs]
+        states = [entity_facts.run_state(run.events(entity_facts.RUN_EVENT)) for run in runs]
         return min(states, key=lambda state: _WORST_FIRST.get(state, 0), default="")
 
 
@@ -201,10 +201,10 @@ _WORST_FIRST = {
 
 
 def _summary(run: Entity) -> Iterator[str]:
-    events = run.events(facts.RUN_EVENT)
-    yield str(facts.info(run).get("name") or name_of(run.urn))
+    events = run.events(entity_facts.RUN_EVENT)
+    yield str(entity_facts.info(run).get("name") or name_of(run.urn))
     if events:
-        yield facts.run_state(events)
+        yield entity_facts.run_state(events)
         yield f"{moment(events[0]['timestampMillis'])} UTC"
         yield from filter(None, [duration(events[-1].get("durationMillis"))])
 
@@ -212,9 +212,9 @@ def _summary(run: Entity) -> Iterator[str]:
 def _edges(entity: Entity) -> Iterator[Edge]:
     """All lines that an entity's own aspects name."""
     io = entity.aspect("dataJobInputOutput")
-    yield from (Edge(urn, entity.urn, "lineage") for urn in facts.edges(io, "inputDataset"))
-    yield from (Edge(entity.urn, urn, "lineage") for urn in facts.edges(io, "outputDataset"))
-    yield from (Edge(urn, entity.urn, "order") for urn in facts.edges(io, "inputDatajob"))
+    yield from (Edge(urn, entity.urn, "lineage") for urn in entity_facts.edges(io, "inputDataset"))
+    yield from (Edge(entity.urn, urn, "lineage") for urn in entity_facts.edges(io, "outputDataset"))
+    yield from (Edge(urn, entity.urn, "order") for urn in entity_facts.edges(io, "inputDatajob"))
     for upstream in entity.aspect("upstreamLineage").get("upstreams") or []:
         yield Edge(upstream["dataset"], entity.urn, "lineage")
     for sibling in entity.aspect("siblings").get("siblings") or []:

@@ -13,6 +13,15 @@ from typing import Literal, TypeAlias
 from datahub_eventlog.translate import step_datasets
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.datasets import INPUTS, OUTPUTS, Column, Datasets
+from datahub_eventlog.translate.lineage.asset_details import (
+    DATAHUB_URN,
+    PATH,
+    TABLE_NAME,
+    TABLE_URI,
+    URI,
+    AssetDetails,
+    details_of,
+)
 from datahub_eventlog.translate.lineage.asset_lineage import (
     COLUMN_LINEAGE,
     AssetLineage,
@@ -28,15 +37,6 @@ from datahub_eventlog.translate.lineage.evidence import (
 )
 from datahub_eventlog.translate.lineage.queries import QUERY
 from datahub_eventlog.translate.lineage.run_assets import RunAssets
-from datahub_eventlog.translate.lineage.subject import (
-    DATAHUB_URN,
-    PATH,
-    TABLE_NAME,
-    TABLE_URI,
-    URI,
-    Subject,
-    subject_of,
-)
 from datahub_eventlog.values import INPUT_VERSION, AssetKey, Event, Materialization, RunLog
 
 State: TypeAlias = Literal["found", "lost", "no dataset", "wrong", "not found"]
@@ -108,7 +108,7 @@ def explain(
     Raises `urns.InvalidUrn` if the key makes no urn.
     """
     assets = RunAssets(log, context)
-    subject = subject_of(key, assets.facts(key), asset, log.run)
+    details = details_of(key, assets.facts(key), asset, log.run)
     lineage = asset_lineage(key, asset, assets)
     has_sibling = lineage.dataset not in (None, lineage.urn) and context.config.emit_assets
     named_by = {TABLE: [lineage.dataset], OUTPUTS: lineage.outputs, QUERY: lineage.written}
@@ -119,8 +119,8 @@ def explain(
         time=event.time,
         partition=asset.partition,
         is_defined=assets.facts(key) is not None,
-        is_of_dbt=subject.is_of_dbt,
-        verdicts=tuple(_verdicts(subject, context)),
+        is_of_dbt=details.is_of_dbt,
+        verdicts=tuple(_verdicts(details, context)),
         dataset=lineage.dataset,
         siblings=(lineage.dataset,) if has_sibling and lineage.dataset else (),
         upstreams=_related(lineage.upstreams, _upstream_sources(key, lineage, asset, assets)),
@@ -139,12 +139,12 @@ def _op(step: str | None, lineage: AssetLineage, log: RunLog, context: Context) 
     return Datasets(datasets.inputs - shown, datasets.outputs - shown)
 
 
-def _verdicts(subject: Subject, context: Context) -> Iterator[Verdict]:
-    places = ranked(subject, context)
+def _verdicts(details: AssetDetails, context: Context) -> Iterator[Verdict]:
+    places = ranked(details, context)
     best = winner(tuple(item for items in places.values() for item in items))
     for source, items in places.items():
         if not items:
-            yield Verdict(source, "not found", reason=_absence(source, subject, context))
+            yield Verdict(source, "not found", reason=_absence(source, details, context))
         for item in items:
             state, reason = _state(item, best)
             yield Verdict(item.source, state, item.text, item.urn, reason)
@@ -159,7 +159,7 @@ def _state(evidence: Evidence, best: Evidence | None) -> tuple[State, str | None
     return "lost", f"{best.source} is stronger{same}"
 
 
-def _absence(source: str, subject: Subject, context: Context) -> str:
+def _absence(source: str, details: AssetDetails, context: Context) -> str:
     """What is missing at a place without evidence."""
     config = context.config
     if source == CONVERTER:
@@ -168,7 +168,7 @@ def _absence(source: str, subject: Subject, context: Context) -> str:
     if source == KEY and not config.capture_dataset_from_asset_key:
         return "capture_dataset_from_asset_key is false"
     if source == KEY:
-        return f"{len(subject.key)} of at least {LONG_KEY} parts: environment/platform/name"
+        return f"{len(details.key)} of at least {LONG_KEY} parts: environment/platform/name"
     return _ABSENT[source]
 
 

@@ -97,7 +97,7 @@ def _record(schema: Schema) -> Write:
 
 
 def _union(schema: Schema) -> Write:
-    """Of one type beside null, or of several, which are told apart by their names."""
+    """One type beside null, or several, whose names distinguish them."""
     members = [member for member in schema.schemas if member.type != "null"]
     if len(members) == 1:
         return _writer(members[0])

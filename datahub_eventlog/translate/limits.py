@@ -31,15 +31,15 @@ SHORTEST_TEXT = 100
 LARGEST_BODY = 900_000
 """Bytes of an aspect or patch; the rest of a message on Kafka needs room as well."""
 
-MAPS = frozenset({"customProperties", "nativeResults"})
+MAP_FIELDS = frozenset({"customProperties", "nativeResults"})
 """Fields that map names of the user's own to texts."""
-NAMES = frozenset(
+NAMING_FIELDS = frozenset(
     {"fieldPath", "id", "messageId", "name", "partition", "primaryKeys", "schemaName", "url"}
 )
 """Fields that name something. Like urns they are never cut: they would name something else."""
-ALL_OR_NOTHING = frozenset({"externalUrl", "jsonProps"})
+UNCUT_FIELDS = frozenset({"externalUrl", "jsonProps"})
 """Fields whose texts are useless once cut: links, and JSON that is parsed."""
-LESSER = frozenset({"fineGrainedLineages"})
+EXPENDABLE_FIELDS = frozenset({"fineGrainedLineages"})
 """Fields whose entries are left out before those of others."""
 
 _TOO_LARGE = f"more than the {LARGEST_BODY:,} bytes that go into one message"
@@ -104,7 +104,8 @@ def _fitted(value: Json) -> tuple[str, Sequence[str]]:
 def _trim(aspect: Json, excess: int) -> Iterator[str]:
     """Remove so many bytes from the ends of its lists; yields what was removed."""
     lists = sorted(
-        _lists(aspect), key=lambda entries: (entries[0] not in LESSER, -len(_text(entries[1])))
+        _lists(aspect),
+        key=lambda entries: (entries[0] not in EXPENDABLE_FIELDS, -len(_text(entries[1]))),
     )
     for name, entries in lists:
         total = len(entries)
@@ -118,7 +119,7 @@ def _trim(aspect: Json, excess: int) -> Iterator[str]:
 def _lists(value: Json) -> Iterator[tuple[str, list[Json] | dict[str, Json]]]:
     """The lists and maps in a record, with the names of their fields."""
     for name, entry in value.items() if isinstance(value, dict) else ():
-        if isinstance(entry, list) or (isinstance(entry, dict) and name in MAPS):
+        if isinstance(entry, list) or (isinstance(entry, dict) and name in MAP_FIELDS):
             yield name, entry
         elif isinstance(entry, dict):
             yield from _lists(entry)
@@ -178,12 +179,12 @@ class _TextCutter:
         """A value with its texts cut; `name` is that of the field that holds it."""
         if isinstance(value, list):
             return [self.of(item, name) for item in value]
-        if isinstance(value, dict) and name in MAPS:
+        if isinstance(value, dict) and name in MAP_FIELDS:
             return {key: self._property(text) for key, text in value.items()}
         if isinstance(value, dict):
             kept = {key: field for key, field in value.items() if not self._drops(key, field)}
             return {key: self.of(field, key) for key, field in kept.items()}
-        is_name = name in NAMES or not isinstance(value, str) or value.startswith("urn:li:")
+        is_name = name in NAMING_FIELDS or not isinstance(value, str) or value.startswith("urn:li:")
         return value if is_name else cut(value, self._length)
 
     def of_change(self, change: Json) -> Json:
@@ -191,7 +192,7 @@ class _TextCutter:
         if "value" not in change:
             return change
         _, field, *within = change["path"].split("/")
-        in_map = field in MAPS and within
+        in_map = field in MAP_FIELDS and within
         value = change["value"]
         return {**change, "value": self._property(value) if in_map else self.of(value, field)}
 
@@ -199,7 +200,7 @@ class _TextCutter:
         return cut(value, min(self._length, LONGEST_PROPERTY)) if isinstance(value, str) else value
 
     def _drops(self, name: str, value: Json) -> bool:
-        is_dropped = name in ALL_OR_NOTHING and isinstance(value, str) and len(value) > self._length
+        is_dropped = name in UNCUT_FIELDS and isinstance(value, str) and len(value) > self._length
         self._dropped[name] += is_dropped
         return is_dropped
 

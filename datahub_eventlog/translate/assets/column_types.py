@@ -45,15 +45,15 @@ DataType: TypeAlias = (
 )
 Kind: TypeAlias = Callable[[], DataType]
 
-LONGEST = 10_000
-"""Characters of a type that are looked at: its beginning says what it is."""
-DEEPEST = 10
+CHARACTERS_READ = 10_000
+"""Characters of a type that are read: its beginning decides."""
+DEEPEST_NESTING = 10
 """The number of types that may enclose the one that counts, as in `DataType(Nullable(Int64))`."""
 
 
 def data_type(native: str) -> SchemaFieldDataTypeClass:
     """DataHub's type for a native one of any engine or library; NullType for an unknown one."""
-    return SchemaFieldDataTypeClass(type=_type_of(one_line(native)[:LONGEST]))
+    return SchemaFieldDataTypeClass(type=_type_of(one_line(native)[:CHARACTERS_READ]))
 
 
 def one_line(native: str) -> str:
@@ -62,7 +62,7 @@ def one_line(native: str) -> str:
 
 
 def _type_of(text: str) -> DataType:
-    for _ in range(DEEPEST):
+    for _ in range(DEEPEST_NESTING):
         text = _bare(text)
         if special := next((kind for like, kind in _SPECIAL if like.match(text)), None):
             return special()
@@ -81,7 +81,7 @@ def _type_of(text: str) -> DataType:
 
 
 def _bare(text: str) -> str:
-    """The type without what says only where it is kept, or where its class is defined."""
+    """The type without its storage backend and the module of its class."""
     text = _BACKEND.sub("", text)
     if match := _PYTHON.fullmatch(text):
         text = match[1] or match[2]

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-NAMED = 3
+NAMED_PARTITIONS = 3
 """The number of partitions that are named, of several."""
 
 
@@ -20,8 +20,8 @@ def partitions_text(names: Iterable[str], definition: str | None = None) -> str:
         return ordered[0]
     if is_unbroken(ordered, definition):
         return f"{ordered[0]}...{ordered[-1]}"
-    more = ", ..." if len(ordered) > NAMED else ""
-    return f"{len(ordered):,} partitions: {', '.join(ordered[:NAMED])}{more}"
+    more = ", ..." if len(ordered) > NAMED_PARTITIONS else ""
+    return f"{len(ordered):,} partitions: {', '.join(ordered[:NAMED_PARTITIONS])}{more}"
 
 
 def by_name(names: Iterable[str]) -> list[str]:

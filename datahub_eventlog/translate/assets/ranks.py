@@ -22,10 +22,10 @@ def rank(time: float, facts: object | None, *, was_made: bool = True) -> float:
 
 
 def rank_alone(time: float) -> float:
-    """The time of what a definition says by itself: its metadata, tables and lineage."""
+    """The time of the metadata, tables and lineage of a definition by itself."""
     return time / 1_000
 
 
 def rank_of_columns(time: float) -> float:
-    """The time of the columns that a definition names by itself."""
+    """The time of the columns of a definition by itself."""
     return time / 1_000_000_000_000_000

@@ -29,7 +29,7 @@ CODE_VERSION = "dagster/code_version"
 LAST_UPDATED = "dagster/last_updated_timestamp"
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
-LISTED = 100
+LISTED_PARTITIONS = 100
 """The number of partitions up to which they are named one by one."""
 
 
@@ -61,7 +61,7 @@ def observation_operation(
 ) -> OperationClass:
     """That the asset was observed; `texts` is the metadata of the observation.
 
-    Its data are as old as the observation says, else as the observation itself.
+    Its data are as old as the observation's metadata has it, failing that as the observation.
     """
     metadatum = asset.metadata.get(LAST_UPDATED)
     updated = (
@@ -150,7 +150,7 @@ def _facts(
     course: AssetCourse, asset: Materialization, run_id: str, definition: str | None = None
 ) -> dict[str, str]:
     partitions = by_name(course.partitions)
-    is_short = len(partitions) <= LISTED
+    is_short = len(partitions) <= LISTED_PARTITIONS
     listed = ", ".join(partitions) if is_short else partitions_text(partitions, definition)
     tags = {name: text for name, text in asset.tags.items() if not name.startswith(_SYSTEM)}
     # Dagster takes the run's id where the asset has no version.

@@ -15,7 +15,7 @@
 
 All of these count together; only for the asset's own table does one win.
 
-`op_lineage` answers for ops and steps. It puts together `asset_ports` (what asset events and
-definitions say of a step), `stored_paths` (where I/O managers stored and loaded), `declared`
+`op_lineage` answers for ops and steps. It puts together `asset_ports` (the datasets of asset
+events and definitions), `stored_paths` (where I/O managers stored and loaded), `declared`
 (`datahub.inputs` and `datahub.outputs` on ops) and the user's extractor.
 """

@@ -13,20 +13,20 @@ from functools import partial
 from datahub_eventlog.config import FABRICS
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.lineage.asset_details import (
+    DATAHUB_URN,
+    PATH,
+    TABLE_NAME,
+    TABLE_URI,
+    URI,
+    AssetDetails,
+)
 from datahub_eventlog.translate.lineage.paths import NoDataset, dataset_at, paths, place_of
 from datahub_eventlog.translate.lineage.platforms import (
     DELTA_LAKE,
     FILES,
     storing_platform,
     table_on,
-)
-from datahub_eventlog.translate.lineage.subject import (
-    DATAHUB_URN,
-    PATH,
-    TABLE_NAME,
-    TABLE_URI,
-    URI,
-    Subject,
 )
 from datahub_eventlog.values import AssetKey
 
@@ -52,21 +52,21 @@ class Evidence:
     """It was meant to name a dataset and can't: a mistake of whoever wrote it."""
 
 
-def evidence_of(subject: Subject, context: Context) -> tuple[Evidence, ...]:
+def evidence_of(details: AssetDetails, context: Context) -> tuple[Evidence, ...]:
     """All evidence of the asset's dataset, the strongest first."""
-    return tuple(item for items in ranked(subject, context).values() for item in items)
+    return tuple(item for items in ranked(details, context).values() for item in items)
 
 
-def ranked(subject: Subject, context: Context) -> Mapping[str, tuple[Evidence, ...]]:
+def ranked(details: AssetDetails, context: Context) -> Mapping[str, tuple[Evidence, ...]]:
     """The evidence by the place where it stands, the strongest first; most places have none."""
     return {
-        DATAHUB_URN: tuple(_of_datahub_urn(subject)),
-        CONVERTER: tuple(_of_converter(subject, context)),
-        KEY: tuple(_of_key(subject, context)),
-        TABLE_URI: tuple(_of_table_uri(subject, context)),
-        TABLE_NAME: tuple(_of_table_name(subject, context)),
-        URI: tuple(_of_uri(subject, context)),
-        PATH: tuple(_of_path(subject, context)),
+        DATAHUB_URN: tuple(_of_datahub_urn(details)),
+        CONVERTER: tuple(_of_converter(details, context)),
+        KEY: tuple(_of_key(details, context)),
+        TABLE_URI: tuple(_of_table_uri(details, context)),
+        TABLE_NAME: tuple(_of_table_name(details, context)),
+        URI: tuple(_of_uri(details, context)),
+        PATH: tuple(_of_path(details, context)),
     }
 
 
@@ -77,26 +77,26 @@ def winner(evidence: tuple[Evidence, ...]) -> Evidence | None:
 
 def dataset_of_key(key: AssetKey, context: Context) -> str | None:
     """The dataset that a long key names by itself, if it does."""
-    evidence = winner(tuple(_of_key(Subject(key), context)))
+    evidence = winner(tuple(_of_key(AssetDetails(key), context)))
     return evidence.urn if evidence else None
 
 
-def _of_datahub_urn(subject: Subject) -> Iterator[Evidence]:
-    if text := subject.text(DATAHUB_URN):
+def _of_datahub_urn(details: AssetDetails) -> Iterator[Evidence]:
+    if text := details.text(DATAHUB_URN):
         yield _named(DATAHUB_URN, text, partial(urns.checked_dataset_urn, text))
 
 
-def _of_converter(subject: Subject, context: Context) -> Iterator[Evidence]:
-    if text := context.platform_urns.get(subject.key):
+def _of_converter(details: AssetDetails, context: Context) -> Iterator[Evidence]:
+    if text := context.platform_urns.get(details.key):
         make = partial(urns.checked_dataset_urn, text)
-        yield _named(CONVERTER, "/".join(subject.key), make)
+        yield _named(CONVERTER, "/".join(details.key), make)
 
 
-def _of_key(subject: Subject, context: Context) -> Iterator[Evidence]:
-    if not context.config.capture_dataset_from_asset_key or len(subject.key) < LONG_KEY:
+def _of_key(details: AssetDetails, context: Context) -> Iterator[Evidence]:
+    if not context.config.capture_dataset_from_asset_key or len(details.key) < LONG_KEY:
         return
-    env, platform, *name = subject.key
-    text = "/".join(subject.key)
+    env, platform, *name = details.key
+    text = "/".join(details.key)
     if env.upper() not in FABRICS:
         yield Evidence(KEY, text, reason=f"{env!r} is none of DataHub's environments")
         return
@@ -104,60 +104,60 @@ def _of_key(subject: Subject, context: Context) -> Iterator[Evidence]:
     yield _named(KEY, text, make)
 
 
-def _of_table_uri(subject: Subject, context: Context) -> Iterator[Evidence]:
-    uri = subject.text(TABLE_URI)
+def _of_table_uri(details: AssetDetails, context: Context) -> Iterator[Evidence]:
+    uri = details.text(TABLE_URI)
     if uri is None:
         return
-    platform = storing_platform(subject)
+    platform = storing_platform(details)
     if platform.name == DELTA_LAKE:
-        yield _named(TABLE_URI, uri, partial(_at, uri, subject, context))
+        yield _named(TABLE_URI, uri, partial(_at, uri, details, context))
     else:
         other = f"it names tables of {DELTA_LAKE}, and this is one of {platform.name}"
         yield Evidence(TABLE_URI, uri, reason=other if platform.name else platform.reason)
 
 
-def _of_table_name(subject: Subject, context: Context) -> Iterator[Evidence]:
-    name = subject.table_name
+def _of_table_name(details: AssetDetails, context: Context) -> Iterator[Evidence]:
+    name = details.table_name
     if name is None:
         return
-    platform = storing_platform(subject)
-    if subject.text("dagster-dbt/materialization_type") == "ephemeral":
+    platform = storing_platform(details)
+    if details.text("dagster-dbt/materialization_type") == "ephemeral":
         yield Evidence(TABLE_NAME, name, reason="an ephemeral dbt model is no table")
     elif platform.name is None:
         yield Evidence(TABLE_NAME, name, reason=platform.reason)
-    elif platform.name == DELTA_LAKE and subject.is_of_delta_io_manager:
+    elif platform.name == DELTA_LAKE and details.is_of_delta_io_manager:
         reason = (
             "the I/O manager writes `deltalake` for every database: a table of Delta Lake is named"
             f" by its location, see {TABLE_URI}"
         )
         yield Evidence(TABLE_NAME, name, reason=reason)
     else:
-        table = table_on(platform.name, subject)
+        table = table_on(platform.name, details)
         make = partial(urns.platform_dataset_urn, platform.name, table, context)
         yield _named(TABLE_NAME, f"{name} in {platform.name}", make)
 
 
-def _of_uri(subject: Subject, context: Context) -> Iterator[Evidence]:
-    uri = subject.text(URI)
+def _of_uri(details: AssetDetails, context: Context) -> Iterator[Evidence]:
+    uri = details.text(URI)
     if uri is None:
         return
-    named = _named(URI, uri, partial(_at, uri, subject, context))
+    named = _named(URI, uri, partial(_at, uri, details, context))
     if named.urn is not None and urns.platform_of(named.urn) not in {*FILES, DELTA_LAKE}:
         named = Evidence(URI, uri, reason="it is no file, folder or object")
     yield named
 
 
-def _of_path(subject: Subject, context: Context) -> Iterator[Evidence]:
-    metadatum = subject.metadata.get(PATH)
+def _of_path(details: AssetDetails, context: Context) -> Iterator[Evidence]:
+    metadatum = details.metadata.get(PATH)
     for path in paths({PATH: metadatum} if metadatum else {}):
-        yield _named(PATH, path, partial(_at, path, subject, context))
+        yield _named(PATH, path, partial(_at, path, details, context))
 
 
-def _at(path: str, subject: Subject, context: Context) -> str:
+def _at(path: str, details: AssetDetails, context: Context) -> str:
     """The dataset at a path; of a table of Delta Lake, as DataHub's source for it has it."""
-    if storing_platform(subject).name != DELTA_LAKE:
-        return dataset_at(path, subject.run, context, subject.partition)
-    _, name = place_of(path, subject.run, context, subject.partition)
+    if storing_platform(details).name != DELTA_LAKE:
+        return dataset_at(path, details.run, context, details.partition)
+    _, name = place_of(path, details.run, context, details.partition)
     return urns.platform_dataset_urn(DELTA_LAKE, name.strip("/"), context)
 
 

@@ -10,8 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from datahub_eventlog.translate import urns
+from datahub_eventlog.translate.lineage.asset_details import (
+    STORAGE_KIND,
+    TABLE_NAME,
+    TABLE_URI,
+    AssetDetails,
+)
 from datahub_eventlog.translate.lineage.queries import query_text
-from datahub_eventlog.translate.lineage.subject import STORAGE_KIND, TABLE_NAME, TABLE_URI, Subject
 
 DELTA_LAKE = "delta-lake"
 FILES = frozenset({"file", "s3", "gcs", "abs", "hdfs", "dbfs", "http", "https"})
@@ -32,21 +37,21 @@ class StoringPlatform:
     reason: str | None = None
 
 
-def storing_platform(subject: Subject) -> StoringPlatform:
+def storing_platform(details: AssetDetails) -> StoringPlatform:
     """The platform that stores the asset: `dagster/storage_kind`, else the one kind that can."""
-    stated = subject.storage_kind
+    stated = details.storage_kind
     # The kind of dlt's destination, whatever name the user gave it: `dlt.destinations.<kind>`.
-    destination = (subject.text("destination_type") or "").rpartition(".")[2]
+    destination = (details.text("destination_type") or "").rpartition(".")[2]
     for kind in (stated, destination):
         if kind and (known := _PLATFORMS.get(_plain(kind))):
             return StoringPlatform(known)
-    kinds = {_PLATFORMS[_plain(kind)] for kind in subject.kinds if _plain(kind) in _PLATFORMS}
+    kinds = {_PLATFORMS[_plain(kind)] for kind in details.kinds if _plain(kind) in _PLATFORMS}
     if len(kinds) == 1:
         return StoringPlatform(kinds.pop())
-    if not kinds and subject.text(TABLE_URI) and subject.is_of_delta_io_manager:
+    if not kinds and details.text(TABLE_URI) and details.is_of_delta_io_manager:
         return StoringPlatform(DELTA_LAKE)
     # Sling and dlt write a connection's name instead: the table's name begins with it.
-    name = (subject.text(TABLE_NAME) or "").lower()
+    name = (details.text(TABLE_NAME) or "").lower()
     if stated and not name.startswith(f"{stated.lower()}."):
         return StoringPlatform(stated.lower())
     if kinds:
@@ -56,51 +61,51 @@ def storing_platform(subject: Subject) -> StoringPlatform:
     return StoringPlatform(None, reason)
 
 
-def sql_platform(subject: Subject, dataset: str | None) -> str | None:
+def sql_platform(details: AssetDetails, dataset: str | None) -> str | None:
     """The platform whose SQL the asset's queries are written in, or None if it is unknown.
 
     `dataset` is the urn of the asset's table, if that is known.
     """
     platform = urns.platform_of(dataset) if dataset else None
-    return platform if platform and platform not in FILES else storing_platform(subject).name
+    return platform if platform and platform not in FILES else storing_platform(details).name
 
 
-def table_on(platform: str, subject: Subject) -> str:
+def table_on(platform: str, details: AssetDetails) -> str:
     """The table's name as DataHub's source for the platform has it."""
-    name = _QUOTES.sub("", subject.table_name or "")
-    if subject.text("destination_name") or subject.kinds & {"sling", "dlt"}:
-        name = _without_connection(name, subject)
+    name = _QUOTES.sub("", details.table_name or "")
+    if details.text("destination_name") or details.kinds & {"sling", "dlt"}:
+        name = _without_connection(name, details)
     if platform == "duckdb":
         name = _without_file(name)
     if platform == "iceberg":
         # The I/O manager begins with its catalog, which its SELECT leaves out, as DataHub does.
-        selected = selected_table(subject)
+        selected = selected_table(details)
         name = selected if selected and name.endswith(f".{selected}") else name
     # DataHub's dbt source does so on whatever platform; of DuckDB it is the only source.
-    return name.lower() if subject.is_of_dbt or platform == "duckdb" else name
+    return name.lower() if details.is_of_dbt or platform == "duckdb" else name
 
 
-def selected_table(subject: Subject) -> str | None:
+def selected_table(details: AssetDetails) -> str | None:
     """The table of the query with which an I/O manager shows what it wrote: all of one table."""
-    query = query_text(subject.metadata)
+    query = query_text(details.metadata)
     match = _SELECT.fullmatch(query.strip()) if query else None
     return _QUOTES.sub("", match[1]) if match else None
 
 
-def own_name(subject: Subject) -> str | None:
+def own_name(details: AssetDetails) -> str | None:
     """The name by which such a query calls the asset's own table."""
-    name, selected = subject.table_name, selected_table(subject)
+    name, selected = details.table_name, selected_table(details)
     if name is None or selected is None:
         return None
     return selected if f".{_QUOTES.sub('', name)}".endswith(f".{selected}") else None
 
 
-def _without_connection(name: str, subject: Subject) -> str:
+def _without_connection(name: str, details: AssetDetails) -> str:
     """Sling and dlt begin with the connection's name, and dlt names its schema, not the dataset."""
     first, _, rest = name.partition(".")
-    if not rest or first.lower() != (subject.storage_kind or "").lower():
+    if not rest or first.lower() != (details.storage_kind or "").lower():
         return name
-    dataset = subject.text("dataset_name")
+    dataset = details.text("dataset_name")
     return f"{dataset}.{rest.rpartition('.')[2]}" if dataset else rest
 
 

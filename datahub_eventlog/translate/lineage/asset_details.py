@@ -14,14 +14,14 @@ STORAGE_KIND = "dagster/storage_kind"
 TABLE_URI = "table_uri"
 URI = "dagster/uri"
 PATH = "path"
-NAMES = (DATAHUB_URN, TABLE_NAME, OLD_TABLE_NAME, STORAGE_KIND, TABLE_URI, URI, PATH)
+NAMING_TABLES = (DATAHUB_URN, TABLE_NAME, OLD_TABLE_NAME, STORAGE_KIND, TABLE_URI, URI, PATH)
 """The metadata that can name an asset's table."""
 
 _KIND_TAG = "dagster/kind/"
 
 
 @dataclass(frozen=True)
-class Subject:
+class AssetDetails:
     """An asset by its definition and its materialisation, where there are any."""
 
     key: AssetKey
@@ -61,12 +61,12 @@ class Subject:
         return (self.table_name or "").lower().startswith("deltalake.")
 
 
-def subject_of(
+def details_of(
     key: AssetKey,
     facts: AssetFacts | None,
     materialization: Materialization | None = None,
     run: Run | None = None,
-) -> Subject:
+) -> AssetDetails:
     """Put together what the definition and the materialisation hold."""
     declared, tags = (facts.metadata, facts.tags) if facts else ({}, {})
     metadata = {**declared, **(materialization.metadata if materialization else {})}
@@ -74,4 +74,4 @@ def subject_of(
     kinds = {name[len(_KIND_TAG) :] for name in tags if name.startswith(_KIND_TAG)}
     kinds.update(facts.kinds if facts else ())
     partition = materialization.partition if materialization else None
-    return Subject(key, metadata, tags, frozenset(map(str.lower, kinds)), run, partition)
+    return AssetDetails(key, metadata, tags, frozenset(map(str.lower, kinds)), run, partition)
