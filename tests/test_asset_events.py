@@ -171,8 +171,8 @@ class Scenery:
         return done.run_id
 
     def series(self, urn: str, name: str) -> list[Any]:
-        found = self.receiver.timeseries(urn, name)
-        return sorted(found, key=lambda each: each["timestampMillis"])
+        actual = self.receiver.timeseries(urn, name)
+        return sorted(actual, key=lambda each: each["timestampMillis"])
 
 
 @pytest.fixture
@@ -199,8 +199,8 @@ def test_a_blocking_check_and_a_warning_are_assertions_of_what_they_judged(
     (blocked,) = scenery.series(check("paid"), "assertionRunEvent")
     (warned,) = scenery.series(check("fresh"), "assertionRunEvent")
     results = [each["result"] for each in (blocked, warned)]
-    assert [each["type"] for each in results] == ["FAILURE", "FAILURE"]
-    assert [each["nativeResults"]["severity"] for each in results] == ["ERROR", "WARN"]
+    assert [result["type"] for result in results] == ["FAILURE", "FAILURE"]
+    assert [result["nativeResults"]["severity"] for result in results] == ["ERROR", "WARN"]
     native = results[0]["nativeResults"]
     assert native["unpaid"] == "2"
     assert native["target_run_id"] == run_id
@@ -221,11 +221,11 @@ def test_a_check_in_a_run_of_its_own_and_one_without_a_run_add_their_results(
     scenery.instance.report_runless_asset_event(by_hand)
     scenery.datahub.deliver_runless()
     events = scenery.series(check("fresh"), "assertionRunEvent")
-    assert [each["result"]["type"] for each in events] == ["FAILURE", "FAILURE", "SUCCESS"]
-    native = [each["result"]["nativeResults"] for each in events]
+    assert [event["result"]["type"] for event in events] == ["FAILURE", "FAILURE", "SUCCESS"]
+    native = [event["result"]["nativeResults"] for event in events]
     assert [each.get("target_run_id") for each in native[:2]] == [made, made]
     assert native[2]["by"] == "hand"
-    assert [each["runId"] for each in events[:2]] == [made, own]
+    assert [event["runId"] for event in events[:2]] == [made, own]
     assert scenery.receiver.aspect(check("fresh"), "assertionInfo") == info
 
 
@@ -246,9 +246,9 @@ def test_each_partition_has_its_own_operation_and_row_count(scenery: Scenery) ->
         scenery.run("one", partition_key=day)
     operations = scenery.series(asset("counted"), "operation")
     profiles = scenery.series(asset("counted"), "datasetProfile")
-    for found in (operations, profiles):
-        assert [each["partitionSpec"]["partition"] for each in found] == ["mon", "tue"]
-    assert [each["rowCount"] for each in profiles] == [3, 3]
+    for actual in (operations, profiles):
+        assert [each["partitionSpec"]["partition"] for each in actual] == ["mon", "tue"]
+    assert [profile["rowCount"] for profile in profiles] == [3, 3]
 
 
 def test_an_observation_is_an_operation_with_the_version_of_the_data(scenery: Scenery) -> None:
@@ -258,7 +258,7 @@ def test_an_observation_is_an_operation_with_the_version_of_the_data(scenery: Sc
     assert operation["customProperties"]["data_version"] == "v7"
 
 
-def test_a_range_of_days_is_told_as_one(scenery: Scenery) -> None:
+def test_a_range_of_days_is_one_label(scenery: Scenery) -> None:
     tags = {
         "dagster/asset_partition_range_start": "2024-01-30",
         "dagster/asset_partition_range_end": "2024-02-02",
@@ -289,8 +289,8 @@ def ports(scenery: Scenery, run_id: str, name: str) -> tuple[list[str], list[str
 
 def op_edges(scenery: Scenery, job: str, name: str) -> tuple[list[str], list[str]]:
     flow = f"urn:li:dataFlow:(dagster,prod/{job},PROD)"
-    found = scenery.receiver.aspect(f"urn:li:dataJob:({flow},prod/{name})", "dataJobInputOutput")
-    return edges(found, "inputDataset"), edges(found, "outputDataset")
+    actual = scenery.receiver.aspect(f"urn:li:dataJob:({flow},prod/{name})", "dataJobInputOutput")
+    return edges(actual, "inputDataset"), edges(actual, "outputDataset")
 
 
 def test_a_failed_step_read_its_inputs_and_wrote_nothing_and_its_op_keeps_its_edges(
@@ -315,7 +315,7 @@ def test_a_step_that_made_some_of_its_assets_before_it_failed_wrote_those(
     run_id = scenery.run("dbt")
     assert ports(scenery, run_id, "build") == ([asset("seed")], [asset("stage")])
     names = ["facts", "mart", "report_of_mart", "stage"]
-    assert op_edges(scenery, "dbt", "build") == ([asset("seed")], [asset(each) for each in names])
+    assert op_edges(scenery, "dbt", "build") == ([asset("seed")], [asset(name) for name in names])
 
 
 def test_a_step_that_is_tried_again_wrote_what_any_try_wrote(scenery: Scenery) -> None:
@@ -339,8 +339,10 @@ def test_assets_that_a_run_did_not_get_to_make_have_what_their_definitions_say(
     }
     (column,) = facts["schemaMetadata"]["fields"]
     assert (column["fieldPath"], column["nativeDataType"]) == ("id", "int")
-    assert [each["dataset"] for each in facts["upstreamLineage"]["upstreams"]] == [asset("facts")]
-    assert [each["owner"] for each in facts["ownership"]["owners"]] == ["urn:li:corpGroup:shop"]
+    assert [upstream["dataset"] for upstream in facts["upstreamLineage"]["upstreams"]] == [
+        asset("facts")
+    ]
+    assert [owner["owner"] for owner in facts["ownership"]["owners"]] == ["urn:li:corpGroup:shop"]
     assert "urn:li:tag:asset_group:sales" in str(facts["globalTags"])
     assert facts["browsePathsV2"]["path"] == [{"id": "sales"}]
     (table,) = facts["siblings"]["siblings"]
@@ -348,11 +350,11 @@ def test_assets_that_a_run_did_not_get_to_make_have_what_their_definitions_say(
     assert table not in scenery.receiver.state()
     assert "operation" not in facts
     for name in ("facts", "report_of_mart"):
-        found = scenery.receiver.aspect(asset(name), "datasetProperties") or {}
-        assert found["name"] == name
+        actual = scenery.receiver.aspect(asset(name), "datasetProperties") or {}
+        assert actual["name"] == name
 
 
-def test_an_asset_whose_step_never_began_has_what_its_definition_says(scenery: Scenery) -> None:
+def test_an_asset_whose_step_never_began_has_the_facts_of_its_definition(scenery: Scenery) -> None:
     scenery.run("failing")
     for name in ("model", "report"):
         properties = scenery.receiver.aspect(asset(name), "datasetProperties") or {}
@@ -394,7 +396,7 @@ def grown(scenery: Scenery) -> Any:
     return unordered(scenery.receiver.state()[asset("growing")])
 
 
-def test_a_definition_never_takes_away_what_a_run_has_said(scenery: Scenery) -> None:
+def test_a_definition_never_takes_away_what_a_run_has_sent(scenery: Scenery) -> None:
     scenery.datahub.deliver(grow(scenery.instance, "one"))
     before = grown(scenery)
     scenery.datahub.deliver(grow(scenery.instance, "two", fails=True))
@@ -451,7 +453,7 @@ def test_of_definitions_of_what_no_run_made_the_newest_counts(scenery: Scenery) 
     assert "only_one" not in properties["customProperties"]
 
 
-def test_a_definition_adds_to_what_a_run_says_that_did_not_know_it(tmp_path: Path) -> None:
+def test_a_definition_adds_to_a_run_that_did_not_know_it(tmp_path: Path) -> None:
     states = []
     with configured(tmp_path, **sqlite_yaml({"dispatch": "off"})) as instance:
         old, failed = grow(instance, "one"), grow(instance, "two", fails=True)
@@ -465,8 +467,8 @@ def test_a_definition_adds_to_what_a_run_says_that_did_not_know_it(tmp_path: Pat
     assert properties["description"] == "Growing, two."
     assert properties["customProperties"]["rows"] == "3"
     assert properties["customProperties"]["only_two"] == "yes"
-    fields = [each["fieldPath"] for each in states[0]["schemaMetadata"]["fields"]]
+    fields = [field["fieldPath"] for field in states[0]["schemaMetadata"]["fields"]]
     assert sorted(fields) == ["day", "id"]
-    upstreams = [each["dataset"] for each in states[0]["upstreamLineage"]["upstreams"]]
+    upstreams = [upstream["dataset"] for upstream in states[0]["upstreamLineage"]["upstreams"]]
     assert asset("seed") in upstreams
     assert MODEL_TABLE.replace("shop.model", "shop.raw") in upstreams

@@ -76,20 +76,22 @@ def io_manager(database: str, root: str | None) -> DbIOManager:
 
 
 def datasets(sink: MemorySink) -> set[str]:
-    return {each.urn for each in sink.proposals if each.urn.startswith("urn:li:dataset:")}
+    return {
+        proposal.urn for proposal in sink.proposals if proposal.urn.startswith("urn:li:dataset:")
+    }
 
 
 def ports(sink: MemorySink, op: str) -> tuple[list[str], list[str]]:
-    (urn,) = {each.urn for each in sink.proposals if each.urn.endswith(f"/{op})")}
-    said = sink.bodies(urn)["dataJobInputOutput"]
-    value = json.loads(said)
+    (urn,) = {proposal.urn for proposal in sink.proposals if proposal.urn.endswith(f"/{op})")}
+    stated = sink.bodies(urn)["dataJobInputOutput"]
+    value = json.loads(stated)
     return tuple(  # type: ignore[return-value]
         [edge["destinationUrn"] for edge in value[f"{side}DatasetEdges"]]
         for side in ("input", "output")
     )
 
 
-def told(folder: Path, *assets: Any, **options: Any) -> MemorySink:
+def sent(folder: Path, *assets: Any, **options: Any) -> MemorySink:
     with capturing(folder) as instance:
         run = dg.materialize(list(assets), instance=instance, **options)
         return delivered(instance, run.run_id)
@@ -119,7 +121,7 @@ def test_an_asset_of_a_tables_i_o_manager_has_one_table_and_no_other_dataset(
         return orders
 
     resources = {"io_manager": io_manager(database, root)}
-    sink = told(tmp_path, orders, sales, resources=resources)
+    sink = sent(tmp_path, orders, sales, resources=resources)
     assert sink.problems == []
     assets = [DAGSTER.format(name) for name in ("orders", "sales")]
     tables = [
@@ -149,7 +151,7 @@ def test_the_file_of_a_partition_that_an_asset_names_is_its_folder_or_nothing(
     def orders() -> dg.MaterializeResult[None]:
         return dg.MaterializeResult(metadata={"path": dg.MetadataValue.path(path)})
 
-    sink = told(tmp_path, orders, partition_key="2026-11-26")
+    sink = sent(tmp_path, orders, partition_key="2026-11-26")
     file = f"urn:li:dataset:(urn:li:dataPlatform:file,{folder},PROD)"
     assert sink.problems == []
     assert datasets(sink) == {DAGSTER.format("orders"), *([file] if folder else ())}

@@ -47,16 +47,16 @@ class Lineages(DataHub):
         """The urns of both."""
         tags = (self.receiver.aspect(urn, "globalTags") or {}).get("tags", ())
         owners = (self.receiver.aspect(urn, "ownership") or {}).get("owners", ())
-        return {each["tag"] for each in tags} | {each["owner"] for each in owners}
+        return {tag["tag"] for tag in tags} | {owner["owner"] for owner in owners}
 
     def lineage(self) -> Lineage:
         """What is not empty of it."""
-        found: dict[str, dict[str, list[str]]] = {}
+        actual: dict[str, dict[str, list[str]]] = {}
         for urn, aspects in self.receiver.state().items():
             for side, names in _sides(aspects).items():
                 if names:
-                    found.setdefault(_name(urn), {})[side] = names
-        return found
+                    actual.setdefault(_name(urn), {})[side] = names
+        return actual
 
 
 def _sides(aspects: Mapping[str, Any]) -> Mapping[str, list[str]]:
@@ -71,7 +71,7 @@ def _sides(aspects: Mapping[str, Any]) -> Mapping[str, list[str]]:
 
 
 def _names(edges: Any, field: str) -> list[str]:
-    return sorted(_name(each[field]) for each in edges or ())
+    return sorted(_name(edge[field]) for edge in edges or ())
 
 
 def _name(urn: str) -> str:
@@ -181,8 +181,8 @@ def _assets(
         if fails:
             raise dg.Failure("on purpose")
         urn = "urn:li:dataset:(urn:li:dataPlatform:snowflake,db.s.refined,PROD)"
-        said = {"Query": query, "datahub_urn": urn} if query else {}
-        return dg.MaterializeResult(metadata=said)
+        stated = {"Query": query, "datahub_urn": urn} if query else {}
+        return dg.MaterializeResult(metadata=stated)
 
     @dg.multi_asset(
         specs=[
@@ -211,7 +211,7 @@ def _materialize(*selection: str, **options: Any) -> Callable[[dg.DagsterInstanc
 
 def _graph(*deps: str, tables: Sequence[str] = ()) -> Lineage:
     upstream = sorted({*deps, *tables})
-    found = {
+    actual = {
         "raw": {"writes": ["raw"]},
         "other": {"writes": ["other"]},
         "refined": {"reads": sorted(deps), "writes": ["refined"], "from": upstream},
@@ -219,7 +219,7 @@ def _graph(*deps: str, tables: Sequence[str] = ()) -> Lineage:
         "left": {"from": ["refined"]},
         "right": {"from": ["refined"]},
     }
-    return {**found, "db.s.refined": {"from": ["refined"]}} if tables else found
+    return {**actual, "db.s.refined": {"from": ["refined"]}} if tables else actual
 
 
 INSERT = "INSERT INTO db.s.refined SELECT a FROM db.s.{}"
@@ -279,13 +279,13 @@ def _models(*, fails: str = "", deps: str = "up", said: str = "") -> Callable[..
 
 
 def _line(dep: str, *, is_made: bool = True) -> Lineage:
-    found: Lineage = {
+    actual: Lineage = {
         "up": {"writes": ["up"]},
         "aside": {"writes": ["aside"]},
         "model": {"reads": [dep], "writes": ["model", "t"], "from": [dep]},
         "last": {"reads": ["model"], "writes": ["last"], "from": ["model"]},
     }
-    return {**found, "t": {"from": ["model"]}} if is_made else found
+    return {**actual, "t": {"from": ["model"]}} if is_made else actual
 
 
 MODELS = (
@@ -337,7 +337,7 @@ def history(
     home, ledgers = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("ledgers")
     steps = SEQUENCES[request.param]
     with configured(home, **sqlite_yaml({"dispatch": "off"})) as instance:
-        runs = [each.execute(instance) for each in steps]
+        runs = [step.execute(instance) for step in steps]
         yield History(steps, runs, instance, ledgers, itertools.count())
 
 
@@ -384,7 +384,9 @@ def _root(*deps: str) -> Callable[[dg.DagsterInstance], str]:
 def _quiet(*writes: str) -> Callable[[dg.DagsterInstance], str]:
     """A job whose op writes nothing but what it declares."""
 
-    @dg.op(out=dg.Out(dg.Nothing, metadata={"datahub.outputs": [_table(each) for each in writes]}))
+    @dg.op(
+        out=dg.Out(dg.Nothing, metadata={"datahub.outputs": [_table(write) for write in writes]})
+    )
     def quiet() -> None: ...
 
     @dg.job(name="alone")
@@ -412,7 +414,7 @@ def _drawn(urn: str) -> Proposal:
     [(ROOT, "from", _root(), _root("raw")), (QUIET, "writes", _quiet(), _quiet("raw"))],
     ids=["asset", "op"],
 )
-def test_lineage_drawn_by_hand_stays_where_dagster_says_nothing_and_said_nothing(
+def test_lineage_drawn_by_hand_stays_where_dagster_sent_none_before_and_sends_none(
     tmp_path: Path,
     urn: str,
     side: str,
@@ -438,7 +440,7 @@ def test_lineage_drawn_by_hand_stays_where_dagster_says_nothing_and_said_nothing
             assert after(runs[4]) == ["drawn"]
 
 
-def test_what_an_extractor_emits_is_beside_what_the_run_says_and_changes_with_it(
+def test_what_an_extractor_emits_is_beside_that_of_the_run_and_changes_with_it(
     tmp_path: Path,
 ) -> None:
     def execute(instance: dg.DagsterInstance, rows: str, *deps: str) -> str:
@@ -462,9 +464,9 @@ def test_what_an_extractor_emits_is_beside_what_the_run_says_and_changes_with_it
             for run_id, expected in runs.items():
                 datahub.deliver(run_id)
                 aspect: Any = datahub.receiver.aspect(ROOT, "datasetProperties")
-                said = aspect["customProperties"]
-                found = said["rows"], datahub.lineage()["root"]["from"]
-                assert (found, said["fact"]) == (expected, "known")
+                stated = aspect["customProperties"]
+                actual = stated["rows"], datahub.lineage()["root"]["from"]
+                assert (actual, stated["fact"]) == (expected, "known")
 
 
 def test_tags_and_owners_that_people_set_stay_beside_those_of_dagster(tmp_path: Path) -> None:
@@ -482,8 +484,8 @@ def test_tags_and_owners_that_people_set_stay_beside_those_of_dagster(tmp_path: 
             datahub.deliver(runs[2])
             before = {urn: datahub.tags_and_owners(urn) for urn in (ROOT, QUIET)}
             for urn in (ROOT, QUIET):
-                said = additions(urn, tags=["mine"], owners=["me"])
-                datahub.emit(*(each for each in said if isinstance(each, Proposal)))
+                stated = additions(urn, tags=["mine"], owners=["me"])
+                datahub.emit(*(each for each in stated if isinstance(each, Proposal)))
             datahub.deliver(runs[1])
             datahub.deliver(runs[3])
             after = {urn: datahub.tags_and_owners(urn) for urn in (ROOT, QUIET)}

@@ -26,19 +26,19 @@ def graph() -> Graph:
 
 
 def node(graph: Graph, kind: str, name: str) -> Node:
-    (found,) = (each for each in graph.nodes if (each.kind, each.name) == (kind, name))
-    return found
+    (actual,) = (each for each in graph.nodes if (each.kind, each.name) == (kind, name))
+    return actual
 
 
 def lines(graph: Graph) -> set[tuple[str, str, str]]:
     """The edges, by the names of their ends: an op is `op x`, a check `check x`."""
     names = {each.urn: f"{each.kind} {each.name}" for each in graph.nodes}
-    return {(names[each.source], each.kind, names[each.target]) for each in graph.edges}
+    return {(names[edge.source], edge.kind, names[edge.target]) for edge in graph.edges}
 
 
 def section(of: Node, title: str) -> Section:
-    (found,) = (each for each in of.sections if each.title == title)
-    return found
+    (actual,) = (each for each in of.sections if each.title == title)
+    return actual
 
 
 def words(of: Node, title: str) -> list[list[str]]:
@@ -97,7 +97,7 @@ def test_column_lineage_names_columns_and_leads_to_their_datasets(graph: Graph) 
     assert row == ("revenue", "amount", Link("orders", urn=orders.urn))
 
 
-def test_the_runs_of_an_op_and_the_results_of_a_check_are_told(graph: Graph) -> None:
+def test_the_runs_of_an_op_and_the_results_of_a_check_are_shown(graph: Graph) -> None:
     mail = node(graph, "op", "mail")
     assert [row[3:] for row in words(mail, "Runs")] == [["started", ""], ["failed", "1.0 s"]]
     assert ["failure_message", "ValueError: no"] in words(mail, "Run")
@@ -108,18 +108,18 @@ def test_the_runs_of_an_op_and_the_results_of_a_check_are_told(graph: Graph) -> 
 
 def test_a_run_that_goes_on_is_shown_as_it_goes() -> None:
     items = list(translate(log(event("RUN_START"), *ran("one"), steps=[step("one")]), Context()))
-    found = graph_of(items)
-    assert node(found, "job", "sales").note == "job · running"
-    assert node(found, "op", "one").note == "op · succeeded"
-    assert found.summary[1] == "running"
+    actual = graph_of(items)
+    assert node(actual, "job", "sales").note == "job · running"
+    assert node(actual, "op", "one").note == "op · succeeded"
+    assert actual.summary[1] == "running"
 
 
 def test_a_dataset_that_others_only_name_is_drawn_too() -> None:
     other = "urn:li:dataset:(urn:li:dataPlatform:hive,a%2Cb,DEV)"
     lineage = {"upstreams": [{"dataset": other, "type": "TRANSFORMED"}]}
-    found = graph_of([Proposal(ORDERS_TABLE, "dataset", "upstreamLineage", body(lineage))])
-    assert found.edges == (Edge(other, ORDERS_TABLE, "lineage"),)
-    ghost = node(found, "dataset", "a,b")
+    actual = graph_of([Proposal(ORDERS_TABLE, "dataset", "upstreamLineage", body(lineage))])
+    assert actual.edges == (Edge(other, ORDERS_TABLE, "lineage"),)
+    ghost = node(actual, "dataset", "a,b")
     assert ghost.sent == ()
     assert ["environment", "DEV"] in words(ghost, "In DataHub")
 
@@ -132,34 +132,34 @@ def test_what_a_patch_adds_is_drawn_as_what_is_sent_whole() -> None:
         {"op": "add", "path": f"/upstreams/{SOURCE}", "value": {"dataset": SOURCE}},
         {"op": "add", "path": path, "value": {"confidenceScore": 1.0}},
     ]
-    found = graph_of(
+    actual = graph_of(
         [Proposal(ORDERS_TABLE, "dataset", "upstreamLineage", body(patch), change=Change.PATCH)]
     )
-    assert found.edges == (Edge(SOURCE, ORDERS_TABLE, "lineage"),)
-    table = node(found, "dataset", "dwh.orders")
+    assert actual.edges == (Edge(SOURCE, ORDERS_TABLE, "lineage"),)
+    table = node(actual, "dataset", "dwh.orders")
     assert words(table, "Column lineage") == [["a/b", "c", "shop.public.orders"]]
 
 
 def test_what_was_left_out_is_shown_with_its_reason() -> None:
     problem = Problem(ORDERS_TABLE, "upstreamLineage", "the SQL can't be read")
     key = Proposal(ORDERS_TABLE, "dataset", "datasetKey", body({"name": "dwh.orders"}))
-    found = graph_of([key, problem])
-    assert found.problems == (problem,)
-    table = node(found, "dataset", "dwh.orders")
+    actual = graph_of([key, problem])
+    assert actual.problems == (problem,)
+    table = node(actual, "dataset", "dwh.orders")
     assert words(table, "Left out") == [["upstreamLineage", "the SQL can't be read"]]
 
 
-def test_a_run_that_said_nothing_yet_has_a_page() -> None:
-    found = graph_of([])
-    assert (found.nodes, found.edges) == ((), ())
-    assert "<title>Nothing was captured</title>" in page(found)
+def test_a_run_without_proposals_has_a_page() -> None:
+    actual = graph_of([])
+    assert (actual.nodes, actual.edges) == ((), ())
+    assert "<title>Nothing was captured</title>" in page(actual)
 
 
 @pytest.mark.parametrize(
     ("milliseconds", "expected"),
     [(0, "0 ms"), (999, "999 ms"), (1500, "1.5 s"), (66043, "1 min 6 s"), (7_260_000, "2 h 1 min")],
 )
-def test_a_time_span_is_told_in_the_unit_that_fits_it(milliseconds: int, expected: str) -> None:
+def test_a_time_span_has_the_unit_that_fits_it(milliseconds: int, expected: str) -> None:
     assert duration(milliseconds) == expected
 
 
@@ -201,7 +201,7 @@ def test_a_link_that_would_run_a_script_is_only_a_text() -> None:
 def test_the_page_loads_nothing_from_anywhere(graph: Graph) -> None:
     outline = Outline(page(graph))
     sources = [value for _, each in outline.tags for value in (each.get("src"), each.get("href"))]
-    assert [each for each in sources if each] == ["data:,"]
+    assert [source for source in sources if source] == ["data:,"]
     (policy,) = (
         each["content"] or "" for _, each in outline.tags if each.get("http-equiv") is not None
     )

@@ -65,8 +65,8 @@ class Page:
 
     def text(self, selector: str) -> str:
         """What is to be read in an element; empty where it isn't shown."""
-        found = self.driver.find_elements("css selector", selector)
-        return "\n".join(each.text for each in found)
+        actual = self.driver.find_elements("css selector", selector)
+        return "\n".join(each.text for each in actual)
 
     def emulate(self, **features: str) -> None:
         """Set what media queries ask for, such as `prefers_color_scheme`."""
@@ -77,9 +77,9 @@ class Page:
         """All that the browser asked for since the last look."""
         messages = [json.loads(each["message"])["message"] for each in self._log("performance")]
         return [
-            each["params"]["request"]["url"]
-            for each in messages
-            if each["method"] == "Network.requestWillBeSent"
+            message["params"]["request"]["url"]
+            for message in messages
+            if message["method"] == "Network.requestWillBeSent"
         ]
 
     def complaints(self) -> list[str]:
@@ -128,7 +128,7 @@ def test_the_page_opens_without_a_request_and_without_a_complaint(opened: Open) 
         "sales\njob · failed",
         "shop.public.orders\npostgres",
     ]
-    assert [each for each in page.requests() if not each.startswith("data:")] == [
+    assert [request for request in page.requests() if not request.startswith("data:")] == [
         page.file.as_uri()
     ]
     assert page.complaints() == []
@@ -137,12 +137,12 @@ def test_the_page_opens_without_a_request_and_without_a_complaint(opened: Open) 
 
 def test_a_connection_to_the_network_is_forbidden_to_the_page(opened: Open) -> None:
     page = opened(shop())
-    said = page.driver.execute_async_script(
+    stated = page.driver.execute_async_script(
         "const done = arguments[0];"
         "fetch('http://127.0.0.1:9/').then(() => done('sent'), (error) => done(String(error)));"
     )
-    assert "TypeError" in said
-    assert any("Content Security Policy" in each for each in page.complaints())
+    assert "TypeError" in stated
+    assert any("Content Security Policy" in complaint for complaint in page.complaints())
 
 
 def test_a_click_shows_the_facts_and_a_link_in_them_leads_on(opened: Open) -> None:
@@ -169,7 +169,7 @@ def test_the_search_finds_names_columns_tags_and_owners(opened: Open) -> None:
     search = page.driver.find_element("id", "search")
     page.press("/")
     assert page.driver.switch_to.active_element == search
-    for query, found in (
+    for query, actual in (
         ("snowfl", "dwh.orders"),
         ("AMOUNT", "amounts"),
         ("gold", "orders"),
@@ -177,10 +177,10 @@ def test_the_search_finds_names_columns_tags_and_owners(opened: Open) -> None:
     ):
         search.clear()
         search.send_keys(query)
-        assert page.text("#found li:first-child .name") == found
+        assert page.text("#found li:first-child .name") == actual
     search.clear()
     search.send_keys("nowhere")
-    assert page.text("#found") == "Nothing here has that."
+    assert page.text("#found") == "No matches."
     search.clear()
     search.send_keys("revenue asset", "\ue007")
     assert page.text("#panel h2") == "revenue"
@@ -242,15 +242,15 @@ def test_hostile_names_are_only_read(opened: Open) -> None:
     assert page.text("h1") == HOSTILE
     for index in range(page.run("return cy.nodes().length;")):
         page.run("cy.nodes()[arguments[0]].emit('tap');", index)
-        for each in page.driver.find_elements("css selector", "#panel summary"):
-            each.click()
+        for element in page.driver.find_elements("css selector", "#panel summary"):
+            element.click()
         assert page.driver.find_elements("css selector", "#panel img, #panel script") == []
     page.driver.find_element("id", "search").send_keys("onerror")
     assert HOSTILE in page.text("#found")
     assert page.driver.execute_script("return window.broken;") is None
     assert page.driver.find_elements("css selector", "#panel a") == []
     assert page.complaints() == []
-    assert [each for each in page.requests() if not each.startswith("data:")] == [
+    assert [request for request in page.requests() if not request.startswith("data:")] == [
         page.file.as_uri()
     ]
 
@@ -293,9 +293,9 @@ def test_a_run_with_five_hundred_nodes_can_be_searched_and_read(opened: Open) ->
     )
 
 
-def test_a_run_that_said_nothing_yet_says_so(opened: Open) -> None:
+def test_a_run_without_proposals_has_a_note(opened: Open) -> None:
     page = opened([])
-    assert page.text("#nothing") == "This run says nothing to DataHub yet."
+    assert page.text("#nothing") == "This run has no metadata for DataHub yet."
     assert page.complaints() == []
 
 

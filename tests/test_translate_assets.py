@@ -108,28 +108,28 @@ def delivered(*wholes: RunLog, **options: Any) -> Catalog:
 
 def later(whole: RunLog, seconds: float, run_id: str = "later") -> RunLog:
     """The same events in another run at another time."""
-    events = [replace(each, time=each.time + seconds) for each in whole.events]
+    events = [replace(entry, time=entry.time + seconds) for entry in whole.events]
     return replace(whole, run=replace(whole.run, run_id=run_id), events=events)
 
 
 def properties(catalog: Catalog, key: str = "orders") -> dict[str, str]:
-    found: dict[str, str] = catalog.of(urn(key), "datasetProperties")["customProperties"]
-    return found
+    actual: dict[str, str] = catalog.of(urn(key), "datasetProperties")["customProperties"]
+    return actual
 
 
 def upstreams(catalog: Catalog, dataset: str) -> list[str]:
-    found = catalog.of(dataset, "upstreamLineage") or {"upstreams": []}
-    return [each["dataset"] for each in found["upstreams"]]
+    actual = catalog.of(dataset, "upstreamLineage") or {"upstreams": []}
+    return [upstream["dataset"] for upstream in actual["upstreams"]]
 
 
 def column_edges(catalog: Catalog, dataset: str) -> dict[str, list[str]]:
-    found = (catalog.of(dataset, "upstreamLineage") or {}).get("fineGrainedLineages") or []
-    return {each["downstreams"][0]: each["upstreams"] for each in found}
+    actual = (catalog.of(dataset, "upstreamLineage") or {}).get("fineGrainedLineages") or []
+    return {each["downstreams"][0]: each["upstreams"] for each in actual}
 
 
 def series(catalog: Catalog, dataset: str, aspect: str = "operation") -> list[dict[str, Any]]:
-    found = catalog.series.get((dataset, aspect), {})
-    return sorted(found.values(), key=lambda each: each["timestampMillis"])
+    actual = catalog.series.get((dataset, aspect), {})
+    return sorted(actual.values(), key=lambda each: each["timestampMillis"])
 
 
 def schema(*names: str) -> Metadatum:
@@ -141,7 +141,7 @@ def schema(*names: str) -> Metadatum:
         "constraints": [],
         "tags": {},
     }
-    columns = [{**column, "name": each} for each in names]
+    columns = [{**column, "name": name} for name in names]
     return Metadatum("table_schema", {"columns": columns, "constraints": []})
 
 
@@ -189,18 +189,18 @@ RICH = AssetFacts(
 # What an asset is
 
 
-def test_an_asset_is_a_dataset_of_dagster_with_what_its_definition_says() -> None:
+def test_an_asset_is_a_dataset_of_dagster_with_the_facts_of_its_definition() -> None:
     whole = made(
         materialized("shop/orders", metadata={"rows": Metadatum("int", 3), "team": text("ops")}),
         definitions=facts(RICH),
     )
     catalog = delivered(whole, dagster_url="http://ui")
     this = urn("shop/orders")
-    found = catalog.of(this, "datasetProperties")
-    assert found["name"] == "orders"
-    assert found["description"] == "All orders."
-    assert found["externalUrl"] == "http://ui/assets/shop/orders"
-    assert found["customProperties"] == {
+    aspect = catalog.of(this, "datasetProperties")
+    assert aspect["name"] == "orders"
+    assert aspect["description"] == "All orders."
+    assert aspect["externalUrl"] == "http://ui/assets/shop/orders"
+    assert aspect["customProperties"] == {
         "dagster/asset_key": "shop/orders",
         "dagster/automation_condition": "eager",
         "dagster/backfill_policy": "single run",
@@ -217,11 +217,11 @@ def test_an_asset_is_a_dataset_of_dagster_with_what_its_definition_says() -> Non
     assert catalog.of(this, "subTypes") == {"typeNames": ["Asset"]}
     assert catalog.of(this, "status") == {"removed": False}
     assert catalog.of(this, "browsePathsV2") == {"path": [{"id": "sales"}, {"id": "shop"}]}
-    assert [each["tag"] for each in catalog.of(this, "globalTags")["tags"]] == [
+    assert [tag["tag"] for tag in catalog.of(this, "globalTags")["tags"]] == [
         f"urn:li:tag:{each}"
         for each in ("asset_group:sales", "domain:retail", "gold", "kind:python", "kind:snowflake")
     ]
-    owners = [each["owner"] for each in catalog.of(this, "ownership")["owners"]]
+    owners = [owner["owner"] for owner in catalog.of(this, "ownership")["owners"]]
     assert owners == ["urn:li:corpGroup:data", "urn:li:corpuser:ana@shop.io"]
     assert catalog.of(this, "dataPlatformInstance") is None
     assert catalog.problems == set()
@@ -247,8 +247,8 @@ def test_metadata_are_plain_strings_and_json() -> None:
         "nothing": Metadatum("null", None),
         "plot": Metadatum("md", "![plot](data:image/png;base64,iVBORw0KGgo=) of all"),
     }
-    found = properties(delivered(made(materialized("orders", metadata=metadata))))
-    assert found == {
+    own = properties(delivered(made(materialized("orders", metadata=metadata))))
+    assert own == {
         "dagster/asset_key": "orders",
         "flag": "true",
         "link": "https://x/y",
@@ -278,7 +278,7 @@ def test_the_schema_found_by_the_run_is_completed_by_the_definition() -> None:
     assert static.of(urn("orders"), "schemaMetadata")["platform"] == "urn:li:dataPlatform:dagster"
 
 
-def test_nothing_is_said_empty() -> None:
+def test_no_aspect_is_sent_empty() -> None:
     catalog = delivered(made(materialized("orders")), made(materialized("orders")))
     for aspect in ("schemaMetadata", "ownership", "globalTags", "siblings", "upstreamLineage"):
         assert catalog.of(urn("orders"), aspect) is None
@@ -300,10 +300,10 @@ def test_a_run_that_does_not_know_the_definition_takes_nothing_away() -> None:
 def test_columns_and_lineage_of_a_known_definition_stay_when_it_is_not_known() -> None:
     declared = schema("id")
     declared.value["columns"][0]["description"] = "The key."
-    said = {"dagster/column_schema": declared, **declares(TABLE)}
-    found = {"dagster/column_schema": schema("id", "amount")}
-    event_ = materialized("orders", metadata=found, tags=tags("raw"))
-    known = made(event_, definitions=facts(asset_facts("orders", "raw", metadata=said)))
+    stated = {"dagster/column_schema": declared, **declares(TABLE)}
+    actual = {"dagster/column_schema": schema("id", "amount")}
+    event_ = materialized("orders", metadata=actual, tags=tags("raw"))
+    known = made(event_, definitions=facts(asset_facts("orders", "raw", metadata=stated)))
     unknown = made(event_)
     for wholes in ((known, later(unknown, 100)), (unknown, later(known, 100))):
         catalog = delivered(*wholes)
@@ -345,7 +345,7 @@ def test_assets_can_be_left_out_altogether() -> None:
 def test_a_key_that_makes_no_urn_is_a_problem_and_costs_only_itself() -> None:
     catalog = delivered(made(materialized("x" * 600), materialized("good", tags=tags("y" * 600))))
     assert catalog.urns("dataset") == [urn("good")]
-    assert {(each.urn, each.aspect) for each in catalog.problems} == {
+    assert {(problem.urn, problem.aspect) for problem in catalog.problems} == {
         ("x" * 600, "datasetKey"),
         (urn("good"), "upstreamLineage"),
     }
@@ -483,7 +483,7 @@ def test_queries_are_entities_if_the_options_say_so() -> None:
     whole = made(materialized(KEY, metadata={"Query": text(sql)}))
     catalog = delivered(whole, emit_queries=True)
     this = query_urn(Query(sql, "snowflake"))
-    subjects = [each["entity"] for each in catalog.of(this, "querySubjects")["subjects"]]
+    subjects = [subject["entity"] for subject in catalog.of(this, "querySubjects")["subjects"]]
     assert subjects == [TABLE, snowflake("db.s.raw")]
     (edge,) = catalog.of(urn(KEY), "upstreamLineage")["upstreams"]
     assert edge["query"] == this
@@ -547,9 +547,9 @@ def test_a_step_writes_its_assets_and_reads_what_they_are_made_of() -> None:
 def test_assets_of_a_failed_run_are_there_though_no_step_wrote_them() -> None:
     steps = [step("orders", asset="orders"), step("later", "orders", asset="later")]
     whole = log(planned("orders"), planned("later"), *broke(*failed("orders")), steps=steps)
-    found = datasets(whole)
-    assert found.by_step == {}
-    assert {name: each.outputs for name, each in found.by_op.items()} == {
+    actual = datasets(whole)
+    assert actual.by_step == {}
+    assert {name: each.outputs for name, each in actual.by_op.items()} == {
         "orders": {urn("orders")},
         "later": {urn("later")},
     }
@@ -575,9 +575,9 @@ def test_without_assets_a_failed_op_takes_tables_and_makes_none_by_definition() 
         steps=[step("orders", asset=KEY)],
         definitions=facts(asset_facts(KEY, upstream)),
     )
-    found = datasets(whole, emit_assets=False)
-    assert found.by_step == {}
-    assert found.by_op == {"orders": sides(inputs=[snowflake("db.s.customers")])}
+    actual = datasets(whole, emit_assets=False)
+    assert actual.by_step == {}
+    assert actual.by_op == {"orders": sides(inputs=[snowflake("db.s.customers")])}
 
 
 def test_without_assets_steps_read_and_write_their_tables() -> None:
@@ -589,8 +589,8 @@ def test_without_assets_steps_read_and_write_their_tables() -> None:
         observed("prod/snowflake/db/s/seen"),
     )
     tables = {snowflake(f"db.s.{each}") for each in ("raw", "customers", "seen")}
-    found = datasets(whole, emit_assets=False)
-    assert found.by_step == {"orders": sides(inputs=tables, outputs=[TABLE])}
+    actual = datasets(whole, emit_assets=False)
+    assert actual.by_step == {"orders": sides(inputs=tables, outputs=[TABLE])}
     catalog = Catalog().deliver(proposals(whole, emit_assets=False))
     assert {aspect for _, aspect in catalog.state} == {"datasetKey"}
     assert catalog.series == {}
@@ -601,13 +601,13 @@ def test_without_assets_steps_read_and_write_their_tables() -> None:
 
 def test_a_materialisation_is_an_operation() -> None:
     asset = materialized("orders", tags={**tags(), "mine": "yes"}, description="Nightly.")
-    (found,) = series(delivered(made(asset)), urn("orders"))
+    (operation,) = series(delivered(made(asset)), urn("orders"))
     moment = int(T0 * 1000) + 2000
-    assert found["operationType"] == "UPDATE"
-    assert (found["timestampMillis"], found["lastUpdatedTimestamp"]) == (moment, moment)
-    assert found["messageId"] == f"{RUN_ID}:orders:materialized"
-    assert found["partitionSpec"]["type"] == "FULL_TABLE"
-    assert found["customProperties"] == {
+    assert operation["operationType"] == "UPDATE"
+    assert (operation["timestampMillis"], operation["lastUpdatedTimestamp"]) == (moment, moment)
+    assert operation["messageId"] == f"{RUN_ID}:orders:materialized"
+    assert operation["partitionSpec"]["type"] == "FULL_TABLE"
+    assert operation["customProperties"] == {
         "code_version": "c1",
         "data_version": "v1",
         "description": "Nightly.",
@@ -619,8 +619,8 @@ def test_a_materialisation_is_an_operation() -> None:
 
 def test_a_code_version_that_nobody_gave_is_not_shown() -> None:
     whole = made(materialized("orders", tags={"dagster/code_version": RUN_ID}))
-    (found,) = series(delivered(whole), urn("orders"))
-    assert "code_version" not in found["customProperties"]
+    (operation,) = series(delivered(whole), urn("orders"))
+    assert "code_version" not in operation["customProperties"]
 
 
 def test_all_partitions_of_a_run_are_one_operation_and_one_state() -> None:
@@ -628,24 +628,24 @@ def test_all_partitions_of_a_run_are_one_operation_and_one_state() -> None:
     events = [materialized("orders", partition=day) for day in days]
     items = list(proposals(made(*events)))
     catalog = Catalog().deliver(items)
-    (found,) = series(catalog, urn("orders"))
-    assert found["partitionSpec"] == {
+    (operation,) = series(catalog, urn("orders"))
+    assert operation["partitionSpec"] == {
         "partition": "2024-01-01...2024-01-31",
         "type": "PARTITION",
     }
-    assert found["lastUpdatedTimestamp"] - found["timestampMillis"] == 30_000
-    assert found["customProperties"]["partition_count"] == "31"
-    assert found["customProperties"]["partitions"] == ", ".join(days)
+    assert operation["lastUpdatedTimestamp"] - operation["timestampMillis"] == 30_000
+    assert operation["customProperties"]["partition_count"] == "31"
+    assert operation["customProperties"]["partitions"] == ", ".join(days)
     assert len(items) == 5
 
 
 def partition(catalog: Catalog) -> str:
-    (found,) = series(catalog, urn("a"))
-    name: str = found["partitionSpec"]["partition"]
+    (operation,) = series(catalog, urn("a"))
+    name: str = operation["partitionSpec"]["partition"]
     return name
 
 
-def test_a_partition_says_its_name_at_once_and_a_range_of_time_what_was_planned() -> None:
+def test_a_partition_is_named_at_once_and_a_range_of_time_as_planned() -> None:
     day = "2024-01-01"
     live = log(planned("a", day), event("RUN_START"), materialized("a", partition=day))
     assert partition(delivered(live)) == day
@@ -657,7 +657,7 @@ def test_a_partition_says_its_name_at_once_and_a_range_of_time_what_was_planned(
     assert partition(delivered(of_range)) == "2024-01-01...2024-01-03"
 
 
-def test_a_range_of_what_is_no_time_is_told_when_its_step_is_over() -> None:
+def test_a_range_of_what_is_no_time_is_sent_when_its_step_is_over() -> None:
     ends = {"dagster/asset_partition_range_start": "x", "dagster/asset_partition_range_end": "z"}
     parts = [materialized("a", partition=each) for each in "xqz"]
     live = log(event("STEP_START", "s"), replace(parts[0], step_key="s"), run=run(tags=ends))
@@ -666,7 +666,7 @@ def test_a_range_of_what_is_no_time_is_told_when_its_step_is_over() -> None:
     assert partition(delivered(over)) == "3 partitions: q, x, z"
 
 
-def test_partitions_that_nobody_planned_are_told_when_their_step_is_over() -> None:
+def test_partitions_that_nobody_planned_are_sent_when_their_step_is_over() -> None:
     going_on = log(
         event("STEP_START", "s"), replace(materialized("a", partition="x"), step_key="s")
     )
@@ -695,7 +695,7 @@ def test_partitions_that_nobody_planned_are_told_when_their_step_is_over() -> No
         (["²", "1", "x10", "x9"], None, "4 partitions: 1, x9, x10, ..."),
     ],
 )
-def test_only_time_without_a_gap_is_told_as_a_range(
+def test_only_time_without_a_gap_is_a_range(
     names: list[str], definition: str | None, expected: str
 ) -> None:
     assert partitions_text(names, definition) == expected
@@ -710,14 +710,16 @@ def test_row_counts_are_profiles_of_the_table_and_of_each_partition() -> None:
         }
         return materialized("orders", partition=partition, metadata=metadata)
 
-    found = series(
+    operations = series(
         delivered(made(rows("x", 1, 10), rows("y", 2, 12), rows("x", 3, 14))),
         urn("orders"),
         "datasetProfile",
     )
-    spec = [(each["partitionSpec"]["partition"], each["rowCount"]) for each in found]
+    spec = [
+        (operation["partitionSpec"]["partition"], operation["rowCount"]) for operation in operations
+    ]
     assert sorted(spec) == [("FULL_TABLE_SNAPSHOT", 14), ("x", 3), ("y", 2)]
-    assert {each["columnCount"] for each in found} == {2}
+    assert {operation["columnCount"] for operation in operations} == {2}
 
 
 @pytest.mark.parametrize("value", [text("many"), Metadatum("int", -1), json_of([1])])
@@ -735,11 +737,11 @@ def test_an_observation_is_an_operation_with_its_data_version() -> None:
     catalog = delivered(
         made(observed("raw", metadata=metadata, tags={"dagster/data_version": "v7"}))
     )
-    (found,) = series(catalog, urn("raw"))
-    assert found["customOperationType"] == "OBSERVATION"
-    assert found["lastUpdatedTimestamp"] == int(T0 * 1000) - 60_000
-    assert found["customProperties"]["data_version"] == "v7"
-    assert found["customProperties"]["note"] == "seen"
+    (operation,) = series(catalog, urn("raw"))
+    assert operation["customOperationType"] == "OBSERVATION"
+    assert operation["lastUpdatedTimestamp"] == int(T0 * 1000) - 60_000
+    assert operation["customProperties"]["data_version"] == "v7"
+    assert operation["customProperties"]["note"] == "seen"
     (profile,) = series(catalog, urn("raw"), "datasetProfile")
     assert profile["rowCount"] == 7
     assert properties(catalog, "raw")["note"] == "seen"
@@ -781,16 +783,19 @@ def runless(*events: Event, **options: Any) -> Catalog:
     return Catalog().deliver(translate_runless(placed, None, Context(Config(**options))))
 
 
-def test_reports_that_belong_to_no_run_are_told_one_by_one() -> None:
+def test_reports_that_belong_to_no_run_are_sent_one_by_one() -> None:
     catalog = runless(
         materialized("a", partition="x"),
         materialized("a", partition="y", metadata={"n": Metadatum("int", 2)}),
         observed("b"),
         event("ASSET_CHECK_EVALUATION", None, Evaluation(CheckKey(("a",), "c"), passed=True)),
     )
-    found = series(catalog, urn("a"))
-    assert [each["partitionSpec"]["partition"] for each in found] == ["x", "y"]
-    assert [each["messageId"] for each in found] == ["1:a:materialized", "2:a:materialized"]
+    operations = series(catalog, urn("a"))
+    assert [operation["partitionSpec"]["partition"] for operation in operations] == ["x", "y"]
+    assert [operation["messageId"] for operation in operations] == [
+        "1:a:materialized",
+        "2:a:materialized",
+    ]
     assert properties(catalog, "a")["n"] == "2"
     assert len(series(catalog, urn("b"))) == 1
     assert len(catalog.urns("assertion")) == 1
@@ -845,14 +850,14 @@ def asset_events(draw: st.DrawFn) -> Event:
 def run_logs(draw: st.DrawFn) -> RunLog:
     steps = [step(f"s{index}", asset=key) for index, key in enumerate(KEYS)]
     events: list[Event] = [planned(each) for each in draw(st.sets(st.sampled_from(KEYS)))]
-    for each in steps:
+    for planned_step in steps:
         how = draw(st.sampled_from([ran, failed]))
-        events += how(each.key, *draw(st.lists(asset_events(), max_size=3)))
+        events += how(planned_step.key, *draw(st.lists(asset_events(), max_size=3)))
     end = draw(st.sampled_from([succeeded, broke]))
     known = draw(st.sampled_from([None, Definitions(), facts(asset_facts("a", "raw", group="g"))]))
     whole = log(*end(*events), steps=steps, definitions=known)
     skews = st.sampled_from([0.0, 0.0, 0.0, -2.5, 1.0])
-    skewed = [replace(each, time=each.time + draw(skews)) for each in whole.events]
+    skewed = [replace(entry, time=entry.time + draw(skews)) for entry in whole.events]
     return replace(whole, events=tuple(skewed))
 
 
@@ -872,7 +877,7 @@ def normal(value: Any) -> Any:
 
 @settings(deadline=None, max_examples=60)
 @given(run_logs(), st.booleans())
-def test_what_is_sent_while_a_run_goes_on_ends_in_what_the_whole_says(
+def test_what_is_sent_while_a_run_goes_on_ends_in_what_the_whole_sends(
     whole: RunLog,
     removes: bool,  # noqa: FBT001
 ) -> None:

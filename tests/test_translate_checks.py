@@ -56,8 +56,8 @@ def urn(check: CheckKey = CHECK, **options: Any) -> str:
 
 
 def results(catalog: Catalog, check: CheckKey = CHECK) -> list[Mapping[str, Any]]:
-    found = catalog.series.get((urn(check), "assertionRunEvent"), {})
-    return sorted(found.values(), key=lambda each: each["timestampMillis"])
+    actual = catalog.series.get((urn(check), "assertionRunEvent"), {})
+    return sorted(actual.values(), key=lambda each: each["timestampMillis"])
 
 
 def test_a_check_is_an_assertion_about_its_asset() -> None:
@@ -90,22 +90,26 @@ def test_the_assertion_depends_on_asset_check_environment_and_instance() -> None
 
 def test_every_evaluation_is_a_result() -> None:
     whole = whole_of(evaluated(), evaluated(passed=False), evaluated())
-    found = results(delivered(whole))
-    assert [each["result"]["type"] for each in found] == ["SUCCESS", "FAILURE", "SUCCESS"]
-    assert {each["asserteeUrn"] for each in found} == {ORDERS}
-    assert {each["runId"] for each in found} == {RUN_ID}
-    assert [each["timestampMillis"] for each in found] == [
+    evaluations = results(delivered(whole))
+    assert [evaluation["result"]["type"] for evaluation in evaluations] == [
+        "SUCCESS",
+        "FAILURE",
+        "SUCCESS",
+    ]
+    assert {evaluation["asserteeUrn"] for evaluation in evaluations} == {ORDERS}
+    assert {evaluation["runId"] for evaluation in evaluations} == {RUN_ID}
+    assert [evaluation["timestampMillis"] for evaluation in evaluations] == [
         int(T0 * 1000) + 1000 * offset for offset in (2, 3, 4)
     ]
 
 
 def test_a_failure_has_its_severity_and_a_success_has_none() -> None:
     whole = whole_of(evaluated(passed=False, severity="WARN"), evaluated(passed=False), evaluated())
-    found = [each["result"] for each in results(delivered(whole))]
+    actual = [result["result"] for result in results(delivered(whole))]
     has_word = hasattr(schema_classes, "AssertionResultSeverityClass")
     expected = ["LOW", "HIGH", None] if has_word else [None] * 3
-    assert [each.get("severity") for each in found] == expected
-    assert [each["nativeResults"]["severity"] for each in found] == ["WARN", "ERROR", "ERROR"]
+    assert [each.get("severity") for each in actual] == expected
+    assert [each["nativeResults"]["severity"] for each in actual] == ["WARN", "ERROR", "ERROR"]
 
 
 def test_a_result_has_its_metadata_partition_and_what_it_judged() -> None:
@@ -118,10 +122,10 @@ def test_a_result_has_its_metadata_partition_and_what_it_judged() -> None:
         target_time=T0,
         metadata={"missing": Metadatum("int", 3), "where": Metadatum("json", {"a": [1]})},
     )
-    (found,) = results(delivered(whole_of(evaluation), dagster_url="http://ui"))
-    assert found["partitionSpec"] == {"partition": "2024-01-01", "type": "PARTITION"}
-    assert found["result"]["externalUrl"] == f"http://ui/runs/{RUN_ID}"
-    assert found["result"]["nativeResults"] == {
+    (actual,) = results(delivered(whole_of(evaluation), dagster_url="http://ui"))
+    assert actual["partitionSpec"] == {"partition": "2024-01-01", "type": "PARTITION"}
+    assert actual["result"]["externalUrl"] == f"http://ui/runs/{RUN_ID}"
+    assert actual["result"]["nativeResults"] == {
         "blocking": "true",
         "description": "3 are missing",
         "missing": "3",
@@ -139,21 +143,21 @@ def test_a_check_whose_step_failed_has_an_error() -> None:
         step("orders", check="shop/orders:no_nulls"),
         step("other", check="shop/orders:said_something"),
     ]
-    said = replace(evaluated(check=other), step_key="other")
-    whole = log(*failed("orders", message="ValueError: no"), *failed("other", said), steps=steps)
+    stated = replace(evaluated(check=other), step_key="other")
+    whole = log(*failed("orders", message="ValueError: no"), *failed("other", stated), steps=steps)
     catalog = delivered(whole)
-    (found,) = results(catalog)
-    assert found["result"]["type"] == "ERROR"
-    assert found["result"]["error"] == {
+    (evaluation,) = results(catalog)
+    assert evaluation["result"]["type"] == "ERROR"
+    assert evaluation["result"]["error"] == {
         "properties": {"message": "ValueError: no"},
         "type": "UNKNOWN_ERROR",
     }
-    assert [each["result"]["type"] for each in results(catalog, other)] == ["SUCCESS"]
+    assert [result["result"]["type"] for result in results(catalog, other)] == ["SUCCESS"]
 
 
 def test_a_run_without_the_definition_takes_nothing_away() -> None:
     rich, poor = whole_of(evaluated(), definitions=KNOWN), whole_of(evaluated())
-    later = replace(poor, events=[replace(each, time=each.time + 99) for each in poor.events])
+    later = replace(poor, events=[replace(entry, time=entry.time + 99) for entry in poor.events])
     catalog = delivered(rich)
     catalog.deliver(check_proposals(later, Context()))
     assert catalog.of(urn(), "assertionInfo")["description"] == "Every id is there."
@@ -170,8 +174,8 @@ def test_without_assets_the_table_of_the_asset_is_judged() -> None:
     check = CheckKey(("prod", "snowflake", "db", "orders"), "c")
     whole = whole_of(evaluated(check=check), evaluated())
     catalog = delivered(whole, emit_assets=False)
-    (found,) = results(catalog, check)
-    assert found["asserteeUrn"].startswith(
+    (evaluation,) = results(catalog, check)
+    assert evaluation["asserteeUrn"].startswith(
         "urn:li:dataset:(urn:li:dataPlatform:snowflake,db.orders"
     )
     assert results(catalog) == []
@@ -179,8 +183,8 @@ def test_without_assets_the_table_of_the_asset_is_judged() -> None:
 
 def test_the_assertion_belongs_to_the_platform_instance() -> None:
     catalog = delivered(whole_of(evaluated()), platform_instance="eu")
-    found = catalog.of(urn(platform_instance="eu"), "dataPlatformInstance")
-    assert found["instance"] == "urn:li:dataPlatformInstance:(urn:li:dataPlatform:dagster,eu)"
+    aspect = catalog.of(urn(platform_instance="eu"), "dataPlatformInstance")
+    assert aspect["instance"] == "urn:li:dataPlatformInstance:(urn:li:dataPlatform:dagster,eu)"
 
 
 OUTCOMES = st.lists(

@@ -52,16 +52,16 @@ def run_of(key: str, definitions: Definitions | None = None, **made: Any) -> Run
 def explained(of: RunLog, context: Context | None = None) -> Explanation:
     """The reasons for the one asset of the run."""
     ((event, asset),) = (
-        (each, each.data) for each in of.events if isinstance(each.data, Materialization)
+        (entry, entry.data) for entry in of.events if isinstance(entry.data, Materialization)
     )
     return explain(asset.asset_key, event, asset, of, context or Context())
 
 
 def verdicts(found: Explanation) -> list[tuple[str, str, str | None]]:
-    return [(each.source, each.state, each.urn) for each in found.verdicts]
+    return [(verdict.source, verdict.state, verdict.urn) for verdict in found.verdicts]
 
 
-def test_all_evidence_is_told_the_strongest_first_with_what_won_and_what_lost() -> None:
+def test_all_evidence_is_listed_the_strongest_first_with_what_won_and_what_lost() -> None:
     key = "prod/snowflake/db/s/t"
     metadata = {
         "datahub_urn": text(SAID),
@@ -71,8 +71,8 @@ def test_all_evidence_is_told_the_strongest_first_with_what_won_and_what_lost() 
         "path": path_of(f"s3://bucket/storage/{RUN_ID}/orders"),
     }
     context = Context(platform_urns={asset_key(key): CONVERTED})
-    found = explained(run_of(key, metadata=metadata), context)
-    assert verdicts(found) == [
+    explanation = explained(run_of(key, metadata=metadata), context)
+    assert verdicts(explanation) == [
         ("datahub_urn", "found", SAID),
         ("asset_keys_to_dataset_urn_converter", "lost", CONVERTED),
         ("asset key", "lost", SNOWFLAKE),
@@ -81,17 +81,17 @@ def test_all_evidence_is_told_the_strongest_first_with_what_won_and_what_lost() 
         ("dagster/uri", "lost", S3),
         ("path", "no dataset", None),
     ]
-    assert found.dataset == SAID
-    assert {each.reason for each in found.verdicts if each.state == "lost"} == {
+    assert explanation.dataset == SAID
+    assert {verdict.reason for verdict in explanation.verdicts if verdict.state == "lost"} == {
         "datahub_urn is stronger"
     }
-    assert "between steps" in str(found.verdicts[-1].reason)
+    assert "between steps" in str(explanation.verdicts[-1].reason)
 
 
-def test_what_is_absent_says_what_there_would_have_to_be() -> None:
-    found = explained(run_of("orders"))
-    assert {each.state for each in found.verdicts} == {"not found"}
-    reasons = {each.source: each.reason for each in found.verdicts}
+def test_what_is_absent_has_a_reason() -> None:
+    explanation = explained(run_of("orders"))
+    assert {verdict.state for verdict in explanation.verdicts} == {"not found"}
+    reasons = {verdict.source: verdict.reason for verdict in explanation.verdicts}
     assert reasons == {
         "datahub_urn": "no such text in its metadata",
         "asset_keys_to_dataset_urn_converter": "no converter is configured",
@@ -101,35 +101,35 @@ def test_what_is_absent_says_what_there_would_have_to_be() -> None:
         "table_uri": "no such text in its metadata",
         "path": "no such path or URL in its metadata",
     }
-    assert found.dataset is None
+    assert explanation.dataset is None
     options = Config(
         asset_keys_to_dataset_urn_converter="shop.urns:convert",
         capture_dataset_from_asset_key=False,
     )
     off = explained(run_of("prod/mysql/a/b"), Context(options))
-    reasons = {each.source: each.reason for each in off.verdicts}
+    reasons = {verdict.source: verdict.reason for verdict in off.verdicts}
     assert reasons["asset key"] == "capture_dataset_from_asset_key is false"
     converter = reasons["asset_keys_to_dataset_urn_converter"]
-    assert converter == "shop.urns:convert says nothing of this key"
+    assert converter == "shop.urns:convert returned nothing for this key"
 
 
-def test_evidence_that_is_wrong_says_why_and_is_remarked() -> None:
-    found = explained(run_of("orders", metadata={"datahub_urn": text("orders"), **PLAIN}))
-    first = found.verdicts[0]
+def test_evidence_that_is_wrong_has_a_reason_and_a_remark() -> None:
+    explanation = explained(run_of("orders", metadata={"datahub_urn": text("orders"), **PLAIN}))
+    first = explanation.verdicts[0]
     assert (first.source, first.state, first.found) == ("datahub_urn", "wrong", "orders")
     assert "not a dataset urn" in str(first.reason)
-    assert found.dataset == SNOWFLAKE
-    assert any(each.startswith("datahub_urn: ") for each in found.remarks)
+    assert explanation.dataset == SNOWFLAKE
+    assert any(remark.startswith("datahub_urn: ") for remark in explanation.remarks)
 
 
-def test_a_table_without_a_platform_says_what_is_missing() -> None:
-    found = explained(run_of("orders", metadata={"dagster/table_name": text("a.b")}))
-    (verdict,) = (each for each in found.verdicts if each.source == "dagster/table_name")
+def test_a_table_without_a_platform_has_a_reason() -> None:
+    explanation = explained(run_of("orders", metadata={"dagster/table_name": text("a.b")}))
+    (verdict,) = (each for each in explanation.verdicts if each.source == "dagster/table_name")
     assert verdict.state == "no dataset"
     assert "storage_kind" in str(verdict.reason)
 
 
-def test_each_dataset_that_it_is_made_of_says_who_names_it() -> None:
+def test_each_dataset_that_it_is_made_of_has_its_sources() -> None:
     lineage = {"id": [{"asset_key": ["raw"], "column": "key"}]}
     metadata = {
         **PLAIN,
@@ -143,9 +143,9 @@ def test_each_dataset_that_it_is_made_of_says_who_names_it() -> None:
         asset_facts("lake", is_external=True, metadata={"datahub_urn": text(SAID)}),
     )
     tags = {"dagster/input_data_version/raw": "1", "dagster/input_data_version/noted": "1"}
-    found = explained(run_of("orders", defined, metadata=metadata, tags=tags))
+    explanation = explained(run_of("orders", defined, metadata=metadata, tags=tags))
     dagster = "urn:li:dataset:(urn:li:dataPlatform:dagster,{},PROD)"
-    assert {each.urn: each.sources for each in found.upstreams} == {
+    assert {upstream.urn: upstream.sources for upstream in explanation.upstreams} == {
         dagster.format("raw"): (
             "definition",
             "dagster/input_data_version",
@@ -157,11 +157,11 @@ def test_each_dataset_that_it_is_made_of_says_who_names_it() -> None:
         SAID: ("table of an external asset",),
         SNOWFLAKE.replace("db.s.t", "db.s.raw_orders"): ("Query",),
     }
-    assert {each.urn: each.sources for each in found.downstreams} == {
+    assert {downstream.urn: downstream.sources for downstream in explanation.downstreams} == {
         SNOWFLAKE: ("its table", "Query"),
         CONVERTED: ("datahub.outputs",),
     }
-    assert found.columns["id"] == ((dagster.format("raw"), "key"),)
+    assert explanation.columns["id"] == ((dagster.format("raw"), "key"),)
 
 
 @pytest.mark.parametrize(
@@ -176,8 +176,8 @@ def test_each_dataset_that_it_is_made_of_says_who_names_it() -> None:
 )
 def test_what_keeps_it_from_datahub_is_remarked(options: Mapping[str, Any], remark: str) -> None:
     of = run_of("orders", metadata={**PLAIN, "Query": text("select 1 from a.b.c")})
-    found = explained(of, Context(Config(**options)))
-    assert any(remark in each for each in found.remarks)
+    explanation = explained(of, Context(Config(**options)))
+    assert any(remark in each for each in explanation.remarks)
 
 
 OWN = "it reads only the asset's own table"
@@ -207,14 +207,14 @@ UNREAD: dict[str, tuple[Mapping[str, Metadatum], str, str]] = {
 
 
 @pytest.mark.parametrize("case", UNREAD)
-def test_of_sql_that_links_the_asset_to_nothing_the_one_cause_is_told(case: str) -> None:
+def test_sql_that_links_the_asset_to_nothing_has_one_remark(case: str) -> None:
     metadata, query, expected = UNREAD[case]
     of = run_of("orders", facts(asset_facts("orders")), metadata={**metadata, "Query": text(query)})
-    found = explained(of)
-    assert found.remarks == (f"Query: {expected}",)
-    assert found.upstreams == ()
-    told = [each.urn for each in found.downstreams]
-    assert told == ([found.dataset] if found.dataset else [])
+    explanation = explained(of)
+    assert explanation.remarks == (f"Query: {expected}",)
+    assert explanation.upstreams == ()
+    sent = [downstream.urn for downstream in explanation.downstreams]
+    assert sent == ([explanation.dataset] if explanation.dataset else [])
 
 
 def test_sql_that_cannot_be_read_has_no_other_cause() -> None:
@@ -225,7 +225,7 @@ def test_sql_that_cannot_be_read_has_no_other_cause() -> None:
     assert "can't be parsed" in remark
 
 
-def test_all_datasets_of_its_op_are_told() -> None:
+def test_all_datasets_of_its_op_are_listed() -> None:
     stored = (wrote("/data/rest", "other"), loaded("/data/in"), wrote("/data/orders"))
     of = log(
         *succeeded(*ran("make", *stored, materialized("orders", metadata=PLAIN))),
@@ -235,11 +235,11 @@ def test_all_datasets_of_its_op_are_told() -> None:
             ports={"make": PortFacts(inputs={"x": declares(SAID)})},
         ),
     )
-    found = explained(of)
+    explanation = explained(of)
     file = "urn:li:dataset:(urn:li:dataPlatform:file,/data/{},PROD)"
-    assert found.op.outputs == {file.format("rest")}
-    assert found.op.inputs == {file.format("in")}
-    assert {each.urn for each in found.upstreams} == {SAID}
+    assert explanation.op.outputs == {file.format("rest")}
+    assert explanation.op.inputs == {file.format("in")}
+    assert {upstream.urn for upstream in explanation.upstreams} == {SAID}
 
 
 KEYS = ("orders", "prod/mysql/shop/orders", "raw/mysql/orders")
@@ -261,15 +261,19 @@ def test_it_never_disagrees_with_what_is_sent(
 ) -> None:
     of = run_of(key, facts(asset_facts(key, "raw")), metadata=metadata)
     context = Context(Config(emit_assets=emit_assets))
-    found = explained(of, context)
+    explanation = explained(of, context)
     sent = Catalog().deliver(translate(of, context))
-    assert found.siblings == tuple((sent.of(found.urn, "siblings") or {}).get("siblings", ()))
+    assert explanation.siblings == tuple(
+        (sent.of(explanation.urn, "siblings") or {}).get("siblings", ())
+    )
     if emit_assets:
-        upstreams = sent.of(found.urn, "upstreamLineage")["upstreams"]
-        assert [each.urn for each in found.upstreams] == [each["dataset"] for each in upstreams]
-    if found.dataset is not None:
-        whole = sent.of(found.dataset, "siblings")
-        assert whole["siblings"] == [found.urn] if emit_assets else whole is None
+        upstreams = sent.of(explanation.urn, "upstreamLineage")["upstreams"]
+        assert [upstream.urn for upstream in explanation.upstreams] == [
+            upstream["dataset"] for upstream in upstreams
+        ]
+    if explanation.dataset is not None:
+        whole = sent.of(explanation.dataset, "siblings")
+        assert whole["siblings"] == [explanation.urn] if emit_assets else whole is None
 
 
 @pytest.mark.parametrize(
@@ -277,10 +281,10 @@ def test_it_never_disagrees_with_what_is_sent(
     [
         (None, "the run was not captured when it started"),
         (facts(asset_facts("other")), "the code of the run does not define it"),
-        (facts(is_cut=True), "the definitions were too large to be noted whole"),
+        (facts(is_cut=True), "the definitions were too large to be stored whole"),
     ],
 )
-def test_why_a_definition_is_not_known_is_told(definitions: Definitions | None, cause: str) -> None:
+def test_an_unknown_definition_has_a_remark(definitions: Definitions | None, cause: str) -> None:
     (remark,) = explained(run_of("orders", definitions)).remarks
     assert remark == f"its definition is not known: {cause}"
 
@@ -288,6 +292,6 @@ def test_why_a_definition_is_not_known_is_told(definitions: Definitions | None, 
 def test_an_event_that_belongs_to_no_run_is_explained_too() -> None:
     of = run_of("orders", metadata=PLAIN)
     alone = replace(of, run=replace(of.run, run_id=""), steps=(), job=None)
-    found = explained(alone)
-    assert found.remarks == ("its definition is not known: the event belongs to no run",)
-    assert (found.run_id, found.dataset) == ("", SNOWFLAKE)
+    explanation = explained(alone)
+    assert explanation.remarks == ("its definition is not known: the event belongs to no run",)
+    assert (explanation.run_id, explanation.dataset) == ("", SNOWFLAKE)

@@ -70,9 +70,9 @@ def test_tags_and_owners_are_added_and_never_sent_empty() -> None:
         run_part(whole, AssetDatasets(), here)
     )
 
-    tags = [each["tag"] for each in catalog.of(urn, "globalTags")["tags"]]
+    tags = [tag["tag"] for tag in catalog.of(urn, "globalTags")["tags"]]
     assert tags == ["urn:li:tag:by hand", "urn:li:tag:since", "urn:li:tag:team"]
-    owners = [each["owner"] for each in catalog.of(urn, "ownership")["owners"]]
+    owners = [owner["owner"] for owner in catalog.of(urn, "ownership")["owners"]]
     assert owners == ["urn:li:corpGroup:data", "urn:li:corpuser:ann@shop.com"]
 
     plain = log(steps=[step("clean")])
@@ -84,8 +84,8 @@ def test_a_tag_that_datahub_cannot_take_costs_only_itself() -> None:
     whole = log(job=Job("sales", tags={"x" * 600: "", "team": ""}))
     catalog = delivered(whole)
     urn = flow_urn(whole.run, Context())
-    assert [each["tag"] for each in catalog.of(urn, "globalTags")["tags"]] == ["urn:li:tag:team"]
-    assert [(each.urn, each.aspect) for each in catalog.problems] == [(urn, "globalTags")]
+    assert [tag["tag"] for tag in catalog.of(urn, "globalTags")["tags"]] == ["urn:li:tag:team"]
+    assert [(problem.urn, problem.aspect) for problem in catalog.problems] == [(urn, "globalTags")]
 
 
 def test_every_op_node_is_a_job_whether_it_ran_or_not() -> None:
@@ -98,19 +98,19 @@ def test_every_op_node_is_a_job_whether_it_ran_or_not() -> None:
     urns = [job_urn(whole.run, each, Context()) for each in ("clean", "never", "outer.inner.pack")]
     assert catalog.urns("dataJob") == urns
     infos = [catalog.of(urn, "dataJobInfo") for urn in urns]
-    assert [each["name"] for each in infos] == ["clean", "never", "outer.inner.pack"]
-    assert all(each["type"] == {"string": "COMMAND"} for each in infos)
+    assert [info["name"] for info in infos] == ["clean", "never", "outer.inner.pack"]
+    assert all(info["type"] == {"string": "COMMAND"} for info in infos)
 
 
 def test_an_op_has_its_facts_as_plain_strings() -> None:
-    said = {"n": Metadatum("int", 2), "datahub.outputs": text("a dataset, told as lineage")}
+    stated = {"n": Metadatum("int", 2), "datahub.outputs": text("a dataset, told as lineage")}
     described = Op(
         handle="again",
         name="clean",
         description="Cleans.",
         tags={"dagster/compute_kind": "sql"},
         inputs=(Port("rows", "DataFrame", "all of them", is_required=False),),
-        outputs=(Port("result", is_dynamic=True, metadata=said),),
+        outputs=(Port("result", is_dynamic=True, metadata=stated),),
         pool="db",
     )
     info = of_job(log(ops=[described]), "again")
@@ -137,7 +137,7 @@ def test_an_op_that_makes_an_asset_is_called_so_and_tagged_with_its_group() -> N
     assert of_job(whole, "raw__orders", "subTypes") == {"typeNames": ["Asset"]}
     assert of_job(whole, "mail", "subTypes") == {"typeNames": ["Op"]}
     tags = of_job(whole, "raw__orders", "globalTags")["tags"]
-    assert [each["tag"] for each in tags] == ["urn:li:tag:asset_group:landing"]
+    assert [tag["tag"] for tag in tags] == ["urn:li:tag:asset_group:landing"]
 
 
 def test_a_run_without_the_ops_plan_does_not_say_of_what_kind_it_is() -> None:
@@ -160,11 +160,11 @@ def test_structure_is_as_of_the_start_of_the_run() -> None:
         for each in run_part(whole, AssetDatasets(), Context())
         if not isinstance(each, Problem)
     ]
-    times = {each.time for each in states if each.aspect in {"dataFlowInfo", "dataJobInfo"}}
+    times = {state.time for state in states if state.aspect in {"dataFlowInfo", "dataJobInfo"}}
     assert times == {whole.events[0].time}
 
 
-def test_a_platform_instance_is_told_and_browsed_by() -> None:
+def test_a_platform_instance_is_sent_and_browsed_by() -> None:
     whole = log(steps=[step("clean")])
     urn = "urn:li:dataPlatformInstance:(urn:li:dataPlatform:dagster,east)"
     flow = flow_urn(whole.run, Context(Config(platform_instance="east")))
@@ -232,4 +232,6 @@ def test_a_urn_that_is_too_long_costs_only_its_entity() -> None:
     whole = log(ops=[op("x" * 500), op("clean")])
     catalog = delivered(whole)
     assert catalog.urns("dataJob") == [job_urn(whole.run, "clean", Context())]
-    assert {each.urn for each in catalog.problems} == {job_urn(whole.run, "x" * 500, Context())}
+    assert {problem.urn for problem in catalog.problems} == {
+        job_urn(whole.run, "x" * 500, Context())
+    }

@@ -27,13 +27,13 @@ URN = dataset_urn("a")
 def limited(aspect: str, value: Any, **options: Any) -> tuple[list[Any], list[Problem]]:
     """The bodies that are sent instead, and the problems; each fits, and is what DataHub takes."""
     items = list(within_limits([proposal(URN, aspect, value, **options)]))
-    proposals = [each for each in items if isinstance(each, Proposal)]
+    proposals = [item for item in items if isinstance(item, Proposal)]
     assert all(len(each.body) <= LARGEST_BODY for each in proposals)
     bodies = [json.loads(each.body) for each in proposals]
     if options.get("change") is not Change.PATCH:
         for body in bodies:
             aspects()[aspect].check(body)
-    return bodies, [each for each in items if isinstance(each, Problem)]
+    return bodies, [item for item in items if isinstance(item, Problem)]
 
 
 def column(number: int, **more: Any) -> dict[str, Any]:
@@ -57,22 +57,22 @@ def schema(fields: list[dict[str, Any]]) -> dict[str, Any]:
 def test_a_cut_text_is_no_longer_than_it_may_be_and_cut_again_it_stays(
     text: str, length: int
 ) -> None:
-    found = cut(text * 20, length)
-    assert len(found) <= length
-    assert cut(found, length) == found
+    actual = cut(text * 20, length)
+    assert len(actual) <= length
+    assert cut(actual, length) == actual
 
 
-def test_a_cut_text_says_how_many_characters_are_left_out() -> None:
-    found = cut("ab" * 1000, 100)
-    kept, _, mark = found.partition("… ")
+def test_a_cut_text_counts_the_characters_that_are_left_out() -> None:
+    actual = cut("ab" * 1000, 100)
+    kept, _, mark = actual.partition("… ")
     assert mark == f"[{2000 - len(kept):,} more characters are left out]"
     assert ("ab" * 1000).startswith(kept)
 
 
 @pytest.mark.parametrize("shift", [0, 1])
 def test_a_cut_does_not_part_a_surrogate_pair(shift: int) -> None:
-    found = cut("x" * shift + "\ud83d\ude00" * 1000, 100)
-    assert found.count("\ud83d") == found.count("\ude00") > 0
+    actual = cut("x" * shift + "\ud83d\ude00" * 1000, 100)
+    assert actual.count("\ud83d") == actual.count("\ude00") > 0
 
 
 def test_what_fits_is_left_as_it_is() -> None:
@@ -93,7 +93,7 @@ def test_many_properties_are_all_cut_shorter_to_the_same_length() -> None:
     value = {"customProperties": {f"p{number:04}": "x" * 1000 for number in range(5000)}}
     (body,), problems = limited("datasetProperties", value)
     assert body["customProperties"].keys() == value["customProperties"].keys()
-    assert len({len(each) for each in body["customProperties"].values()}) == 1
+    assert len({len(customProperty) for customProperty in body["customProperties"].values()}) == 1
     assert problems == []
 
 
@@ -110,7 +110,7 @@ def test_of_too_many_columns_the_last_are_left_out_and_counted() -> None:
     (body,), (problem,) = limited("schemaMetadata", schema(columns))
     left = len(body["fields"])
     assert 1000 < left < 20_000
-    assert [each["fieldPath"] for each in body["fields"]] == [f"column_{n}" for n in range(left)]
+    assert [field["fieldPath"] for field in body["fields"]] == [f"column_{n}" for n in range(left)]
     assert f"{20_000 - left:,} of 20,000 fields" in problem.reason
     assert (problem.urn, problem.aspect) == (URN, "schemaMetadata")
 

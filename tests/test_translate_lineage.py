@@ -73,13 +73,13 @@ def of_job(catalog: Catalog, handle: str) -> tuple[list[str], list[str]]:
 
 
 def op_lineage(whole: RunLog, handle: str) -> Proposal:
-    found = [
+    actual = [
         each
         for each in translate(whole, HERE)
         if isinstance(each, Proposal)
         and (each.urn, each.aspect) == (job_urn(run(), handle, HERE), "dataJobInputOutput")
     ]
-    (only,) = found
+    (only,) = actual
     return only
 
 
@@ -131,14 +131,14 @@ def test_lineage_is_of_the_time_of_the_steps_success() -> None:
     assert proposal.time == WHOLE.events[3].time
 
 
-def test_what_asset_events_say_is_lineage() -> None:
+def test_datasets_of_asset_events_are_lineage() -> None:
     seen = {"load": Datasets(frozenset({EXTERNAL}), frozenset({ORDERS}))}
     catalog = Catalog().deliver(run_part(WHOLE, AssetDatasets(seen), HERE))
     assert of_job(catalog, "load") == ([EXTERNAL], [ORDERS, A])
     assert EXTERNAL not in catalog.urns("dataset")
 
 
-def test_what_the_extractor_says_is_lineage() -> None:
+def test_what_the_extractor_returns_is_lineage() -> None:
     lineages = {"pack": (frozenset({C, "orders"}), frozenset({ORDERS}))}
     here = Context(lineages={**lineages, "no such step": (frozenset({A}), frozenset())})
     catalog = Catalog().deliver(run_part(WHOLE, AssetDatasets(), here))
@@ -199,14 +199,15 @@ def test_declarations_are_found_wherever_dagster_lets_people_write_them() -> Non
 
 
 def test_a_declaration_that_is_no_urn_costs_only_itself() -> None:
-    said = {"datahub.inputs": json_of([A, "orders", 7, "urn:li:tag:x"])}
-    whole = a_then_b(*succeeded(*ran("load")), definitions=ports("load", inputs={"x": said}))
+    stated = {"datahub.inputs": json_of([A, "orders", 7, "urn:li:tag:x"])}
+    whole = a_then_b(*succeeded(*ran("load")), definitions=ports("load", inputs={"x": stated}))
     catalog = delivered(whole)
     assert of_job(catalog, "load") == ([A], [])
     assert len(catalog.problems) == 3
     assert all(
-        each.urn == job_urn(run(), "load", HERE) and each.reason.startswith("datahub.inputs: ")
-        for each in catalog.problems
+        problem.urn == job_urn(run(), "load", HERE)
+        and problem.reason.startswith("datahub.inputs: ")
+        for problem in catalog.problems
     )
 
 
@@ -317,7 +318,7 @@ def test_a_complete_run_replaces_what_was_known() -> None:
 
 def test_an_older_run_puts_nothing_back_over_a_newer_one() -> None:
     catalog = Catalog()
-    newer = replace(WHOLE, events=[replace(each, time=each.time + 99) for each in WHOLE.events])
+    newer = replace(WHOLE, events=[replace(entry, time=entry.time + 99) for entry in WHOLE.events])
     changed = a_then_b(*succeeded(*ran("load", wrote("s3://b/c")), *ran("pack")))
     part = a_then_b(*succeeded(*ran("pack", wrote("s3://b/c"))))
     for each in (newer, changed, part):
@@ -420,7 +421,7 @@ def test_an_op_that_makes_some_of_its_assets_only_adds() -> None:
     deps = facts(asset_facts("orders"), asset_facts("sales", "external"))
 
     def making(outputs: Mapping[str, str | None]) -> RunLog:
-        made = [materialized(each) for each in outputs.values() if each]
+        made = [materialized(output) for output in outputs.values() if output]
         steps = [step("multi", outputs=outputs)]
         return log(*succeeded(*ran("multi", *made)), ops=ops, steps=steps, definitions=deps)
 
@@ -448,7 +449,9 @@ def test_an_op_inside_a_graph_of_an_asset_only_adds() -> None:
     proposals = [each for each in translate(whole, HERE) if isinstance(each, Proposal)]
     fetch = job_urn(run(), "sales.fetch", HERE)
     assert not [
-        each for each in proposals if (each.urn, each.aspect) == (fetch, "dataJobInputOutput")
+        proposal
+        for proposal in proposals
+        if (proposal.urn, proposal.aspect) == (fetch, "dataJobInputOutput")
     ]
     assert op_lineage(whole, "sales.store").change is Change.UPSERT
 
@@ -557,10 +560,10 @@ STEPS = (
     step("right", "branch"),
 )
 OPS = [
-    *(op(each.handle) for each in STEPS if each.key != "branch"),
+    *(op(planned_step.handle) for planned_step in STEPS if planned_step.key != "branch"),
     op("branch", outputs=["left?", "right?"]),
 ]
-PLANNED = {each.key: each for each in STEPS}
+PLANNED = {planned_step.key: planned_step for planned_step in STEPS}
 DECLARED = Definitions(
     assets=facts(
         asset_facts("orders"),
@@ -595,7 +598,7 @@ class Execution:
     def startable(self) -> list[str]:
         if self.is_over:
             return []
-        keys = [key for each in STEPS for key in self.keys(each)]
+        keys = [key for planned_step in STEPS for key in self.keys(planned_step)]
         return [key for key in keys if key not in self.done and key not in self.going]
 
     def keys(self, planned: Step) -> list[str]:
@@ -630,7 +633,7 @@ class Execution:
     def doings(self, key: str) -> st.SearchStrategy[list[Event]]:
         outputs = ["left", "right"] if key == "branch" else ["result"]
         asset = PLANNED.get(key, STEPS[0]).outputs[0].asset_key
-        some = [wrote(f"s3://b/{name}", each) for name in "ab" for each in outputs]
+        some = [wrote(f"s3://b/{name}", output) for name in "ab" for output in outputs]
         some += [loaded("s3://b/c"), *([materialized(asset[0])] if asset else [])]
         return st.lists(st.sampled_from(some), max_size=3)
 
@@ -666,14 +669,18 @@ OPTIONS = st.fixed_dictionaries(
 def with_a_past(here: Context) -> Catalog:
     """DataHub after an earlier complete run, in which every op wrote something else."""
     made = [
-        *(ran(each.key, wrote("s3://b/old")) for each in STEPS if each.key in {"load", "pack"}),
+        *(
+            ran(planned_step.key, wrote("s3://b/old"))
+            for planned_step in STEPS
+            if planned_step.key in {"load", "pack"}
+        ),
         ran("branch", wrote("s3://b/old", "left"), yielded("right")),
         *(ran(each) for each in ("gen", "work[x]", "collect", "right")),
         *(ran(each, materialized(each), wrote("s3://b/old")) for each in ("orders", "sales")),
     ]
     events = succeeded(*(each for one in made for each in one))
     past = log(*events, ops=OPS, steps=STEPS, definitions=DECLARED, run=run(run_id="past"))
-    earlier = [replace(each, time=each.time - 1000) for each in past.events]
+    earlier = [replace(entry, time=entry.time - 1000) for entry in past.events]
     return Catalog().deliver(translate(replace(past, events=earlier), here))
 
 
@@ -714,7 +721,7 @@ def test_a_run_that_is_delivered_twice_changes_nothing(
 def test_a_run_that_did_not_succeed_takes_no_lineage_away(whole: RunLog) -> None:
     before = with_a_past(HERE)
     after = deepcopy(before).deliver(translate(whole, HERE))
-    good = {each.step_key for each in whole.events if each.type == "STEP_SUCCESS"}
+    good = {entry.step_key for entry in whole.events if entry.type == "STEP_SUCCESS"}
     for planned in STEPS:
         if planned.handle in good:
             continue

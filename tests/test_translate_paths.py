@@ -121,7 +121,7 @@ def test_any_path_makes_a_urn_that_datahub_takes_or_none_or_a_fault(path: str) -
     assert urn is None or check_urn(urn, "") == "dataset"
 
 
-def test_paths_are_told_from_other_metadata() -> None:
+def test_paths_are_distinguished_from_other_metadata() -> None:
     metadata = {
         "a": path_of("/data/a"),
         "path": text("/data/b"),

@@ -44,8 +44,8 @@ def lineage(
 
 
 def tables(found: QueryLineage) -> tuple[set[str], set[str]]:
-    return {name_of(each) for each in found.upstreams}, {
-        name_of(each) for each in found.downstreams
+    return {name_of(upstream) for upstream in found.upstreams}, {
+        name_of(downstream) for downstream in found.downstreams
     }
 
 
@@ -129,10 +129,10 @@ KINDS: Mapping[str, tuple[str, set[str], set[str], Names]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_statement_gives_its_tables_and_columns(kind: str) -> None:
     sql, upstreams, downstreams, expected = KINDS[kind]
-    found = lineage(sql)
-    assert found.faults == ()
-    assert tables(found) == (upstreams, downstreams)
-    assert columns(found) == expected
+    actual = lineage(sql)
+    assert actual.faults == ()
+    assert tables(actual) == (upstreams, downstreams)
+    assert columns(actual) == expected
 
 
 SCRIPTS: Mapping[str, tuple[str, set[str], set[str], Names]] = {
@@ -172,10 +172,10 @@ SCRIPTS: Mapping[str, tuple[str, set[str], set[str], Names]] = {
 @pytest.mark.parametrize("case", SCRIPTS)
 def test_the_statements_of_a_script_are_read_together(case: str) -> None:
     sql, upstreams, downstreams, expected = SCRIPTS[case]
-    found = lineage(sql)
-    assert found.faults == ()
-    assert tables(found) == (upstreams, downstreams)
-    assert columns(found) == expected
+    actual = lineage(sql)
+    assert actual.faults == ()
+    assert tables(actual) == (upstreams, downstreams)
+    assert columns(actual) == expected
 
 
 DIALECTS = {
@@ -212,9 +212,9 @@ DIALECTS = {
 @pytest.mark.parametrize("platform", DIALECTS)
 def test_a_query_is_read_in_the_dialect_of_its_platform(platform: str) -> None:
     sql, table, upstreams = DIALECTS[platform]
-    found = lineage(sql, table, platform)
-    assert found.faults == ()
-    assert tables(found) == (upstreams, {table})
+    actual = lineage(sql, table, platform)
+    assert actual.faults == ()
+    assert tables(actual) == (upstreams, {table})
 
 
 def test_the_merge_of_a_dialect_without_prefixes_takes_its_values_from_the_source() -> None:
@@ -226,17 +226,17 @@ def test_the_merge_of_a_dialect_without_prefixes_takes_its_values_from_the_sourc
 
 
 def test_a_file_that_duckdb_reads_is_the_file() -> None:
-    found = lineage(
+    actual = lineage(
         "CREATE TABLE t AS SELECT * FROM 's3://Bucket/Orders.parquet'", "d.m.t", "duckdb"
     )
-    assert found.upstreams == {urn("Bucket/Orders.parquet", "s3")}
+    assert actual.upstreams == {urn("Bucket/Orders.parquet", "s3")}
     assert lineage("SELECT * FROM 'orders.csv'", "d.m.t", "duckdb").upstreams == set()
 
 
 def test_a_statement_that_cannot_be_parsed_is_a_fault_and_costs_only_itself() -> None:
-    found = lineage("SELECT FROM WHERE (; INSERT INTO t SELECT a FROM x; CALL refresh()")
-    assert tables(found) == ({"db.s.x"}, {"db.s.t"})
-    (fault,) = found.faults
+    actual = lineage("SELECT FROM WHERE (; INSERT INTO t SELECT a FROM x; CALL refresh()")
+    assert tables(actual) == ({"db.s.x"}, {"db.s.t"})
+    (fault,) = actual.faults
     assert fault.startswith("statement 1: it can't be parsed at line 1")
 
 
@@ -258,29 +258,29 @@ def test_no_text_makes_the_reading_raise(sql: str) -> None:
 def test_tables_have_the_environment_and_the_platform_instance_of_the_asset() -> None:
     own = urn("EU.db.s.t", "snowflake", "DEV")
     context = Context(Config(platform_instance_map={"snowflake": "EU"}))
-    found = query_lineage(Query("SELECT a FROM x", "snowflake", own), context)
-    assert found.upstreams == {urn("EU.db.s.x", "snowflake", "DEV")}
+    actual = query_lineage(Query("SELECT a FROM x", "snowflake", own), context)
+    assert actual.upstreams == {urn("EU.db.s.x", "snowflake", "DEV")}
 
 
 def test_tables_that_assets_are_go_by_the_names_that_these_have() -> None:
     known = {urn("DB.S.Orders").lower(): urn("DB.S.Orders")}
     query = Query("INSERT INTO T SELECT a FROM orders", "snowflake", urn("DB.S.T"), known)
-    found = query_lineage(query, Context())
-    assert found.upstreams == {urn("DB.S.Orders")}
-    assert found.downstreams == {urn("DB.S.T")}
-    assert columns(found) == {"a": {"DB.S.Orders.a"}}
+    actual = query_lineage(query, Context())
+    assert actual.upstreams == {urn("DB.S.Orders")}
+    assert actual.downstreams == {urn("DB.S.T")}
+    assert columns(actual) == {"a": {"DB.S.Orders.a"}}
 
 
 def test_names_become_lower_case_where_the_options_say_so() -> None:
     sql = "CREATE TABLE `P.D.T` AS SELECT x.a FROM `P.D.Src` x"
-    found = lineage(sql, "p.d.t", "bigquery", convert_urns_to_lowercase=True)
-    assert tables(found) == ({"p.d.src"}, {"p.d.t"})
+    actual = lineage(sql, "p.d.t", "bigquery", convert_urns_to_lowercase=True)
+    assert tables(actual) == ({"p.d.src"}, {"p.d.t"})
 
 
 def test_a_query_whose_asset_is_no_table_still_has_its_tables() -> None:
-    found = query_lineage(Query("INSERT INTO a.b.t SELECT c FROM a.b.x", "snowflake"), Context())
-    assert tables(found) == ({"a.b.x"}, {"a.b.t"})
-    assert columns(found) == {"c": {"a.b.x.c"}}
+    actual = query_lineage(Query("INSERT INTO a.b.t SELECT c FROM a.b.x", "snowflake"), Context())
+    assert tables(actual) == ({"a.b.x"}, {"a.b.t"})
+    assert columns(actual) == {"c": {"a.b.x.c"}}
 
 
 def test_the_resolver_of_the_target_is_asked_for_by_platform() -> None:
@@ -333,9 +333,9 @@ def test_a_query_is_an_entity_with_the_tables_it_is_about() -> None:
     assert properties["statement"] == {"value": "SELECT a FROM x", "language": "SQL"}
     assert properties["source"] == "SYSTEM"
     assert properties["created"]["time"] == int(T0 * 1000)
-    assert [each["entity"] for each in catalog.of(this, "querySubjects")["subjects"]] == sorted(
-        subjects
-    )
+    assert [
+        subject["entity"] for subject in catalog.of(this, "querySubjects")["subjects"]
+    ] == sorted(subjects)
     assert catalog.of(this, "subTypes") == {"typeNames": ["Query"]}
     platform = catalog.of(this, "dataPlatformInstance")["platform"]
     assert platform == "urn:li:dataPlatform:snowflake"

@@ -27,8 +27,8 @@ def properties(whole: RunLog, **options: Any) -> Any:
 
 
 def run_events(whole: RunLog) -> list[Any]:
-    found = delivered(whole).series.get((URN, "dataProcessInstanceRunEvent"), {})
-    return sorted(found.values(), key=lambda each: each["timestampMillis"])
+    actual = delivered(whole).series.get((URN, "dataProcessInstanceRunEvent"), {})
+    return sorted(actual.values(), key=lambda each: each["timestampMillis"])
 
 
 def test_a_run_is_an_instance_of_its_flow() -> None:
@@ -42,9 +42,9 @@ def test_a_run_is_an_instance_of_its_flow() -> None:
         "platform": "urn:li:dataPlatform:dagster",
         "instance": "urn:li:dataPlatformInstance:(urn:li:dataPlatform:dagster,east)",
     }
-    said = catalog.of(URN, "dataProcessInstanceProperties")
-    assert said["name"] == RUN_ID
-    assert said["created"]["time"] == int(T0 * 1000)
+    aspect = catalog.of(URN, "dataProcessInstanceProperties")
+    assert aspect["name"] == RUN_ID
+    assert aspect["created"]["time"] == int(T0 * 1000)
 
 
 def test_the_course_of_a_run_is_two_run_events() -> None:
@@ -78,14 +78,14 @@ def test_the_course_of_a_run_is_two_run_events() -> None:
         ("RUN_CANCELED", "SKIPPED", "CANCELED"),
     ],
 )
-def test_a_run_ends_as_dagster_says(end: str, result: str, native: str) -> None:
+def test_a_run_ends_as_its_event_does(end: str, result: str, native: str) -> None:
     *_, last = run_events(log(event("RUN_START"), event(end)))
     assert last["result"] == {"type": result, "nativeResultType": native}
 
 
 def test_a_run_that_goes_on_has_only_started() -> None:
     whole = log(event("RUN_ENQUEUED"), event("RUN_START"), event("STEP_START", "clean"))
-    assert [each["status"] for each in run_events(whole)] == ["STARTED"]
+    assert [entry["status"] for entry in run_events(whole)] == ["STARTED"]
     assert "end_time" not in properties(whole)["customProperties"]
 
 
@@ -110,7 +110,7 @@ def test_the_record_ends_a_run_only_if_no_event_does() -> None:
     assert last["result"]["type"] == "FAILURE"
 
     ended = log(*succeeded(), run=record)
-    assert [each["status"] for each in run_events(ended)] == ["STARTED", "COMPLETE"]
+    assert [entry["status"] for entry in run_events(ended)] == ["STARTED", "COMPLETE"]
     assert run_events(ended)[-1]["result"]["type"] == "SUCCESS"
 
     without_time = replace(begun, run=run(status="CANCELED"))
@@ -119,8 +119,8 @@ def test_the_record_ends_a_run_only_if_no_event_does() -> None:
 
 def test_a_run_that_goes_on_after_its_end_ends_again() -> None:
     whole = log(event("RUN_START"), event("RUN_FAILURE"), event("RUN_START"), event("RUN_SUCCESS"))
-    found = delivered(whole).events(URN)
-    assert found == [
+    actual = delivered(whole).events(URN)
+    assert actual == [
         ("STARTED", None, 1),
         ("COMPLETE", "FAILURE", 1),
         ("STARTED", None, 2),
@@ -188,30 +188,30 @@ def test_the_facts_of_a_run_are_plain_strings() -> None:
         ),
     ],
 )
-def test_what_launched_a_run_is_told(tags: dict[str, str], trigger: str, kind: str) -> None:
-    said = properties(log(*succeeded(), run=run(tags=tags)))
-    assert said["customProperties"]["trigger"] == trigger
-    assert said["type"] == kind
+def test_the_trigger_of_a_run_is_sent(tags: dict[str, str], trigger: str, kind: str) -> None:
+    own = properties(log(*succeeded(), run=run(tags=tags)))
+    assert own["customProperties"]["trigger"] == trigger
+    assert own["type"] == kind
 
 
-def test_names_of_schedule_sensor_and_backfill_are_told() -> None:
+def test_names_of_schedule_sensor_and_backfill_are_sent() -> None:
     tags = {
         "dagster/schedule_name": "daily",
         "dagster/sensor_name": "files",
         "dagster/backfill": "abc",
         ".dagster/scheduled_execution_time": "2024-01-01T00:00:00+00:00",
     }
-    said = properties(log(*succeeded(), run=run(tags=tags)))["customProperties"]
-    assert said["schedule_name"] == "daily"
-    assert said["sensor_name"] == "files"
-    assert said["backfill_id"] == "abc"
-    assert said["scheduled_execution_time"] == "2024-01-01T00:00:00+00:00"
+    stated = properties(log(*succeeded(), run=run(tags=tags)))["customProperties"]
+    assert stated["schedule_name"] == "daily"
+    assert stated["sensor_name"] == "files"
+    assert stated["backfill_id"] == "abc"
+    assert stated["scheduled_execution_time"] == "2024-01-01T00:00:00+00:00"
 
 
 def test_a_canceled_run_did_not_fail() -> None:
     canceled = event("RUN_CANCELED", None, Failure("somebody wanted it so"))
-    said = properties(log(event("RUN_START"), canceled))["customProperties"]
-    assert not {"failure_reason", "failure_message"} & said.keys()
+    stated = properties(log(event("RUN_START"), canceled))["customProperties"]
+    assert not {"failure_reason", "failure_message"} & stated.keys()
 
 
 def test_a_run_that_continues_another_is_its_child() -> None:

@@ -141,7 +141,7 @@ def table(*columns: dict[str, Any], constraints: tuple[str, ...] = ()) -> dict[s
 def fields(schema: dict[str, Any], *partition_columns: str) -> dict[str, Any]:
     aspect = schema_metadata("a.b", schema, partition_columns)
     assert aspect.validate()
-    return {each.fieldPath: each for each in aspect.fields}
+    return {field.fieldPath: field for field in aspect.fields}
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_type_is_the_one_that_datahubs_own_maps_have() -> None:
 
 
 @pytest.mark.parametrize("native", NESTED)
-def test_a_nested_type_says_what_it_is_made_of(native: str) -> None:
+def test_a_nested_type_has_its_element_types(native: str) -> None:
     assert data_type(native).validate()
     assert dict(data_type(native).type.to_obj()) == NESTED[native]
 
@@ -189,17 +189,17 @@ def test_a_type_that_never_ends_is_read_no_further_than_its_beginning(text: str)
 
 def test_a_native_type_is_kept_in_one_line() -> None:
     schema = table(column("a", " arro3.core.DataType<Utf8>\n"), column("b", "struct<\n  a: int>"))
-    found = fields(schema)
-    assert found["a"].nativeDataType == "arro3.core.DataType<Utf8>"
-    assert found["b"].nativeDataType == "struct< a: int>"
+    columns = fields(schema)
+    assert columns["a"].nativeDataType == "arro3.core.DataType<Utf8>"
+    assert columns["b"].nativeDataType == "struct< a: int>"
 
 
 def test_a_column_keeps_its_native_type_description_and_tags() -> None:
-    found = fields(
+    actual = fields(
         table(column("id", "NUMBER(38,0)", description="The key.", tags={"pii": "", "level": "3"}))
     )["id"]
-    assert (found.nativeDataType, found.description) == ("NUMBER(38,0)", "The key.")
-    tags = [each.tag for each in found.globalTags.tags]
+    assert (actual.nativeDataType, actual.description) == ("NUMBER(38,0)", "The key.")
+    tags = [tag.tag for tag in actual.globalTags.tags]
     assert tags == ["urn:li:tag:level:3", "urn:li:tag:pii"]
 
 
@@ -210,9 +210,9 @@ def test_without_tags_a_column_has_no_tags_aspect() -> None:
 @pytest.mark.parametrize("text", ["primary key", "PRIMARY KEY", "primary_key"])
 def test_a_column_that_is_a_primary_key_is_part_of_the_key(text: str) -> None:
     schema = table(column("id", constraints=[text]), column("v"))
-    found = fields(schema)
-    assert (found["id"].isPartOfKey, found["id"].nullable) == (True, False)
-    assert (found["v"].isPartOfKey, found["v"].nullable) == (False, True)
+    columns = fields(schema)
+    assert (columns["id"].isPartOfKey, columns["id"].nullable) == (True, False)
+    assert (columns["v"].isPartOfKey, columns["v"].nullable) == (False, True)
     assert schema_metadata("a", schema).primaryKeys == ["id"]
 
 
@@ -232,28 +232,28 @@ def test_a_word_that_only_begins_like_a_primary_key_is_none() -> None:
 
 
 def test_uniqueness_and_other_constraints_are_kept_beside_the_column() -> None:
-    found = fields(table(column("id", unique=True, constraints=["> 0"]), column("v")))
-    assert json.loads(found["id"].jsonProps) == {"unique": True, "constraints": ["> 0"]}
-    assert found["v"].jsonProps is None
+    columns = fields(table(column("id", unique=True, constraints=["> 0"]), column("v")))
+    assert json.loads(columns["id"].jsonProps) == {"unique": True, "constraints": ["> 0"]}
+    assert columns["v"].jsonProps is None
 
 
 def test_the_column_of_the_partitions_is_marked() -> None:
-    found = fields(table(column("day"), column("v")), "day")
-    assert (found["day"].isPartitioningKey, found["v"].isPartitioningKey) == (True, None)
+    columns = fields(table(column("day"), column("v")), "day")
+    assert (columns["day"].isPartitioningKey, columns["v"].isPartitioningKey) == (True, None)
 
 
 def test_a_column_named_twice_counts_once() -> None:
     assert list(fields(table(column("a", "int"), column("a", "text")))) == ["a"]
 
 
-def test_the_found_columns_are_completed_by_the_declared_ones() -> None:
-    found = table(column("ID", "int64"), column("new", "text"), column("guess", "?"))
+def test_a_runs_columns_are_completed_by_the_declared_ones() -> None:
+    actual = table(column("ID", "int64"), column("new", "text"), column("guess", "?"))
     declared = table(
         column("id", "?", description="The key.", nullable=False, tags={"pii": ""}),
         column("guess", "DATE"),
         column("gone"),
     )
-    merged = merged_schema(found, declared)
+    merged = merged_schema(actual, declared)
     assert merged is not None
     by_name = {each["name"]: each for each in merged["columns"]}
     assert list(by_name) == ["ID", "new", "guess"]

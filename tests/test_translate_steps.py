@@ -70,8 +70,8 @@ def test_a_step_run_is_an_instance_of_its_op_and_a_part_of_the_run() -> None:
         "parentInstance": run_urn(RUN_ID, Context()),
         "upstreamInstances": [urn("clean")],
     }
-    said = catalog.of(urn("outer.load"), "dataProcessInstanceProperties")
-    assert said == {
+    aspect = catalog.of(urn("outer.load"), "dataProcessInstanceProperties")
+    assert aspect == {
         "name": f"{RUN_ID}.shop.defs/outer.load",
         "type": "BATCH_AD_HOC",
         "created": {"time": int(T0 * 1000) + 3000, "actor": "urn:li:corpuser:datahub"},
@@ -111,22 +111,22 @@ def test_each_attempt_has_its_pair_of_events() -> None:
         *(None, 1000),
         *(None, 1000),
     ]
-    said = properties(whole, "clean")["customProperties"]
-    assert said["attempts"] == "3"
-    assert said["start_time"] == str(T0 + 1)
-    assert "failure_message" not in said
+    stated = properties(whole, "clean")["customProperties"]
+    assert stated["attempts"] == "3"
+    assert stated["start_time"] == str(T0 + 1)
+    assert "failure_message" not in stated
 
 
-def test_a_failed_step_says_why() -> None:
+def test_a_failed_step_has_its_reason() -> None:
     why = Failure("KeyError: 'x'", metadata={"row": text("seven")})
     whole = log(
         *broke(event("STEP_START", "clean"), event("STEP_FAILURE", "clean", why)),
         steps=[step("clean")],
     )
     assert events(whole, "clean")[-1] == ("COMPLETE", "FAILURE", 1)
-    said = properties(whole, "clean")["customProperties"]
-    assert said["failure_message"] == "KeyError: 'x'"
-    assert said["failure.row"] == "seven"
+    stated = properties(whole, "clean")["customProperties"]
+    assert stated["failure_message"] == "KeyError: 'x'"
+    assert stated["failure.row"] == "seven"
 
 
 def test_a_step_that_died_before_its_start_has_only_an_end() -> None:
@@ -146,7 +146,7 @@ def test_an_attempt_that_died_before_its_start_counts() -> None:
     assert events(whole, "clean")[-1] == ("COMPLETE", "FAILURE", 2)
 
 
-def test_a_failure_that_is_told_twice_is_one_attempt() -> None:
+def test_a_failure_that_is_logged_twice_is_one_attempt() -> None:
     twice = [event("STEP_FAILURE", "clean")] * 2
     whole = log(*broke(event("STEP_START", "clean"), *twice), steps=[step("clean")])
     assert {attempt for _, _, attempt in events(whole, "clean")} == {1}
@@ -185,7 +185,7 @@ def test_a_step_in_flight_ends_with_its_run(end: str, result: str, native: str) 
     assert last["timestampMillis"] == int(T0 * 1000) + 2000
 
 
-def test_what_a_zombie_says_after_the_end_is_newer_state() -> None:
+def test_events_of_a_zombie_after_the_end_are_newer_state() -> None:
     whole = log(
         event("RUN_START"),
         event("STEP_START", "clean"),
@@ -247,7 +247,7 @@ def test_without_the_plan_a_step_still_belongs_to_its_op() -> None:
     assert related["upstreamInstances"] == []
 
 
-def test_a_step_says_what_it_wrote_also_if_it_failed() -> None:
+def test_a_step_has_what_it_wrote_even_if_it_failed() -> None:
     whole = log(*broke(*failed("clean", wrote("s3://b/part"))), steps=[step("clean")])
     outputs = delivered(whole).of(urn("clean"), "dataProcessInstanceOutput")
     assert outputs == {"outputs": ["urn:li:dataset:(urn:li:dataPlatform:s3,b/part,PROD)"]}
@@ -270,9 +270,9 @@ ASSETS = facts(
 def build(*events: Event, optional: bool = False, **more: Any) -> tuple[list[str], list[str]]:
     """The sides of the run of the step `build`, which makes two assets of a third."""
     outputs = {"model": "model", "other": "other"}
-    ports = [f"{each}?" if optional else each for each in outputs]
+    ports = [f"{output}?" if optional else output for output in outputs]
     whole = log(
-        *(planned(each) for each in outputs),
+        *(planned(output) for output in outputs),
         *events,
         steps=[step("build", outputs=outputs)],
         ops=[op("build", outputs=ports)],
@@ -376,7 +376,7 @@ def test_a_mapped_step_that_failed_read_what_its_op_takes() -> None:
     assert sides(whole, "work[b]") == ([READ], [])
 
 
-def test_a_step_that_failed_wrote_nothing_that_the_extractor_says() -> None:
+def test_a_step_that_failed_wrote_nothing_that_the_extractor_returns() -> None:
     lineages = {"build": (frozenset({OTHER}), frozenset({ONCE}))}
     assert build(*broke(*failed("build")), lineages=lineages) == ([OTHER, SEED, READ], [])
     done = build(*succeeded(*ran("build")), lineages=lineages)

@@ -1,4 +1,4 @@
-"""What a run says to DataHub as a picture: one page that opens offline."""
+"""A run's proposals as a picture: one page that opens offline."""
 
 from datahub_eventlog.preview.document import page
 from datahub_eventlog.preview.graph import Edge, Graph, Node, graph_of

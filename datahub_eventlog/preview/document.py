@@ -1,8 +1,8 @@
-"""The picture as one HTML file, with all that it needs inside.
+"""The picture as one HTML file that needs no other.
 
 Values are only ever data: they stand in a JSON block that the browser doesn't run, and the page
 puts them into text nodes. Its security policy allows the scripts below by their hashes, and no
-connection to anywhere.
+connections.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from string import Template
 from typing import Any
 
 from datahub_eventlog.preview.graph import Graph, Node
-from datahub_eventlog.preview.sections import Cell, Section
-from datahub_eventlog.values import Proposal
+from datahub_eventlog.preview.sections import Cell
 
 SCRIPTS = ("vendor/cytoscape.min.js", "vendor/dagre.min.js", "page.js")
 
@@ -34,7 +33,7 @@ def page(graph: Graph) -> str:
         policy=html.escape(_policy(scripts)),
         style=_read("page.css"),
         data=_embedded(_graph_json(graph)),
-        scripts="\n".join(f"<script>{each}</script>" for each in scripts),
+        scripts="\n".join(f"<script>{script}</script>" for script in scripts),
     )
 
 
@@ -43,14 +42,14 @@ def _read(name: str) -> str:
 
 
 def _policy(scripts: list[str]) -> str:
-    """Nothing may be loaded; of scripts only these may run."""
-    digests = (hashlib.sha256(each.encode()).digest() for each in scripts)
-    hashes = " ".join(f"'sha256-{base64.b64encode(each).decode()}'" for each in digests)
+    """Nothing may be loaded, and only these scripts may run."""
+    digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
+    hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:"
 
 
 def _embedded(value: Mapping[str, Any]) -> str:
-    """JSON that no value in it can end: it holds no `<`, and so neither `</script>`."""
+    """JSON that no value in it can end: without `<` there is no `</script>`."""
     text = json.dumps(value, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -59,14 +58,14 @@ def _graph_json(graph: Graph) -> dict[str, Any]:
     return {
         "title": graph.title,
         "summary": list(graph.summary),
-        "nodes": [_node_json(each) for each in graph.nodes],
+        "nodes": [_node_json(node) for node in graph.nodes],
         "edges": [
-            {"source": each.source, "target": each.target, "kind": each.kind}
-            for each in graph.edges
+            {"source": edge.source, "target": edge.target, "kind": edge.kind}
+            for edge in graph.edges
         ],
         "problems": [
-            {"urn": each.urn, "aspect": each.aspect, "reason": each.reason}
-            for each in graph.problems
+            {"urn": problem.urn, "aspect": problem.aspect, "reason": problem.reason}
+            for problem in graph.problems
         ],
     }
 
@@ -79,26 +78,27 @@ def _node_json(node: Node) -> dict[str, Any]:
         "note": node.note,
         "state": node.state,
         "description": node.description,
-        "sections": [_section_json(each) for each in node.sections],
-        "sent": [_sent_json(each) for each in node.sent],
+        "sections": [
+            {
+                "title": section.title,
+                "head": list(section.head),
+                "rows": [[_cell_json(cell) for cell in row] for row in section.rows],
+            }
+            for section in node.sections
+        ],
+        "sent": [
+            {
+                "change": proposal.change.value,
+                "aspect": proposal.aspect,
+                "body": json.loads(proposal.body),
+            }
+            for proposal in node.sent
+        ],
     }
-
-
-def _section_json(section: Section) -> dict[str, Any]:
-    rows = [[_cell_json(cell) for cell in row] for row in section.rows]
-    return {"title": section.title, "head": list(section.head), "rows": rows}
 
 
 def _cell_json(cell: Cell) -> str | dict[str, str]:
     if isinstance(cell, str):
         return cell
-    found = {"text": cell.text, "urn": cell.urn, "url": cell.url}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _sent_json(proposal: Proposal) -> dict[str, Any]:
-    return {
-        "change": proposal.change.value,
-        "aspect": proposal.aspect,
-        "body": json.loads(proposal.body),
-    }
+    link = {"text": cell.text, "urn": cell.urn, "url": cell.url}
+    return {name: value for name, value in link.items() if value is not None}

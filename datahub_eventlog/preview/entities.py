@@ -1,4 +1,4 @@
-"""What proposals leave behind in DataHub, entity by entity."""
+"""The state that proposals leave in DataHub, entity by entity."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ class Entity:
     problems: list[Problem] = field(default_factory=list)
 
     def aspect(self, name: str) -> Mapping[str, Any]:
-        """An aspect; empty where nothing was said."""
+        """An aspect; empty if none was sent."""
         return self.aspects.get(name, {})
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """The events of a timeseries, the oldest first."""
-        return sorted(self.series.get(name, ()), key=lambda each: each["timestampMillis"])
+        return sorted(self.series.get(name, ()), key=lambda event: event["timestampMillis"])
 
 
 def entities_of(items: Iterable[Proposal | Problem]) -> dict[str, Entity]:
-    """The entities that are spoken of, by urn, in the order in which they come up."""
-    found: dict[str, Entity] = {}
+    """The entities of the proposals, by urn, in the order of their first mention."""
+    entities: dict[str, Entity] = {}
     for item in items:
-        entity = found.setdefault(item.urn, Entity(item.urn))
+        entity = entities.setdefault(item.urn, Entity(item.urn))
         if isinstance(item, Problem):
             entity.problems.append(item)
         else:
             _apply(entity, item)
-    return found
+    return entities
 
 
 def _apply(entity: Entity, proposal: Proposal) -> None:
@@ -59,11 +59,11 @@ def _apply(entity: Entity, proposal: Proposal) -> None:
 def _additions(body: Json) -> Iterator[tuple[list[str], Json]]:
     """What a patch adds: the parts of the path, and the value."""
     operations = body["patch"] if isinstance(body, Mapping) else body
-    for each in operations:
-        if each["op"] == "add":
-            parts = each["path"].removeprefix("/").split("/")
+    for operation in operations:
+        if operation["op"] == "add":
+            parts = operation["path"].removeprefix("/").split("/")
             plain = [part.replace("~1", "/").replace("~0", "~") for part in parts]
-            yield plain, each.get("value")
+            yield plain, operation.get("value")
 
 
 def _add(aspect: dict[str, Any], path: list[str], value: Json) -> None:
@@ -82,4 +82,4 @@ def _add(aspect: dict[str, Any], path: list[str], value: Json) -> None:
 
 
 _COLUMN_KEY = 4
-"""A column's edge is known by how it comes about, its downstream, its query and its upstream."""
+"""A column's edge is identified by its operation, downstream, query and upstream."""

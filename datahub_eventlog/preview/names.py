@@ -1,4 +1,4 @@
-"""What people call the entities that urns stand for."""
+"""The names for people of the entities that urns stand for."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _KINDS: dict[str, Kind] = {"dataFlow": "job", "dataJob": "op", "assertion": "che
 
 
 def kind_of(urn: str) -> Kind:
-    """What the entity is in the picture; whatever is no part of Dagster is a dataset."""
-    found = _KINDS.get(entity_type(urn))
-    if found is None:
+    """What the entity is in the picture; a dataset, unless it is a part of Dagster."""
+    kind = _KINDS.get(entity_type(urn))
+    if kind is None:
         return "asset" if platform_of(urn) == "dagster" else "dataset"
-    return found
+    return kind
 
 
 def entity_type(urn: str) -> str:

@@ -309,7 +309,7 @@
   function sent(node) {
     if (!node.sent.length) {
       return element("section", {}, element("h3", { text: "Sent to DataHub" }),
-        element("p", { className: "note", text: "Nothing: others only name it." }));
+        element("p", { className: "note", text: "Nothing. Other entities only refer to it." }));
     }
     const each = node.sent.map(({ change, aspect, body }) =>
       element("details", {},
@@ -508,7 +508,7 @@
       items.push(element("li", { className: "more", text: `and ${found.length - LISTED} more` }));
     }
     if (query && !found.length) {
-      items.push(element("li", { className: "more", text: "Nothing here has that." }));
+      items.push(element("li", { className: "more", text: "No matches." }));
     }
     byId("found").replaceChildren(...items);
     byId("found").hidden = !query;

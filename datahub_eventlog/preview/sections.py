@@ -1,4 +1,4 @@
-"""The pieces that the facts of an entity are shown in."""
+"""The tables in which the facts of an entity are shown."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ class Section:
 
 
 def pairs(title: str, values: Mapping[str, Json]) -> Section:
-    """Names and values, without those that say nothing."""
+    """Names and values, without empty ones."""
     rows = [(name, _cell(value)) for name, value in values.items() if value not in (None, "", [])]
     return Section(title, tuple(rows))
 
 
-def entities(title: str, urns: Iterable[str]) -> Section:
-    """A list of other entities."""
-    return Section(title, tuple((to(urn),) for urn in sorted(set(urns))))
+def entity_list(title: str, urns: Iterable[str]) -> Section:
+    """A section that links to other entities."""
+    return Section(title, tuple((entity_link(urn),) for urn in sorted(set(urns))))
 
 
-def to(urn: str) -> Link:
+def entity_link(urn: str) -> Link:
     """A link to an entity, by its name."""
     return Link(name_of(urn), urn=urn)
 
@@ -55,8 +55,8 @@ def moment(milliseconds: float | None) -> str:
     """A time in UTC, to the second."""
     if milliseconds is None:
         return ""
-    found = datetime.fromtimestamp(milliseconds / 1000, tz=timezone.utc)
-    return found.strftime("%Y-%m-%d %H:%M:%S")
+    time = datetime.fromtimestamp(milliseconds / 1000, tz=timezone.utc)
+    return time.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def duration(milliseconds: float | None) -> str:

@@ -78,7 +78,7 @@ def run_part(log: RunLog, assets: AssetDatasets, context: Context) -> Iterator[P
 
 
 def without_repetitions(items: Iterable[Proposal | Problem]) -> Iterator[Proposal | Problem]:
-    """Each problem, and that a dataset exists, once: several parts may say the same."""
+    """Each problem, and that a dataset exists, once: several parts may yield the same."""
     seen: set[tuple[str, str, str]] = set()
     for item in items:
         if isinstance(item, Problem) or item.aspect == "datasetKey":

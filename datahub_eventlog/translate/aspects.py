@@ -179,7 +179,7 @@ def _upsert(
 def _unfit(urn: str, aspect: str) -> Problem | None:
     if not urns.is_too_long(urn):
         return None
-    reason = f"the urn is longer than the {urns.LONGEST} bytes that DataHub takes"
+    reason = f"the urn is longer than the {urns.LONGEST_BYTES} bytes that DataHub takes"
     return Problem(urn, aspect, reason)
 
 

@@ -23,7 +23,8 @@ from datahub.metadata.urns import AssertionUrn
 
 from datahub_eventlog.translate import links, urns
 from datahub_eventlog.translate.aspects import Proposals, dagster_platform, instance, state
-from datahub_eventlog.translate.assets.description import plain_texts, rank
+from datahub_eventlog.translate.assets.description import plain_texts
+from datahub_eventlog.translate.assets.ranks import rank
 from datahub_eventlog.translate.assets.timeseries import partition_spec
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.lineage.run_assets import RunAssets

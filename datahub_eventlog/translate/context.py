@@ -12,7 +12,7 @@ from datahub_eventlog.values import AssetKey
 
 @dataclass(frozen=True)
 class Context:
-    """The options, and what was found out about this run outside of it."""
+    """The options, and what the dispatcher found out about the run."""
 
     config: Config = field(default_factory=Config)
     is_cloud: bool = False
@@ -20,14 +20,14 @@ class Context:
     deployment: str | None = None
     """The name of the Dagster+ deployment; the option `branch` overrides it."""
     platform_urns: Mapping[AssetKey, str] = field(default_factory=dict)
-    """What the user's converter said: the platform dataset of an asset."""
+    """The platform datasets of assets that the user's converter returned."""
     lineages: Mapping[str, tuple[frozenset[str], frozenset[str]]] = field(default_factory=dict)
-    """What the user's extractor said: the input and output urns of a step, by its key."""
+    """The input and output urns of steps, by their keys, that the user's extractor returned."""
     scratch: tuple[str, ...] = ()
     """Directories that are Dagster's own storage: nothing in them is a dataset."""
     resolver: Callable[[str, str, str | None], Any] | None = None
-    """DataHub's `SchemaResolver` for a platform, environment and platform instance, or None while
-    it is let be. The whole is None where the target offers none."""
+    """Returns DataHub's `SchemaResolver` for a platform, environment and platform instance, or None
+    while DataHub is not asked. None for a target that knows no schemas."""
 
     @property
     def on_cloud(self) -> bool:
@@ -36,5 +36,5 @@ class Context:
 
     @property
     def branch(self) -> str:
-        """The deployment's name, `prod` where nobody says one, as in the sensor plugin."""
+        """The deployment's name; `prod` by default, as in the sensor plugin."""
         return self.config.branch or self.deployment or "prod"

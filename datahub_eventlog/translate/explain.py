@@ -1,6 +1,7 @@
-"""Why an asset is linked to the datasets that it is linked to: translation, asked for its reasons.
+"""Why an asset is linked to its datasets: the reasons behind its lineage.
 
-Nothing is decided here. The evidence is what `tables` ranks, the lineage what `upstream` finds.
+Nothing is decided here. `lineage.evidence` ranks what names the table, `lineage.asset_lineage`
+finds what the asset is made of.
 """
 
 from __future__ import annotations
@@ -12,6 +13,15 @@ from typing import Literal, TypeAlias
 from datahub_eventlog.translate import step_datasets
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.datasets import INPUTS, OUTPUTS, Column, Datasets
+from datahub_eventlog.translate.lineage.asset_details import (
+    DATAHUB_URN,
+    PATH,
+    TABLE_NAME,
+    TABLE_URI,
+    URI,
+    AssetDetails,
+    details_of,
+)
 from datahub_eventlog.translate.lineage.asset_lineage import (
     COLUMN_LINEAGE,
     AssetLineage,
@@ -19,17 +29,10 @@ from datahub_eventlog.translate.lineage.asset_lineage import (
 )
 from datahub_eventlog.translate.lineage.evidence import (
     CONVERTER,
-    DATAHUB_URN,
     KEY,
     LONG_KEY,
-    PATH,
-    TABLE_NAME,
-    TABLE_URI,
-    URI,
     Evidence,
-    Subject,
     ranked,
-    subject_of,
     winner,
 )
 from datahub_eventlog.translate.lineage.queries import QUERY
@@ -37,8 +40,8 @@ from datahub_eventlog.translate.lineage.run_assets import RunAssets
 from datahub_eventlog.values import INPUT_VERSION, AssetKey, Event, Materialization, RunLog
 
 State: TypeAlias = Literal["found", "lost", "no dataset", "wrong", "not found"]
-"""It decides; something stronger decides; it is there and names no dataset; it was meant to name
-one and can't; it isn't there."""
+"""It decides; stronger evidence decides; it is there and names no dataset; it was meant to name a
+dataset and can't; it isn't there."""
 
 DEFINITION = "definition"
 ORIGIN = "table of an external asset"
@@ -47,7 +50,7 @@ TABLE = "its table"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a place where evidence for the asset's table may stand."""
+    """The outcome at one place where evidence for the asset's table may stand."""
 
     source: str
     state: State
@@ -65,7 +68,7 @@ class Related:
 
     urn: str
     sources: tuple[str, ...]
-    """All that says so."""
+    """Everything that names it."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Explanation:
     time: float
     partition: str | None
     is_defined: bool
-    """What its definition says was noted when the run started."""
+    """Its definition was stored when the run started."""
     is_of_dbt: bool
     verdicts: tuple[Verdict, ...]
     """On each place, the strongest first."""
@@ -91,21 +94,24 @@ class Explanation:
     downstreams: tuple[Related, ...] = ()
     columns: Mapping[str, tuple[Column, ...]] = field(default_factory=dict)
     op: Datasets = field(default_factory=Datasets)
-    """What the asset's op is linked to beside the datasets above, the asset and what it is made of.
-
-    All that it reads and writes in this run: its other assets, paths, what it declares."""
+    """What the asset's op reads and writes in this run beside the datasets above: its other assets,
+    paths, what it declares."""
     remarks: tuple[str, ...] = ()
-    """What keeps some of it from DataHub."""
+    """Why parts of it are not in DataHub."""
 
 
 def explain(
     key: AssetKey, event: Event, asset: Materialization, log: RunLog, context: Context
 ) -> Explanation:
-    """The reasons, as of a materialisation of the run; raises `urns.InvalidUrn` as translation."""
+    """The reasons, as of a materialisation of the run.
+
+    Raises `urns.InvalidUrn` if the key makes no urn.
+    """
     assets = RunAssets(log, context)
-    subject = subject_of(key, assets.facts(key), asset, log.run)
+    details = details_of(key, assets.facts(key), asset, log.run)
     lineage = asset_lineage(key, asset, assets)
-    is_twin = lineage.dataset not in (None, lineage.urn) and context.config.emit_assets
+    has_sibling = lineage.dataset not in (None, lineage.urn) and context.config.emit_assets
+    named_by = {TABLE: [lineage.dataset], OUTPUTS: lineage.outputs, QUERY: lineage.written}
     return Explanation(
         key=key,
         urn=lineage.urn,
@@ -113,12 +119,12 @@ def explain(
         time=event.time,
         partition=asset.partition,
         is_defined=assets.facts(key) is not None,
-        is_of_dbt=subject.is_of_dbt,
-        verdicts=tuple(_verdicts(subject, context)),
+        is_of_dbt=details.is_of_dbt,
+        verdicts=tuple(_verdicts(details, context)),
         dataset=lineage.dataset,
-        siblings=(lineage.dataset,) if is_twin and lineage.dataset else (),
-        upstreams=_related(lineage.upstreams, dict(_upstream_sources(key, lineage, asset, assets))),
-        downstreams=_related(lineage.downstreams, dict(_downstream_sources(lineage))),
+        siblings=(lineage.dataset,) if has_sibling and lineage.dataset else (),
+        upstreams=_related(lineage.upstreams, _upstream_sources(key, lineage, asset, assets)),
+        downstreams=_related(lineage.downstreams, named_by),
         columns={name: tuple(sorted(sources)) for name, sources in sorted(lineage.columns.items())},
         op=_op(event.step_key, lineage, log, context),
         remarks=tuple(_remarks(key, lineage, assets, log)),
@@ -133,18 +139,15 @@ def _op(step: str | None, lineage: AssetLineage, log: RunLog, context: Context) 
     return Datasets(datasets.inputs - shown, datasets.outputs - shown)
 
 
-def _verdicts(subject: Subject, context: Context) -> Iterator[Verdict]:
-    places = ranked(subject, context)
+def _verdicts(details: AssetDetails, context: Context) -> Iterator[Verdict]:
+    places = ranked(details, context)
     best = winner(tuple(item for items in places.values() for item in items))
     for source, items in places.items():
         if not items:
-            yield Verdict(source, "not found", reason=_absence(source, subject, context))
-        yield from (_verdict(item, best) for item in items)
-
-
-def _verdict(evidence: Evidence, best: Evidence | None) -> Verdict:
-    state, reason = _state(evidence, best)
-    return Verdict(evidence.source, state, evidence.text, evidence.urn, reason)
+            yield Verdict(source, "not found", reason=_absence(source, details, context))
+        for item in items:
+            state, reason = _state(item, best)
+            yield Verdict(item.source, state, item.text, item.urn, reason)
 
 
 def _state(evidence: Evidence, best: Evidence | None) -> tuple[State, str | None]:
@@ -156,16 +159,16 @@ def _state(evidence: Evidence, best: Evidence | None) -> tuple[State, str | None
     return "lost", f"{best.source} is stronger{same}"
 
 
-def _absence(source: str, subject: Subject, context: Context) -> str:
-    """What there would have to be for a place to say something."""
+def _absence(source: str, details: AssetDetails, context: Context) -> str:
+    """What is missing at a place without evidence."""
     config = context.config
     if source == CONVERTER:
         named = config.asset_keys_to_dataset_urn_converter
-        return f"{named} says nothing of this key" if named else "no converter is configured"
+        return f"{named} returned nothing for this key" if named else "no converter is configured"
     if source == KEY and not config.capture_dataset_from_asset_key:
         return "capture_dataset_from_asset_key is false"
     if source == KEY:
-        return f"{len(subject.key)} of at least {LONG_KEY} parts: environment/platform/name"
+        return f"{len(details.key)} of at least {LONG_KEY} parts: environment/platform/name"
     return _ABSENT[source]
 
 
@@ -180,26 +183,18 @@ _ABSENT = {
 
 def _upstream_sources(
     key: AssetKey, lineage: AssetLineage, asset: Materialization, assets: RunAssets
-) -> Iterator[tuple[str, Iterable[str | None]]]:
+) -> Mapping[str, Iterable[str | None]]:
     """Everything that names upstream datasets, and what it names."""
     facts = assets.facts(key)
-    deps = facts.deps if facts else ()
-    yield DEFINITION, [assets.urn(upstream) for upstream in deps]
-    yield INPUT_VERSION.rstrip("/"), [assets.urn(upstream) for upstream in asset.made_of]
-    yield INPUTS, lineage.inputs
-    yield ORIGIN, lineage.origins
-    yield QUERY, lineage.queried
-    yield COLUMN_LINEAGE, _column_tables(lineage) - lineage.queried
-
-
-def _column_tables(lineage: AssetLineage) -> frozenset[str]:
-    return frozenset(table for sources in lineage.columns.values() for table, _ in sources)
-
-
-def _downstream_sources(lineage: AssetLineage) -> Iterator[tuple[str, Iterable[str | None]]]:
-    yield TABLE, [lineage.dataset]
-    yield OUTPUTS, lineage.outputs
-    yield QUERY, lineage.written
+    tables = {table for sources in lineage.columns.values() for table, _ in sources}
+    return {
+        DEFINITION: map(assets.urn, facts.deps if facts else ()),
+        INPUT_VERSION.rstrip("/"): map(assets.urn, asset.made_of),
+        INPUTS: lineage.inputs,
+        ORIGIN: lineage.origins,
+        QUERY: lineage.queried,
+        COLUMN_LINEAGE: tables - lineage.queried,
+    }
 
 
 def _related(
@@ -215,9 +210,9 @@ def _related(
 def _remarks(key: AssetKey, lineage: AssetLineage, assets: RunAssets, log: RunLog) -> Iterator[str]:
     config = assets.context.config
     if not config.capture_asset_materialization:
-        yield "nothing of it is sent: capture_asset_materialization is false"
+        yield "it is not sent: capture_asset_materialization is false"
     if not assets.allows(key):
-        yield "nothing of it is sent: asset_pattern leaves it out"
+        yield "it is not sent: asset_pattern leaves it out"
     if not config.emit_assets:
         yield "emit_assets is false: its step is connected to the tables, the asset is not sent"
     if assets.facts(key) is None:
@@ -228,11 +223,11 @@ def _remarks(key: AssetKey, lineage: AssetLineage, assets: RunAssets, log: RunLo
 
 
 def _unknown(log: RunLog) -> str:
-    """Why the run does not know the definition of its asset."""
+    """Why the definition of the asset is not known."""
     if not log.run.run_id:
         return "the event belongs to no run"
     if log.definitions is None:
         return "the run was not captured when it started"
     if log.definitions.is_cut:
-        return "the definitions were too large to be noted whole"
+        return "the definitions were too large to be stored whole"
     return "the code of the run does not define it"

@@ -1,9 +1,9 @@
 """DataHub's objects as the JSON that GMS takes, written in one pass.
 
-The client's own way has three: unions validate once more what is in them, defaults are built anew
-for each field, and the names of types are changed in a copy. This one knows what is plain: values
-of the very types that the schema names. All else, and whatever is wrong, is left to the client.
-Both give the same JSON, but for the order of its fields.
+The client needs three passes: unions validate their values once more, defaults are built anew for
+each field, and the names of types are changed in a copy. This module writes only what is plain:
+values of exactly the types that the schema names. All else, and whatever is wrong, is left to the
+client. Both give the same JSON, but for the order of its fields.
 
 The form is that of avrogen's `AvroJsonConverter` and of the client's `pre_json_transform`.
 """
@@ -19,13 +19,13 @@ from datahub.emitter.serialization_helper import pre_json_transform
 from datahub_eventlog.values import Json
 
 CLIENTS, SERVERS = "com.linkedin.pegasus2avro.", "com.linkedin."
-"""What the names of types begin with."""
+"""The prefixes of the names of types, in the client and on the server."""
 DISCRIMINATOR = "fieldDiscriminator"
 """Marks a union whose members have names beside their types."""
 BITS = {"int": 31, "long": 63}
 
 Schema: TypeAlias = Any
-"""One of Avro's, whose base class knows nothing of what each has."""
+"""One of Avro's schemas; their base class lacks the attributes of the kinds."""
 Write: TypeAlias = Callable[[Any], Json]
 """Writes a value, or raises `_NotPlainError`."""
 
@@ -35,7 +35,7 @@ class _NotPlainError(Exception):
 
 
 def to_json(value: Any) -> Json:
-    """One of DataHub's objects as JSON; raises what the client raises for what fits no schema."""
+    """One of DataHub's objects as JSON; raises what the client raises if it fits no schema."""
     schema = getattr(type(value), "RECORD_SCHEMA", None)
     try:
         return _refused(value) if schema is None else _writer(schema)(value)
@@ -52,14 +52,16 @@ class _Record:
 
     def __call__(self, value: Any) -> Json:
         if type(value) is not self._class:
-            self._accept(type(value))
+            if _name(type(value)) != self._schema.fullname or DISCRIMINATOR in self._fields:
+                raise _NotPlainError
+            self._class = type(value)
         fields, items = self._fields, value.items()
         if len(items) != len(fields):
             raise _NotPlainError
         return {
             name: fields.get(name, _refused)(item)
             for name, item in items
-            if not self._is_left(name, item)
+            if item is not None or name not in self._optional
         }
 
     @cached_property
@@ -75,14 +77,6 @@ class _Record:
             for field in unions
             if any(kind.type == "null" for kind in field.type.schemas)
         )
-
-    def _is_left(self, name: str, value: Any) -> bool:
-        return value is None and name in self._optional
-
-    def _accept(self, kind: type) -> None:
-        if _name(kind) != self._schema.fullname or DISCRIMINATOR in self._fields:
-            raise _NotPlainError
-        self._class = kind
 
 
 def _name(kind: type) -> str | None:
@@ -103,7 +97,7 @@ def _record(schema: Schema) -> Write:
 
 
 def _union(schema: Schema) -> Write:
-    """Of one type beside null, or of several, which are told apart by their names."""
+    """One type beside null, or several, whose names distinguish them."""
     members = [member for member in schema.schemas if member.type != "null"]
     if len(members) == 1:
         return _writer(members[0])
@@ -120,21 +114,17 @@ def _of_records(members: Iterable[Schema]) -> Write:
         name = _name(type(value))
         if name is None or name not in writers:
             raise _NotPlainError
-        return {_servers(name): writers[name](value)}
+        return {name.replace(CLIENTS, SERVERS, 1): writers[name](value)}
 
     return write
 
 
 def _of_texts(members: Sequence[Schema]) -> Write:
-    """The client takes the last that fits, which a string always does."""
+    """The client takes the last member that fits, and a string always fits."""
     if members[-1].type != "string":
         return _refused
     write = _writer(members[-1])
     return lambda value: {"string": write(value)}
-
-
-def _servers(name: str) -> str:
-    return name.replace(CLIENTS, SERVERS, 1)
 
 
 def _array(schema: Schema) -> Write:
@@ -162,7 +152,7 @@ def _map(schema: Schema) -> Write:
 
 
 def _are_names(keys: Iterable[Any]) -> bool:
-    """Whether the client takes none of them for something else."""
+    """Whether the client takes all of them for plain names."""
     return all(
         type(key) is str and key != DISCRIMINATOR and not key.startswith(CLIENTS) for key in keys
     )

@@ -1,4 +1,4 @@
-"""What DataHub takes of one text and of one proposal; what is beyond is left out, and says so.
+"""How large a text and a proposal may be; what exceeds that is left out and reported.
 
 Where the sizes come from:
 
@@ -8,9 +8,9 @@ Where the sizes come from:
   own topics take 5 MiB. GMS in turn writes each change on Kafka, with what was there before.
 - The search index takes terms of 32,766 bytes, and DataHub's keeps 4,096 characters of a property.
 
-A text is cut where it is too long. Where many of them are too much for a proposal together, all are
+A text that is too long is cut. Where many texts are too much for a proposal together, all are
 cut shorter, and then entries of its longest list are left out, from the end. A patch becomes
-several instead: what it adds is independent.
+several patches instead: its additions are independent.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ LONGEST_PROPERTY = 20_000
 LONGEST_TEXT = 100_000
 """Characters of any other text: descriptions, SQL, native types."""
 SHORTEST_TEXT = 100
-"""Characters to which texts are cut at most so that a proposal fits."""
+"""Texts are never cut to fewer characters than this."""
 LARGEST_BODY = 900_000
-"""Bytes of an aspect or patch, which leaves room for what else there is in a message on Kafka."""
+"""Bytes of an aspect or patch; the rest of a message on Kafka needs room as well."""
 
-MAPS = frozenset({"customProperties", "nativeResults"})
-"""Fields that hold texts under names of the user's own."""
-NAMES = frozenset(
+MAP_FIELDS = frozenset({"customProperties", "nativeResults"})
+"""Fields that map names of the user's own to texts."""
+NAMING_FIELDS = frozenset(
     {"fieldPath", "id", "messageId", "name", "partition", "primaryKeys", "schemaName", "url"}
 )
-"""Fields that name something, as urns do: cut short, they would name something else."""
-ALL_OR_NOTHING = frozenset({"externalUrl", "jsonProps"})
-"""Fields whose texts are worth nothing without their ends: links, and JSON that is parsed."""
-LESSER = frozenset({"fineGrainedLineages"})
+"""Fields that name something. Like urns they are never cut: they would name something else."""
+UNCUT_FIELDS = frozenset({"externalUrl", "jsonProps"})
+"""Fields whose texts are useless once cut: links, and JSON that is parsed."""
+EXPENDABLE_FIELDS = frozenset({"fineGrainedLineages"})
 """Fields whose entries are left out before those of others."""
 
 _TOO_LARGE = f"more than the {LARGEST_BODY:,} bytes that go into one message"
@@ -47,10 +47,10 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 def cut(text: str, length: int = LONGEST_TEXT) -> str:
-    """The beginning of a text that is too long, with how much is left out; `length` in all."""
+    """A text of at most `length` characters: the beginning, and how much is left out."""
     if len(text) <= length:
         return text
-    # As long as with the greatest number that there can be: the mark counts what it displaces.
+    # The mark displaces text, and so its number can only be estimated: by the largest possible.
     end = max(0, length - len(_mark(len(text))))
     if "\ud800" <= text[end - 1 : end] <= "\udbff" and "\udc00" <= text[end] <= "\udfff":
         end -= 1
@@ -58,9 +58,9 @@ def cut(text: str, length: int = LONGEST_TEXT) -> str:
 
 
 def within_limits(items: Iterable[Proposal | Problem]) -> Iterator[Proposal | Problem]:
-    """The same, with as much of each proposal as DataHub takes, and a problem for the rest."""
+    """The same items, each proposal cut to what DataHub takes, with a problem for the rest."""
     for item in items:
-        # No text in there is longer than the whole.
+        # No text in the body is longer than the body.
         if isinstance(item, Problem) or len(item.body) <= LONGEST_PROPERTY:
             yield item
         elif item.change is Change.PATCH:
@@ -85,7 +85,7 @@ def _aspect(proposal: Proposal, value: Json) -> Iterator[Proposal | Problem]:
 
 
 def _fitted(value: Json) -> tuple[str, Sequence[str]]:
-    """The aspect in the size that it may have, and what had to be left out of it."""
+    """The aspect within its size, and what had to be left out of it."""
     whole = _TextCutter(LONGEST_TEXT)
     if len(body := _text(whole.of(value))) <= LARGEST_BODY:
         return body, whole.left_out
@@ -102,9 +102,10 @@ def _fitted(value: Json) -> tuple[str, Sequence[str]]:
 
 
 def _trim(aspect: Json, excess: int) -> Iterator[str]:
-    """Remove as many bytes from the ends of its lists, and tell what was in them."""
+    """Remove so many bytes from the ends of its lists; yields what was removed."""
     lists = sorted(
-        _lists(aspect), key=lambda entries: (entries[0] not in LESSER, -len(_text(entries[1])))
+        _lists(aspect),
+        key=lambda entries: (entries[0] not in EXPENDABLE_FIELDS, -len(_text(entries[1]))),
     )
     for name, entries in lists:
         total = len(entries)
@@ -118,18 +119,18 @@ def _trim(aspect: Json, excess: int) -> Iterator[str]:
 def _lists(value: Json) -> Iterator[tuple[str, list[Json] | dict[str, Json]]]:
     """The lists and maps in a record, with the names of their fields."""
     for name, entry in value.items() if isinstance(value, dict) else ():
-        if isinstance(entry, list) or (isinstance(entry, dict) and name in MAPS):
+        if isinstance(entry, list) or (isinstance(entry, dict) and name in MAP_FIELDS):
             yield name, entry
         elif isinstance(entry, dict):
             yield from _lists(entry)
 
 
 def _patches(proposal: Proposal, patch: Json) -> Iterator[Proposal | Problem]:
-    """The patch, in either of the forms that DataHub knows, in as many proposals as it takes."""
+    """The patch in as many proposals as needed; DataHub has two forms of patches."""
     frame = {**patch, "patch": []} if isinstance(patch, dict) else {}
     changes: Json = patch.get("patch") if isinstance(patch, dict) else patch
     if not _are_changes(changes):
-        yield proposal  # what a user's extractor made; it is for DataHub to say what it is
+        yield proposal  # made by a user's extractor in an unknown form: DataHub decides
         return
     cutting = _TextCutter(LONGEST_TEXT)
     for chunk in _chunks(map(cutting.of_change, changes), LARGEST_BODY - len(_text(frame))):
@@ -163,7 +164,7 @@ def _chunks(entries: Iterable[Json], room: int) -> Iterator[list[Json]]:
 
 
 class _TextCutter:
-    """Copies JSON with texts of at most `length`, and notes what it leaves out as a whole."""
+    """Copies JSON with texts of at most `length`, and counts what it leaves out."""
 
     def __init__(self, length: int) -> None:
         self._length = length
@@ -171,27 +172,27 @@ class _TextCutter:
 
     @property
     def left_out(self) -> list[str]:
-        """What was left out as a whole."""
+        """What was left out."""
         return [f"{count:,} {name}" for name, count in sorted(self._dropped.items()) if count]
 
     def of(self, value: Json, name: str = "") -> Json:
-        """What is left of a value; `name` is that of the field in which it stands."""
+        """A value with its texts cut; `name` is that of the field that holds it."""
         if isinstance(value, list):
             return [self.of(item, name) for item in value]
-        if isinstance(value, dict) and name in MAPS:
+        if isinstance(value, dict) and name in MAP_FIELDS:
             return {key: self._property(text) for key, text in value.items()}
         if isinstance(value, dict):
             kept = {key: field for key, field in value.items() if not self._drops(key, field)}
             return {key: self.of(field, key) for key, field in kept.items()}
-        is_name = name in NAMES or not isinstance(value, str) or value.startswith("urn:li:")
+        is_name = name in NAMING_FIELDS or not isinstance(value, str) or value.startswith("urn:li:")
         return value if is_name else cut(value, self._length)
 
     def of_change(self, change: Json) -> Json:
-        """What is left of one change in a patch, whose path is a name."""
+        """One change of a patch with its texts cut; its path is a name."""
         if "value" not in change:
             return change
         _, field, *within = change["path"].split("/")
-        in_map = field in MAPS and within
+        in_map = field in MAP_FIELDS and within
         value = change["value"]
         return {**change, "value": self._property(value) if in_map else self.of(value, field)}
 
@@ -199,7 +200,7 @@ class _TextCutter:
         return cut(value, min(self._length, LONGEST_PROPERTY)) if isinstance(value, str) else value
 
     def _drops(self, name: str, value: Json) -> bool:
-        is_dropped = name in ALL_OR_NOTHING and isinstance(value, str) and len(value) > self._length
+        is_dropped = name in UNCUT_FIELDS and isinstance(value, str) and len(value) > self._length
         self._dropped[name] += is_dropped
         return is_dropped
 

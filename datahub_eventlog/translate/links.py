@@ -14,7 +14,7 @@ from datahub_eventlog.values import AssetKey, Run
 ASSET_JOB = "__ASSET_JOB"
 """The hidden job of a code location's assets."""
 EPHEMERAL_JOB = "__ephemeral_asset_job__"
-"""The job that `materialize()` makes up: no code location has it."""
+"""The job that `materialize()` makes: no code location has it."""
 
 _ONLY_REPOSITORY = "__repository__"
 

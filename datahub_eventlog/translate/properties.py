@@ -1,6 +1,6 @@
-"""Facts as the plain strings that DataHub's custom properties are.
+"""Facts as plain strings, for DataHub's custom properties.
 
-Numbers, text and links stay what they are; what has a structure becomes JSON.
+Numbers, text and links stay as they are; structures become JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def property_texts(metadata: Metadata) -> dict[str, str]:
 
 
 def property_text(metadatum: Metadatum) -> str | None:
-    """One metadata value as a person would write it, or None if it says nothing."""
+    """One metadata value as a person would write it, or None if it has no value."""
     value = metadatum.value
     if value is None or metadatum.kind == "null":
         return None

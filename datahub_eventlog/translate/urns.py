@@ -1,6 +1,6 @@
-"""The urns of everything that we emit; mapping.md has the table.
+"""The urns of everything that is sent.
 
-All of them are canonical: parts are encoded as DataHub's own urn classes do it.
+All of them are canonical: parts are encoded as by DataHub's own urn classes.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from datahub_eventlog.translate.context import Context
 from datahub_eventlog.values import AssetKey, Run
 
 PLATFORM = "dagster"
-LONGEST = 512
+LONGEST_BYTES = 512
 """Bytes of the url-encoded urn that GMS takes."""
 
-KNOWN = 10_000
+CACHED = 10_000
 """Urns of a kind that are kept: those of a run's assets and ops are needed many times."""
 
 _TEAM = "team:"
@@ -75,7 +75,7 @@ def job_urn(run: Run, handle: str, context: Context) -> str:
     return _job_urn(flow, f"{module_prefix(run, context)}/{handle}")
 
 
-@lru_cache(maxsize=KNOWN)
+@lru_cache(maxsize=CACHED)
 def _job_urn(flow: str, name: str) -> str:
     return DataJobUrn.create_from_ids(data_flow_urn=flow, job_id=name).urn()
 
@@ -106,7 +106,7 @@ def asset_urn(key: AssetKey, context: Context) -> str:
     return dataset_urn(PLATFORM, ".".join(key), context.config.env)
 
 
-@lru_cache(maxsize=KNOWN)
+@lru_cache(maxsize=CACHED)
 def dataset_urn(platform: str, name: str, env: str) -> str:
     """A dataset's urn from its parts as they are.
 
@@ -148,8 +148,8 @@ def checked_dataset_urn(text: object) -> str:
 def is_too_long(urn: str) -> bool:
     """Whether GMS would refuse the urn for its length."""
     at_most = 3 if urn.isascii() else 12  # encoded bytes a character
-    is_long = len(urn) * at_most > LONGEST
-    return is_long and len(quote(urn, safe="", errors="replace")) > LONGEST
+    is_long = len(urn) * at_most > LONGEST_BYTES
+    return is_long and len(quote(urn, safe="", errors="replace")) > LONGEST_BYTES
 
 
 def platform_of(urn: str) -> str:
@@ -203,7 +203,7 @@ def _named(kind: Callable[[str], Urn], name: str) -> str:
     except InvalidUrnError as error:
         raise InvalidUrn(f"{name!r}: {error}") from None
     if is_too_long(urn):
-        raise InvalidUrn(f"{urn} is longer than the {LONGEST} bytes that DataHub takes")
+        raise InvalidUrn(f"{urn} is longer than the {LONGEST_BYTES} bytes that DataHub takes")
     return urn
 
 
@@ -211,6 +211,6 @@ def _checked(urn: DatasetUrn) -> DatasetUrn:
     if urn.env not in FABRICS:
         raise InvalidUrn(f"{urn} is not a dataset urn: DataHub has no environment {urn.env!r}")
     if is_too_long(urn.urn()):
-        raise InvalidUrn(f"{urn} is longer than the {LONGEST} bytes that DataHub takes")
+        raise InvalidUrn(f"{urn} is longer than the {LONGEST_BYTES} bytes that DataHub takes")
     Urn.from_string(urn.platform)
     return urn

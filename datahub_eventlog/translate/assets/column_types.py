@@ -45,24 +45,24 @@ DataType: TypeAlias = (
 )
 Kind: TypeAlias = Callable[[], DataType]
 
-LONGEST = 10_000
-"""Characters of a type that are looked at: its beginning says what it is."""
-DEEPEST = 10
-"""So many types may stand around the one that counts, as in `DataType(Nullable(Int64))`."""
+CHARACTERS_READ = 10_000
+"""Characters of a type that are read: its beginning decides."""
+DEEPEST_NESTING = 10
+"""The number of types that may enclose the one that counts, as in `DataType(Nullable(Int64))`."""
 
 
 def data_type(native: str) -> SchemaFieldDataTypeClass:
-    """DataHub's type for a native one of any engine or library; the unknown is a NullType."""
-    return SchemaFieldDataTypeClass(type=_type_of(plain(native)[:LONGEST]))
+    """DataHub's type for a native one of any engine or library; NullType for an unknown one."""
+    return SchemaFieldDataTypeClass(type=_type_of(one_line(native)[:CHARACTERS_READ]))
 
 
-def plain(native: str) -> str:
+def one_line(native: str) -> str:
     """The type in one line without spaces around it."""
     return " ".join(native.split())
 
 
 def _type_of(text: str) -> DataType:
-    for _ in range(DEEPEST):
+    for _ in range(DEEPEST_NESTING):
         text = _bare(text)
         if special := next((kind for like, kind in _SPECIAL if like.match(text)), None):
             return special()
@@ -81,7 +81,7 @@ def _type_of(text: str) -> DataType:
 
 
 def _bare(text: str) -> str:
-    """The type without what says only where it is kept, or where its class is defined."""
+    """The type without its storage backend and the module of its class."""
     text = _BACKEND.sub("", text)
     if match := _PYTHON.fullmatch(text):
         text = match[1] or match[2]
@@ -193,7 +193,7 @@ _NESTED: Mapping[Kind, Callable[[Sequence[str]], DataType]] = {
     ArrayTypeClass: _array,
     MapTypeClass: _map,
 }
-"""Of these DataHub keeps what they are made of."""
+"""Types whose element types DataHub keeps."""
 
 # The part of a name that is left by `_known`: `int` stands for int8 to int256.
 _TYPES: Mapping[str, Kind] = {

@@ -1,11 +1,11 @@
 """An asset by its definition alone: one that a run was to make and did not.
 
-What nobody but a definition can say (name, description, owners, group and the like) is as new as
-the code that was loaded. What a run may know better (metadata, tables, lineage, columns) never
-takes the place of what a run said that made the asset, however old that is; until there is one,
-the newest definition counts. So neither takes from the other, in whatever order they arrive.
+What only a definition knows (name, description, owners, group and the like) is as new as the code
+that was loaded. What a run may know better (metadata, tables, lineage, columns) ranks below the
+state of any run that made the asset, see `ranks`; until there is one, the newest definition counts.
 
-Which tables the asset makes is left for a run to say that makes it: what is added to a table stays.
+The tables that the asset makes are left out. What is added to a table stays, and only a run that
+makes the asset knows which they are.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from datahub_eventlog.translate.assets.description import (
     browse_path,
     definition_metadata,
     definition_properties,
-    rank_alone,
-    rank_of_columns,
     tag_names,
 )
+from datahub_eventlog.translate.assets.ranks import rank_alone, rank_of_columns
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.lineage.asset_lineage import AssetLineage
 from datahub_eventlog.translate.lineage.upstream_aspects import upstream_additions
@@ -37,7 +36,7 @@ METADATA = "definition metadata"
 def definition_proposals(
     facts: AssetFacts, lineage: AssetLineage, since: float, run_id: str, context: Context
 ) -> Iterator[Proposal | Problem]:
-    """All that the definition says of the asset itself; `since` it was loaded."""
+    """The asset as its definition describes it; `since` is when that was loaded."""
     urn, below = lineage.urn, rank_alone(since)
     yield state(urn, browse_path(facts), since, run_id)
     tags = list(tag_names(facts))

@@ -24,44 +24,18 @@ from datahub_eventlog.values import AssetFacts, AssetKey, Json, Materialization,
 
 SUBTYPE = "Asset"
 PARTITION_EXPRESSION = "partition_expr"
-"""Where Dagster's I/O managers for databases are told the column of the partitions."""
+"""The metadata in which Dagster's I/O managers for databases find the column of the partitions."""
 
 _EMBEDDED = re.compile(r"(data:[\w/.+-]+;base64,)[A-Za-z0-9+/=]+")
-"""An image, or the like, within Markdown: as text it tells nobody anything."""
+"""An image, or the like, within Markdown: it is of no use as text."""
 _ELSEWHERE = frozenset({"table_schema", "column_lineage"})
 """Kinds of metadata that have an aspect of their own."""
 _DEFAULT = "io_manager"
 _SYSTEM = ("dagster/", ".dagster/")
 
 
-def rank(time: float, facts: object | None, *, was_made: bool = True) -> float:
-    """The time of a state that a definition completes: the event's, if the definition is known.
-
-    Without it, a time before that of every event, but in the same order: what then is said is
-    the newest among those who know as little, and replaces nothing that was said with more
-    knowledge. An observation in turn knows less than a materialisation.
-    """
-    if facts is not None:
-        return time
-    return time / 1_000_000 if was_made else time / 1_000_000_000_000
-
-
-def rank_alone(time: float) -> float:
-    """The time of what a definition says without a run that made the asset.
-
-    It is added to what a run says that did not know the definition, and gives way to what any
-    says that did: of metadata, tables and lineage the run may have known better.
-    """
-    return time / 1_000
-
-
-def rank_of_columns(time: float) -> float:
-    """The same for columns, which can't be added to: before whatever a run found."""
-    return time / 1_000_000_000_000_000
-
-
 def definition_properties(facts: AssetFacts, context: Context) -> DatasetPatchBuilder:
-    """What of an asset's properties only its definition can say, and no run otherwise."""
+    """The properties of an asset that only its definition knows."""
     builder = DatasetPatchBuilder(urns.asset_urn(facts.key, context))
     builder.set_display_name(facts.key[-1])
     builder.set_description(facts.description or None)
@@ -71,7 +45,7 @@ def definition_properties(facts: AssetFacts, context: Context) -> DatasetPatchBu
 
 
 def definition_metadata(facts: AssetFacts, context: Context) -> DatasetPatchBuilder:
-    """The metadata of its definition, of which a run may say something else."""
+    """The metadata of its definition, which that of a run may overwrite."""
     builder = DatasetPatchBuilder(urns.asset_urn(facts.key, context))
     own = _facts(facts).keys()
     texts = plain_texts(facts.metadata)
@@ -82,7 +56,7 @@ def definition_metadata(facts: AssetFacts, context: Context) -> DatasetPatchBuil
 def asset_properties(
     facts: AssetFacts, newest: Materialization, context: Context
 ) -> DatasetPropertiesClass:
-    """Its names, texts and metadata; of the same name, what the event says counts."""
+    """Its names, texts and metadata; the event's metadata wins over the definition's."""
     texts = {**_texts(facts.metadata), **_texts(newest.metadata), **_facts(facts)}
     return DatasetPropertiesClass(
         name=facts.key[-1],
@@ -100,7 +74,7 @@ def plain_texts(metadata: Metadata) -> dict[str, str]:
 def asset_schema(
     key: AssetKey, facts: AssetFacts | None, newest: Materialization
 ) -> SchemaMetadataClass | None:
-    """The columns that the event found, completed by those of the definition, if any are known."""
+    """The columns of the event, completed by those of the definition; None if none are known."""
     declared: Metadata = facts.metadata if facts else {}
     schema = merged_schema(column_schema(newest.metadata), column_schema(declared))
     if schema is None:
@@ -115,7 +89,7 @@ def column_count(facts: AssetFacts | None, newest: Materialization) -> int | Non
 
 
 def existence(context: Context) -> Iterator[Aspect]:
-    """That there is such an asset."""
+    """The aspects that make the asset exist."""
     yield StatusClass(removed=False)
     yield SubTypesClass(typeNames=[SUBTYPE])
     if context.config.platform_instance:
@@ -148,6 +122,7 @@ def _partition_columns(metadata: Metadata) -> tuple[str, ...]:
 
 def _facts(facts: AssetFacts) -> dict[str, str | None]:
     """What only the definition knows, under names that no user's metadata have."""
+    freshness = None if facts.freshness is None else json_text(facts.freshness)
     return {
         "dagster/asset_key": "/".join(facts.key),
         "dagster/group_name": facts.group,
@@ -155,23 +130,16 @@ def _facts(facts: AssetFacts) -> dict[str, str | None]:
         "dagster/code_version": facts.code_version,
         "dagster/partitions_def": facts.partitions,
         "dagster/automation_condition": facts.automation,
-        "dagster/freshness_policy": _json(facts.freshness),
+        "dagster/freshness_policy": freshness,
         "dagster/backfill_policy": facts.backfill,
         "dagster/io_manager_key": facts.io_manager if facts.io_manager != _DEFAULT else None,
         "dagster/is_external": "true" if facts.is_external else None,
     }
 
 
-def _json(value: Json) -> str | None:
-    return None if value is None else json_text(value)
-
-
 def _texts(metadata: Metadata) -> dict[str, str | None]:
-    return {
-        name: _text(metadatum)
-        for name, metadatum in metadata.items()
-        if metadatum.kind not in _ELSEWHERE
-    }
+    shown = {name: value for name, value in metadata.items() if value.kind not in _ELSEWHERE}
+    return {name: _text(value) for name, value in shown.items()}
 
 
 def _text(metadatum: Metadatum) -> str | None:

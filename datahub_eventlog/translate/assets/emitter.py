@@ -1,9 +1,9 @@
 """Assets as datasets of the platform `dagster`.
 
 State comes from the newest materialisation of an asset, one proposal an aspect however many
-partitions there were. What its definition says goes with it. Where the definition is unknown (an
-old run, an asset that only an op reports) the state of the event gives way to that of any run
-that knows the definition, see `rank`, and so takes nothing away.
+partitions there were. The definition completes it. Where the definition is unknown (an old run, an
+asset that only an op reports) the state ranks below that of any run that knows the definition, see
+`ranks`, and so takes nothing away.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from datahub_eventlog.translate.assets.description import (
     column_count,
     existence,
     plain_texts,
-    rank,
     tag_names,
 )
+from datahub_eventlog.translate.assets.ranks import rank
 from datahub_eventlog.translate.assets.schemas import column_schema
 from datahub_eventlog.translate.assets.timeseries import (
     is_settled,
@@ -102,7 +102,7 @@ class AssetState:
 
 
 def asset_state(key: AssetKey, course: AssetCourse, assets: RunAssets) -> AssetState:
-    """What the materialisations of a run say of an asset.
+    """The state of an asset after its materialisations in a run.
 
     Raises `urns.InvalidUrn` if its key makes no urn.
     """
@@ -203,7 +203,7 @@ class AssetEmitter:
     def _state(
         self, event: Event, asset: Materialization, urn: str, columns: Made | None = None
     ) -> Proposals:
-        """What the asset is, as the event and its definition say."""
+        """The asset's own state, from the event and its definition."""
         key, facts = asset.asset_key, self._assets.facts(asset.asset_key)
         yield from self._exists(key, urn, event.time)
         was_made = event.type != OBSERVED
@@ -271,7 +271,7 @@ class AssetEmitter:
                 yield from self._profiles(message, alone, asset)
 
     def _newest_observation(self, newest: AssetEvent, urn: str) -> Proposals:
-        """What the asset is, unless Dagster makes it: then its materialisations say so."""
+        """The asset's own state, unless Dagster makes it: then its materialisations decide."""
         event, asset = newest
         key, facts = asset.asset_key, self._assets.facts(asset.asset_key)
         if key in self._history.materialized:

@@ -1,6 +1,6 @@
 """Partitions in words: one by its name, an unbroken stretch of time as a range, others by number.
 
-Keys that sort next to one another are no range: of `k0` to `k999` nobody knows what lies between.
+Other keys are never shown as a range: what lies between `k0` and `k999` is unknown.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-NAMED = 3
-"""So many of several partitions are named."""
+NAMED_PARTITIONS = 3
+"""The number of partitions that are named, of several."""
 
 
 def partitions_text(names: Iterable[str], definition: str | None = None) -> str:
-    """One or several partitions; `definition` is what their definition is called, if known."""
+    """One or several partitions; `definition` is as in `AssetFacts.partitions`, if known."""
     ordered = by_name(set(names))
     if len(ordered) == 1:
         return ordered[0]
     if is_unbroken(ordered, definition):
         return f"{ordered[0]}...{ordered[-1]}"
-    more = ", ..." if len(ordered) > NAMED else ""
-    return f"{len(ordered):,} partitions: {', '.join(ordered[:NAMED])}{more}"
+    more = ", ..." if len(ordered) > NAMED_PARTITIONS else ""
+    return f"{len(ordered):,} partitions: {', '.join(ordered[:NAMED_PARTITIONS])}{more}"
 
 
 def by_name(names: Iterable[str]) -> list[str]:
@@ -35,7 +35,7 @@ def is_time(name: str, definition: str | None = None) -> bool:
 
 
 def is_unbroken(names: Sequence[str], definition: str | None = None) -> bool:
-    """Whether these are partitions of time, in their order, of which none is left out."""
+    """Whether these are consecutive partitions of time, in order."""
     form = next((known for known in _FORMS if _time(names[0], known)), None)
     time = _time(names[0], form) if form else None
     if form is None or time is None or _is_listed(definition):
@@ -54,7 +54,7 @@ def is_unbroken(names: Sequence[str], definition: str | None = None) -> bool:
 
 
 def _is_listed(definition: str | None) -> bool:
-    """Whether the definition lists its keys, which are no times then, whatever they look like."""
+    """Whether the definition lists its keys: then they are no times, even if they look like it."""
     return definition is not None and definition.startswith(("Static", "Dynamic", "Multi"))
 
 
@@ -80,8 +80,7 @@ def _number(digits: str) -> tuple[int, str]:
 
 
 def _next_month(time: datetime) -> datetime:
-    years, month = divmod(time.month, 12)
-    return time.replace(year=time.year + years, month=month + 1)
+    return time.replace(year=time.year + time.month // 12, month=time.month % 12 + 1)
 
 
 _FORMS = {
@@ -92,7 +91,7 @@ _FORMS = {
     "%Y-%m-%dT%H:%M:%S": "Hourly",
     "%Y-%m-%d %H:%M:%S": "Hourly",
 }
-"""The forms that keys of time have, the first two being Dagster's own, and what they count in."""
+"""The forms of keys of time, the first two being Dagster's own, and their units."""
 _NEXT: Mapping[str, Callable[[datetime], datetime]] = {
     "Hourly": lambda time: time + timedelta(hours=1),
     "Daily": lambda time: time + timedelta(days=1),

@@ -15,7 +15,7 @@ from datahub.metadata.schema_classes import (
 )
 from datahub.metadata.urns import DataPlatformUrn, TagUrn
 
-from datahub_eventlog.translate.assets.column_types import data_type, plain
+from datahub_eventlog.translate.assets.column_types import data_type, one_line
 from datahub_eventlog.values import Json, Metadata
 
 COLUMN_SCHEMA = "dagster/column_schema"
@@ -39,15 +39,15 @@ def column_schema(metadata: Metadata) -> Json | None:
     return next(iter(schemas.values())) if len(schemas) == 1 else None
 
 
-def merged_schema(found: Json | None, declared: Json | None) -> Json | None:
-    """The columns as a run found them, completed by what their definition says about them."""
-    if found is None or declared is None:
-        return declared if found is None else found
+def merged_schema(actual: Json | None, declared: Json | None) -> Json | None:
+    """The columns of a run's event, completed by those of the definition."""
+    if actual is None or declared is None:
+        return declared if actual is None else actual
     by_name = {column["name"].lower(): column for column in declared["columns"]}
     columns = [
-        _merged_column(column, by_name.get(column["name"].lower())) for column in found["columns"]
+        _merged_column(column, by_name.get(column["name"].lower())) for column in actual["columns"]
     ]
-    return {"columns": columns, "constraints": found["constraints"] or declared["constraints"]}
+    return {"columns": columns, "constraints": actual["constraints"] or declared["constraints"]}
 
 
 def schema_metadata(
@@ -68,17 +68,17 @@ def schema_metadata(
     )
 
 
-def _merged_column(found: Json, declared: Json | None) -> Json:
+def _merged_column(actual: Json, declared: Json | None) -> Json:
     if declared is None:
-        return found
+        return actual
     return {
-        **found,
-        "type": declared["type"] if found["type"] in UNKNOWN_TYPES else found["type"],
-        "description": found["description"] or declared["description"],
-        "nullable": found["nullable"] and declared["nullable"],
-        "unique": found["unique"] or declared["unique"],
-        "constraints": list(dict.fromkeys([*found["constraints"], *declared["constraints"]])),
-        "tags": {**declared["tags"], **found["tags"]},
+        **actual,
+        "type": declared["type"] if actual["type"] in UNKNOWN_TYPES else actual["type"],
+        "description": actual["description"] or declared["description"],
+        "nullable": actual["nullable"] and declared["nullable"],
+        "unique": actual["unique"] or declared["unique"],
+        "constraints": list(dict.fromkeys([*actual["constraints"], *declared["constraints"]])),
+        "tags": {**declared["tags"], **actual["tags"]},
     }
 
 
@@ -89,7 +89,7 @@ def _field(
     return SchemaFieldClass(
         fieldPath=column["name"],
         type=data_type(column["type"]),
-        nativeDataType=plain(column["type"]),
+        nativeDataType=one_line(column["type"]),
         nullable=column["nullable"] and not is_key,
         description=column["description"] or None,
         globalTags=_tags(column["tags"]),
@@ -120,7 +120,7 @@ _PRIMARY_KEY = re.compile(
 
 
 def _primary_keys(columns: list[Json], constraints: list[str]) -> frozenset[str]:
-    """The key's columns in lower case, said by the columns or by a `PRIMARY KEY (a, b)`."""
+    """The key's columns in lower case, from the columns' constraints and `PRIMARY KEY (a, b)`."""
     named = {
         column["name"].lower()
         for column in columns

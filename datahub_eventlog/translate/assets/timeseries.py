@@ -1,8 +1,8 @@
-"""When an asset's data changed or was looked at, and how many rows it has: DataHub's timeseries.
+"""When an asset's data changed or was observed, and how many rows it has: DataHub's timeseries.
 
-One operation stands for all that a run did to an asset, be it one partition or a thousand. Its id
-and time are those of the first event, so that what is sent while the run goes on is completed by
-what comes later, and not doubled.
+One operation stands for all that a run did to an asset, in one partition or a thousand. It has
+the id and time of the first event, so that what later events add completes it and makes no second
+one.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ CODE_VERSION = "dagster/code_version"
 LAST_UPDATED = "dagster/last_updated_timestamp"
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
-LISTED = 100
-"""So many partitions are named one by one."""
+LISTED_PARTITIONS = 100
+"""The number of partitions up to which they are named one by one."""
 
 
 def materialization_operation(
@@ -43,7 +43,7 @@ def materialization_operation(
 ) -> OperationClass:
     """That the asset was materialised; `label` names its partition or partitions.
 
-    `definition` is what the definition of its partitions is called.
+    `definition` describes its partitions definition, as in `AssetFacts.partitions`.
     """
     return OperationClass(
         timestampMillis=milliseconds(course.first),
@@ -61,7 +61,7 @@ def observation_operation(
 ) -> OperationClass:
     """That the asset was observed; `texts` is the metadata of the observation.
 
-    Its data are as old as the observation says, else as the observation itself.
+    Its data are as old as the observation's metadata has it, failing that as the observation.
     """
     metadatum = asset.metadata.get(LAST_UPDATED)
     updated = (
@@ -104,15 +104,13 @@ def partition_label(
 ) -> str | None:
     """The partitions of an asset's operation in words; None without any.
 
-    It is what was planned as far as that is known, so that it does not change with each of the
-    partitions while the run goes on. `definition` is what their definition is called.
+    The planned partitions count as well as those that were materialised, so that the label doesn't
+    change with each partition while the run goes on.
     """
-    seen = course.partitions
-    if not seen:
+    if not course.partitions:
         return None
-    return time_range(run, definition) or partitions_text(
-        {*history.planned.get(key, {}), *seen}, definition
-    )
+    partitions = {*history.planned.get(key, {}), *course.partitions}
+    return time_range(run, definition) or partitions_text(partitions, definition)
 
 
 def time_range(run: Run, definition: str | None) -> str | None:
@@ -141,7 +139,7 @@ def is_settled(
 def partition_spec(label: str | None) -> PartitionSpecClass:
     """The partition that something is about; None stands for the whole table.
 
-    With a `timePartition` beside the partition's name DataHub would take the proposal and lose it.
+    A `timePartition` is left out: DataHub accepts such a proposal and then loses it.
     """
     if label is None:
         return WHOLE
@@ -152,7 +150,7 @@ def _facts(
     course: AssetCourse, asset: Materialization, run_id: str, definition: str | None = None
 ) -> dict[str, str]:
     partitions = by_name(course.partitions)
-    is_short = len(partitions) <= LISTED
+    is_short = len(partitions) <= LISTED_PARTITIONS
     listed = ", ".join(partitions) if is_short else partitions_text(partitions, definition)
     tags = {name: text for name, text in asset.tags.items() if not name.startswith(_SYSTEM)}
     # Dagster takes the run's id where the asset has no version.

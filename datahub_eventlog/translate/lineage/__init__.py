@@ -4,7 +4,8 @@
 
 1. `evidence`: which table of a data platform the asset is. The strongest evidence wins: the
    metadata `datahub_urn`, the user's converter, a long key, `table_uri`, `dagster/table_name`,
-   `dagster/uri`, `path` (`paths` says which dataset is at a path).
+   `dagster/uri`, `path`. `platforms` knows how integrations name platforms and tables, `paths`
+   which dataset is at a path.
 2. `queries`: what the SQL in its metadata reads and writes. `sql` parses it, with the columns of
    tables that `schema_resolver` knows.
 3. Its definition and the input versions that Dagster noted: the assets upstream of it.
@@ -14,7 +15,7 @@
 
 All of these count together; only for the asset's own table does one win.
 
-`op_lineage` answers for ops and steps. It puts together `asset_ports` (what asset events and
-definitions say of a step), `stored_paths` (where I/O managers stored and loaded), `declared`
+`op_lineage` answers for ops and steps. It puts together `asset_ports` (the datasets of asset
+events and definitions), `stored_paths` (where I/O managers stored and loaded), `declared`
 (`datahub.inputs` and `datahub.outputs` on ops) and the user's extractor.
 """

@@ -7,15 +7,9 @@ from dataclasses import dataclass, field
 
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.datasets import INPUTS, OUTPUTS, Column
-from datahub_eventlog.translate.lineage.evidence import (
-    NAMES,
-    evidence_of,
-    own_name,
-    sql_platform,
-    subject_of,
-    why_no_platform,
-    winner,
-)
+from datahub_eventlog.translate.lineage.asset_details import NAMING_TABLES, details_of
+from datahub_eventlog.translate.lineage.evidence import evidence_of, winner
+from datahub_eventlog.translate.lineage.platforms import own_name, sql_platform, storing_platform
 from datahub_eventlog.translate.lineage.queries import (
     QUERY,
     Query,
@@ -40,7 +34,7 @@ COLUMN_LINEAGE = "dagster/column_lineage"
 
 @dataclass(frozen=True)
 class AssetLineage:
-    """The datasets around an asset, as a materialisation and its definition say."""
+    """The datasets around an asset, by a materialisation and its definition."""
 
     urn: str
     assets: frozenset[str] = frozenset()
@@ -70,7 +64,7 @@ class AssetLineage:
     keys: tuple[AssetKey, ...] = ()
     """The assets that it is made of, by their keys."""
     is_known: bool = False
-    """The definition, or what Dagster noted, says what it is made of, if only of nothing."""
+    """What it is made of is known, if only that it is nothing."""
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -93,7 +87,7 @@ def asset_lineage(key: AssetKey, asset: Materialization | None, assets: RunAsset
 def shape(asset: Materialization) -> Json:
     """What of a materialisation decides its lineage: equal shapes, equal lineage."""
     metadata = asset.metadata
-    named = [name for name in (*NAMES, INPUTS, OUTPUTS) if name in metadata]
+    named = [name for name in (*NAMING_TABLES, INPUTS, OUTPUTS) if name in metadata]
     texts = tuple(sorted((name, str(metadata[name].value)) for name in named))
     versions = tuple(sorted(tag for tag in asset.tags if tag.startswith(_VERSIONS)))
     query = query_text(metadata)
@@ -114,7 +108,7 @@ class _AssetLineageBuilder:
         self._assets = assets
         self._context = assets.context
         self._urn = urns.asset_urn(key, assets.context)
-        self._subject = subject_of(key, assets.facts(key), asset, assets.run)
+        self._details = details_of(key, assets.facts(key), asset, assets.run)
         self._keys = assets.upstream(key, asset)
         self._problems: list[Problem] = []
 
@@ -148,7 +142,7 @@ class _AssetLineageBuilder:
 
     def _dataset(self) -> str | None:
         """The table that the asset is, by the strongest evidence."""
-        evidence = evidence_of(self._subject, self._context)
+        evidence = evidence_of(self._details, self._context)
         for item in evidence:
             if item.is_wrong:
                 self._add_problem(f"{item.source}: {item.reason}")
@@ -159,21 +153,21 @@ class _AssetLineageBuilder:
         if not self._context.config.enable_asset_query_metadata_parsing:
             return None
         text = query_text(self._metadata)
-        platform = sql_platform(self._subject, dataset) if text else None
+        platform = sql_platform(self._details, dataset) if text else None
         if text is None or platform is None:
             return None
-        return Query(text, platform, dataset, self._assets.datasets, own_name(self._subject))
+        return Query(text, platform, dataset, self._assets.datasets, own_name(self._details))
 
     def _unread(self, query: Query | None, read: QueryLineage) -> str | None:
         if query is not None or query_text(self._metadata) is None:
             return read.reason
         if not self._context.config.enable_asset_query_metadata_parsing:
             return "not read, enable_asset_query_metadata_parsing is false"
-        return f"not read, {why_no_platform(self._subject)}"
+        return f"not read, {storing_platform(self._details).reason}"
 
     def _declared(self, name: str) -> frozenset[str]:
         """The datasets that metadata name as `datahub.inputs` or `.outputs` of the asset."""
-        places = (self._subject.metadata, *self._assets.ports(self._key))
+        places = (self._details.metadata, *self._assets.ports(self._key))
         values = [metadata[name].value for metadata in places if name in metadata]
         texts = [
             text for value in values for text in (value if isinstance(value, list) else [value])
@@ -188,7 +182,7 @@ class _AssetLineageBuilder:
         return frozenset(urn for urn in tables if urn is not None)
 
     def _columns(self) -> Mapping[str, frozenset[Column]]:
-        columns = self._subject.metadata.get(COLUMN_LINEAGE)
+        columns = self._details.metadata.get(COLUMN_LINEAGE)
         if columns is None or columns.kind != "column_lineage":
             return {}
         return {name: frozenset(self._sources(deps)) for name, deps in columns.value.items()}

@@ -29,7 +29,7 @@ class AssetDatasets:
 def asset_datasets(log: RunLog, history: AssetHistory, context: Context) -> AssetDatasets:
     """What each step read and wrote, and what its op is defined to, whatever became of the step.
 
-    What a step or op makes is none of its inputs. More events only add to what fewer say.
+    What a step or op makes is none of its inputs. More events only add datasets.
     """
     if not context.config.capture_asset_materialization:
         return AssetDatasets()

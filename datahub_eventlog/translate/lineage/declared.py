@@ -15,7 +15,7 @@ _NO_PORTS = PortFacts()
 
 @dataclass(frozen=True)
 class Declared:
-    """What an op node's definitions say it reads and writes, whether it ran or not."""
+    """What an op node reads and writes by its definitions, whether it ran or not."""
 
     inputs: frozenset[str] = frozenset()
     written: Mapping[str | None, frozenset[str]] = field(default_factory=dict)

@@ -14,7 +14,7 @@ nothing away:
 That an op reads and writes nothing is sent only to take back what an earlier run sent. A PATCH
 carries its time as well: it is dropped where a newer whole was sent.
 
-The run of a step is judged by itself. It wrote what its events say and, where an output was
+The run of a step is judged by itself. It wrote what its events name and, where an output was
 yielded, what that output declares. It read what it takes by definition, once it has started.
 
 A mapped op is judged when the run has ended: until then the number of its steps is unknown. If
@@ -183,7 +183,7 @@ class _OpLineageBuilder:
         return RunLineage(steps, ops, frozenset(self._named), problems)
 
     def _own_datasets(self, step: StepProgress) -> Datasets:
-        """What a step's own events and the user's extractor say of it."""
+        """The datasets of a step by its own events and the user's extractor."""
         handle = self._plan.handle(step.key)
         datasets = self._assets.by_step.get(step.key, Datasets())
         if self._context.config.capture_input_output:
@@ -303,7 +303,7 @@ class _OpLineageBuilder:
         return stored | (declared.written.keys() - optional)
 
     def _stored(self, step: StepProgress, node: OpNode) -> frozenset[str]:
-        """The outputs of which an event says that the step yielded them."""
+        """The outputs that the step yielded according to its events."""
         outputs = [output for planned in node.steps for output in planned.outputs]
         made = {output.name for output in outputs if output.asset_key in step.assets}
         return frozenset(made | {stored.output for stored in step.stored})

@@ -1,4 +1,4 @@
-"""Which dataset a path or URL is, among those that I/O managers report."""
+"""Which dataset is at a path or URL that an I/O manager reports."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _PLATFORMS = {
 }
 """DataHub's platform of a URL's scheme, where it is not the scheme itself."""
 _WITHOUT_HOST = frozenset({LOCAL, "hdfs", "dbfs"})
-"""Schemes whose host is the service and not a part of the dataset's name."""
+"""Schemes whose host is the service, and no part of the dataset's name."""
 _NAMES = frozenset({"path", "uri"})
-"""Metadata that is a path although it is kept as plain text or URL."""
+"""Metadata that holds a path as plain text or URL."""
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?://([^/]*))?(/.*)?$", re.DOTALL)
 _BLOB = re.compile(r"[a-z0-9]+\.(?:blob|dfs)\.core\.windows\.net$")
@@ -40,7 +40,7 @@ _RUN_STORAGE = re.compile(r"(?:^|/)storage/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-
 
 
 class NoDataset(ValueError):
-    """At a path there is no dataset; the message says why."""
+    """There is no dataset at a path; the message says why."""
 
 
 def paths(metadata: Metadata) -> Iterator[str]:
@@ -92,8 +92,9 @@ def place_of(
 def without_partition(path: str, partition: str | None) -> str:
     """The folder of a partitioned asset: I/O managers put each partition into a file in it.
 
-    What an asset is made of may be of another partition: another day goes by a name of the same
-    shape. Raises `NoDataset` if the path is that of one partition and no folder is the asset's own.
+    Names of the same shape count as well, since an input may be of another partition, such as
+    another day. Raises `NoDataset` if the path is that of one partition and no folder is the
+    asset's own.
     """
     if partition is None:
         return path
@@ -101,7 +102,8 @@ def without_partition(path: str, partition: str | None) -> str:
     same = "|".join(_mention(key) for key in keys)
     alike = "|".join(_digits(re.escape(key)) for key in keys)
     hive = re.search(rf"(?<=.)[/\\]\w+=(?:{same})(?:[/\\].*)?$", path)
-    longest = max(map(_segments, keys))
+    # The most segments that a path can split a key into.
+    longest = max(len(re.findall(r"\d+|[^\W\d_]+|[/\\]", key)) + 1 for key in keys)
     end = hive.start() if hive else _end_of_folder(path, f"(?:{same}|{alike})", longest)
     folder = path[:end]
     is_whole = folder != path and _ROOT.fullmatch(folder)
@@ -111,9 +113,9 @@ def without_partition(path: str, partition: str | None) -> str:
 
 
 def _end_of_folder(path: str, key: str, longest: int) -> int:
-    """Where the keys begin that the path ends with, each of so many segments at most.
+    """Where the keys that end the path begin; a key has up to `longest` segments.
 
-    Segment by segment: one pattern of all would try every way to tell them apart.
+    It goes segment by segment: one pattern for all would try every way to divide the path.
     """
     is_key, is_file = re.compile(key), re.compile(rf"{key}(?:\.\w+)*")
     last = len(path) - path.endswith(("/", "\\"))
@@ -129,11 +131,6 @@ def _end_of_folder(path: str, key: str, longest: int) -> int:
         elif not any(is_next for _, is_next in ends):
             break
     return begin
-
-
-def _segments(key: str) -> int:
-    """In no more segments than these a path writes a partition's key."""
-    return len(re.findall(r"\d+|[^\W\d_]+|[/\\]", key)) + 1
 
 
 def is_scratch(path: str, run: Run | None, context: Context) -> bool:
@@ -153,8 +150,8 @@ def is_scratch(path: str, run: Run | None, context: Context) -> bool:
 def _mention(key: str) -> str:
     """A pattern of how paths write a partition's key, or one part of it.
 
-    A date has any separators or none, and any date will do: an input can be of another day.
-    ISO's T stands before a time of day. After a time of day there can be seconds.
+    A date has any separators or none, and every date matches: an input can be of another day.
+    ISO's T stands before a time of day, and seconds can follow that.
     """
     if not _DATE.match(key):
         return re.escape(key)
@@ -179,7 +176,7 @@ def _is_path(name: str, metadatum: Metadatum) -> bool:
 
 
 def _address(path: str) -> str:
-    """The path without query, fragment and password: a signed URL is another one each time."""
+    """The path without query, fragment and password, since a signed URL differs each time."""
     path = path.strip()
     if "://" not in path:
         return path

@@ -1,4 +1,4 @@
-"""The SQL in an asset's `Query` metadata: the lineage it gives, and the query as an entity.
+"""The SQL in an asset's `Query` metadata: its lineage, and the query as an entity.
 
 DataHub's parser is loaded only when there is SQL to read.
 """
@@ -48,9 +48,9 @@ class Query:
     dataset: str | None = None
     """The urn of the asset's dataset on the platform."""
     known: Mapping[str, str] = field(default_factory=dict)
-    """Datasets that others name, by their urns in lower case: SQL is careless of case."""
+    """Datasets that assets are, by their urns in lower case: SQL ignores case."""
     own: str | None = None
-    """What the query calls the asset's own table, where its dataset is named otherwise."""
+    """The name of the asset's own table in the query, if that differs from its dataset's."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class QueryLineage:
     """Of the asset's columns, the datasets' columns that they come from."""
     faults: tuple[str, ...] = ()
     reason: str | None = None
-    """Why it names no other dataset, where it doesn't and nothing went wrong."""
+    """Why it links the asset to no dataset, if nothing went wrong."""
 
 
 def query_text(metadata: Metadata) -> str | None:
@@ -77,7 +77,7 @@ def query_text(metadata: Metadata) -> str | None:
 
 
 def shape_of(text: str) -> str:
-    """The query without its literals: of the same shape, the same lineage."""
+    """The query without its literals: queries of one shape have the same lineage."""
     return _LITERAL.sub("?", text)
 
 
@@ -97,27 +97,28 @@ def query_lineage(query: Query, context: Context) -> QueryLineage:
     from datahub_eventlog.translate.lineage.sql import read_script
 
     dialect = _dialect(query, context)
-    script = read_script(query.text, dialect, _resolver(dialect, context))
-    return _TableNamer(query, context).lineage(script)
+    find = context.resolver
+    resolver = find and find(dialect.platform, dialect.env, dialect.platform_instance)
+    return _TableNamer(query, context).lineage(read_script(query.text, dialect, resolver))
 
 
 class QueryEntities:
-    """The queries of a run, each with all the datasets it is about."""
+    """The queries of a run, with all datasets that each is about."""
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._found: dict[tuple[str, str], tuple[set[str], list[float]]] = {}
+        self._queries: dict[tuple[str, str], tuple[set[str], list[float]]] = {}
 
     def add(self, query: Query, subjects: Iterable[str], time: float) -> None:
         """Take a query; assets may have the same one."""
         place = (query.text, query.platform)
-        datasets, times = self._found.setdefault(place, (set(), []))
+        datasets, times = self._queries.setdefault(place, (set(), []))
         datasets.update(subjects)
         times.append(time)
 
     def proposals(self, run_id: str) -> Iterator[Proposal | Problem]:
         """The queries as entities of their own."""
-        for (text, platform), (subjects, times) in self._found.items():
+        for (text, platform), (subjects, times) in self._queries.items():
             urn = query_urn(Query(text, platform))
             for aspect in _aspects(text, platform, subjects, max(times)):
                 yield state(urn, aspect, max(times), run_id)
@@ -137,7 +138,7 @@ def _aspects(text: str, platform: str, subjects: Iterable[str], time: float) -> 
 
 
 class _TableNamer:
-    """Gives what the parser found the urns that others use for the same tables."""
+    """Gives the tables of a script the urns by which DataHub's sources know them."""
 
     def __init__(self, query: Query, context: Context) -> None:
         self._query = query
@@ -168,14 +169,14 @@ class _TableNamer:
         return "what it reads is no dataset"
 
     def _is_shown(self, table: str) -> bool:
-        """Whether it is the asset itself, in a query by which an I/O manager shows it."""
+        """Whether it is the asset itself, in the query by which an I/O manager shows its table."""
         if self._query.own is None or urns.platform_of(table) != self._query.platform:
             return False
         name = DatasetUrn.from_string(table).name
         return name.lower().endswith(self._query.own.lower())
 
     def _columns(self, script: Script) -> Mapping[str, frozenset[tuple[str, str]]]:
-        """Those of the asset: of its own dataset, else of the only one that is written or read."""
+        """The asset's columns: those of its own dataset, else of the only one written or read."""
         columns = next(
             (sources for table, sources in script.columns.items() if self._is_own(table)), None
         )
@@ -199,26 +200,23 @@ class _TableNamer:
         return frozenset(urn for urn in dataset_urns if urn is not None)
 
     def _name(self, table: str) -> str | None:
-        """The dataset's urn as everybody writes it; None for what is no dataset."""
+        """The dataset's urn as DataHub's sources write it; None for what is no dataset."""
         if self._is_shown(table):
             return self._query.dataset
         if urns.platform_of(table) != self._query.platform:
             return self._file(table)
         if table.lower() in self._known:
             return self._known[table.lower()]
+        if self._context.config.convert_urns_to_lowercase:
+            parts = DatasetUrn.from_string(table)
+            table = DatasetUrn(self._query.platform, parts.name.lower(), parts.env).urn()
         try:
-            return urns.checked_dataset_urn(self._cased(table))
+            return urns.checked_dataset_urn(table)
         except urns.InvalidUrn:
             return None
 
-    def _cased(self, table: str) -> str:
-        parts = DatasetUrn.from_string(table)
-        if not self._context.config.convert_urns_to_lowercase:
-            return table
-        return DatasetUrn(self._query.platform, parts.name.lower(), parts.env).urn()
-
     def _file(self, table: str) -> str | None:
-        """A file that the SQL reads by its path; the parser has forgotten its capitals."""
+        """A file that the SQL reads by its path, which the parser has put into lower case."""
         name = DatasetUrn.from_string(table).name
         written = re.search(re.escape(name), self._query.text, re.IGNORECASE)
         path = written[0] if written else name
@@ -240,9 +238,3 @@ def _dialect(query: Query, context: Context) -> Dialect:
     name = own.name.removeprefix(f"{instance}.") if instance else own.name
     database, schema = ([None, None, *name.split(".")[:-1]])[-2:]
     return Dialect(query.platform, own.env, instance, database, schema)
-
-
-def _resolver(dialect: Dialect, context: Context) -> object | None:
-    """The target's resolver for the platform of this query, if it offers one."""
-    find = context.resolver
-    return find and find(dialect.platform, dialect.env, dialect.platform_instance)

@@ -7,13 +7,8 @@ from functools import cached_property
 
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.lineage.evidence import (
-    PATH,
-    Evidence,
-    evidence_of,
-    subject_of,
-    winner,
-)
+from datahub_eventlog.translate.lineage.asset_details import PATH, details_of
+from datahub_eventlog.translate.lineage.evidence import Evidence, evidence_of, winner
 from datahub_eventlog.values import AssetFacts, AssetKey, Materialization, Metadata, RunLog
 
 
@@ -29,7 +24,7 @@ class RunAssets:
         self._ports = log.definitions.ports if log.definitions else {}
 
     def facts(self, key: AssetKey) -> AssetFacts | None:
-        """What the asset's definition says, if that is known."""
+        """The asset's definition, if that is known."""
         return self._facts.get(key)
 
     def allows(self, key: AssetKey) -> bool:
@@ -50,12 +45,12 @@ class RunAssets:
         return sorted(upstream for upstream in keys - {key} if self.allows(upstream))
 
     def dataset(self, key: AssetKey, asset: Materialization | None = None) -> str | None:
-        """The dataset on a data platform that the asset is, if anything says so."""
+        """The dataset on a data platform that the asset is, if there is evidence of one."""
         evidence = self._evidence(key, asset)
         return evidence.urn if evidence else None
 
     def has_table(self, key: AssetKey, asset: Materialization | None = None) -> bool:
-        """Whether its dataset is known by more than the path that it is at."""
+        """Whether there is evidence of its dataset beside the path where it is stored."""
         evidence = self._evidence(key, asset)
         return evidence is not None and evidence.source != PATH
 
@@ -82,5 +77,5 @@ class RunAssets:
         return makers
 
     def _evidence(self, key: AssetKey, asset: Materialization | None) -> Evidence | None:
-        subject = subject_of(key, self.facts(key), asset, self.run)
-        return winner(evidence_of(subject, self.context))
+        details = details_of(key, self.facts(key), asset, self.run)
+        return winner(evidence_of(details, self.context))

@@ -1,4 +1,4 @@
-"""How DataHub's SQL parser gets to know the columns of tables."""
+"""Gives DataHub's SQL parser the columns of the tables that DataHub knows."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from datahub_eventlog.translate.lineage.sql import Dialect, OfflineResolver
 
 
 class ColumnResolver(OfflineResolver):
-    """Names tables as `Offline` does, but the way DataHub has them, with their columns."""
+    """Names tables as DataHub has them, with their columns; others as `OfflineResolver` does."""
 
     def __init__(
         self, dialect: Dialect, columns: Callable[[str], Mapping[str, str] | None]
     ) -> None:
-        """Take where the SQL runs, and who knows the columns of a dataset by its urn."""
+        """Take where the SQL runs, and a function from a dataset's urn to its columns."""
         super().__init__(dialect)
         self._columns = columns
 
     def resolve_table(self, table: Any) -> tuple[str, Any]:
-        """The urn of a table as it is written or in lower case, whichever there is."""
+        """The urn of a table as written or in lower case, whichever DataHub has."""
         usual, _ = super().resolve_table(table)
         for urn in dict.fromkeys((self.get_urn_for_table(table), usual)):
             if columns := self._columns(urn):
@@ -30,7 +30,7 @@ class ColumnResolver(OfflineResolver):
         return usual, None
 
     def __eq__(self, other: object) -> bool:
-        """No two are equal: what the parser read with one is of the columns at that time."""
+        """No two are equal: the parser caches what it read with the columns of one."""
         return self is other
 
     def __hash__(self) -> int:

@@ -1,6 +1,6 @@
-"""What a script of SQL reads and writes, by DataHub's parser.
+"""What a script of SQL reads and writes, according to DataHub's parser.
 
-Importing this costs more than a second, so it is done only where there is SQL.
+Importing this takes more than a second, so it is done only where there is SQL.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ class Script:
     upstreams: frozenset[str] = frozenset()
     downstreams: frozenset[str] = frozenset()
     columns: Mapping[str | None, Columns] = field(default_factory=dict)
-    """By the dataset that is written; by None what a plain SELECT returns."""
+    """By the dataset that is written; under None what a plain SELECT returns."""
     faults: tuple[str, ...] = ()
-    """Which statements could not be understood, and why; never their text."""
+    """The numbers of the statements that could not be read, and why; never their text."""
 
 
 class OfflineResolver(SchemaResolver):
     """Names tables as DataHub's resolver does, without its cache, and knows no columns.
 
-    Equal ones are one, so that the parser's own cache serves the next run as well.
+    Two for the same dialect are equal, so that the parser's own cache serves the next run as well.
     """
 
     def __init__(self, dialect: Dialect) -> None:
@@ -68,9 +68,9 @@ class OfflineResolver(SchemaResolver):
         self.graph = None
 
     def resolve_table(self, table: Any) -> tuple[str, None]:
-        """The urn that DataHub's sources give a table of which nothing more is known.
+        """The urn that DataHub's sources give a table of which only the name is known.
 
-        DuckDB reads files by their names: such a one is on the platform `file`, as it stands.
+        A file that DuckDB reads by its name is on the platform `file`, under that name.
         """
         if self._platform == "duckdb" and _FILE.search(table.table):
             return DatasetUrn(FILE, table.table, self.env).urn(), None
@@ -81,11 +81,12 @@ class OfflineResolver(SchemaResolver):
         """There is nothing to close."""
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, OfflineResolver) and self._identity() == other._identity()
+        return isinstance(other, OfflineResolver) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash(self._identity())
+        return hash(self._identity)
 
+    @property
     def _identity(self) -> tuple[str, str, str | None]:
         return (self._platform, self.env, self.platform_instance)
 
@@ -101,25 +102,25 @@ def fingerprint(text: str, platform_urn: str) -> str:
 def read_script(text: str, dialect: Dialect, resolver: Any = None) -> Script:
     """What all statements of the text read and write.
 
-    Tables that it makes only for itself, or writes before it reads them, are not upstream: what
+    Tables that it makes only for itself, or writes before it reads them, are not upstream. What
     they were made of is. `resolver` is DataHub's, if it can look up the tables' columns.
     """
-    reading = _ScriptReader(dialect, resolver)
+    reader = _ScriptReader(dialect, resolver)
     try:
-        statements = list(reading.statements(text))
+        statements = list(reader.statements(text))
     except SqlglotError as error:
         return Script(faults=(_why(error),))
     for number, statement in enumerate(statements, start=1):
         where = f"statement {number}: " if len(statements) > 1 else ""
-        reading.add(statement, where)
-    return reading.script()
+        reader.add(statement, where)
+    return reader.script()
 
 
 class _ScriptReader:
-    """Takes the statements in their order."""
+    """Takes the statements of a script in their order."""
 
     def __init__(self, dialect: Dialect, resolver: Any) -> None:
-        self._names = dialect
+        self._dialect = dialect
         self._resolver = resolver or OfflineResolver(dialect)
         self._sqlglot = _sqlglot_dialect(dialect.platform)
         self._read: set[str] = set()
@@ -144,15 +145,17 @@ class _ScriptReader:
     def add(self, statement: str, where: str) -> None:
         result = self._lineage(statement)
         if error := result.debug_info.table_error:
-            if _matters(statement, error):
+            # A CALL or an ALTER SESSION that isn't supported has no lineage to lose.
+            is_unsupported = isinstance(error, UnsupportedStatementTypeError)
+            if not is_unsupported or _WITH_LINEAGE.match(statement):
                 self._faults.append(f"{where}{_why(error)}")
         elif result.query_type in _WRITING or (result.query_type is _SELECT and result.out_tables):
             self._add_writing(statement, result)
         elif result.query_type is _SELECT:
             self._read |= self._sources(result.in_tables)
-            self._add_columns(None, self._found(result.column_lineage))
+            self._add_columns(None, _columns_of(result.column_lineage))
         elif _USE.match(statement):
-            self._names = _after_use(self._names, parse_statement(statement, self._sqlglot))
+            self._dialect = _after_use(self._dialect, parse_statement(statement, self._sqlglot))
 
     def script(self) -> Script:
         """Everything together."""
@@ -173,10 +176,10 @@ class _ScriptReader:
         )
 
     def _lineage(self, statement: str) -> SqlParsingResult:
-        names = self._names
+        dialect = self._dialect
         # By position: the name of the last one has changed between versions.
         return sqlglot_lineage(
-            statement, self._resolver, names.database, names.schema, self._sqlglot
+            statement, self._resolver, dialect.database, dialect.schema, self._sqlglot
         )
 
     def _add_writing(self, statement: str, result: SqlParsingResult) -> None:
@@ -191,7 +194,7 @@ class _ScriptReader:
             self._add_columns(result.out_tables[0], self._written_columns(statement, result))
 
     def _sources(self, tables: Iterable[str]) -> set[str]:
-        """The tables, or instead of what the script wrote itself what that was made of."""
+        """The tables; for one that the script wrote itself, what that was made of."""
         return {source for table in tables for source in self._written.get(table, {table})}
 
     def _written_columns(
@@ -200,21 +203,14 @@ class _ScriptReader:
         if result.query_type is QueryType.MERGE:
             selects = _merge_selects(parse_statement(statement, self._sqlglot), self._sqlglot)
             results = (self._lineage(select) for select in selects)
-            return [pair for result in results for pair in self._found(result.column_lineage)]
-        columns = self._found(result.column_lineage)
+            return [pair for result in results for pair in _columns_of(result.column_lineage)]
+        columns = _columns_of(result.column_lineage)
         if result.query_type is not QueryType.INSERT:
             return columns
         names = _insert_columns(parse_statement(statement, self._sqlglot))
         if len(names) != len(columns):
             return columns
         return [(name, sources) for name, (_, sources) in zip(names, columns, strict=True)]
-
-    @staticmethod
-    def _found(lineage: Iterable[Any] | None) -> list[tuple[str, list[Column]]]:
-        return [
-            (edge.downstream.column, [(ref.table, ref.column) for ref in edge.upstreams])
-            for edge in lineage or ()
-        ]
 
     def _add_columns(self, table: str | None, written: list[tuple[str, list[Column]]]) -> None:
         resolved = [(name, self._column_sources(table, sources)) for name, sources in written]
@@ -232,6 +228,14 @@ class _ScriptReader:
         return bases
 
 
+def _columns_of(lineage: Iterable[Any] | None) -> list[tuple[str, list[Column]]]:
+    """The columns that a statement returns or writes, each with its sources."""
+    return [
+        (edge.downstream.column, [(ref.table, ref.column) for ref in edge.upstreams])
+        for edge in lineage or ()
+    ]
+
+
 _SELECT = QueryType.SELECT
 _WRITING = frozenset(
     {
@@ -246,18 +250,13 @@ _WRITING = frozenset(
 )
 _FILE = re.compile(r"[/\\*]|\.(?:parquet|csv|tsv|json|ndjson|jsonl|xlsx|gz)$", re.IGNORECASE)
 _USE = re.compile(r"\s*use\b", re.IGNORECASE)
-_TELLING = re.compile(r"\s*(?:with|select|insert|merge|update|create|replace)\b", re.IGNORECASE)
-
-
-def _matters(statement: str, error: Exception) -> bool:
-    """Whether lineage is lost: a CALL or an ALTER SESSION that isn't understood has none."""
-    if isinstance(error, UnsupportedStatementTypeError):
-        return _TELLING.match(statement) is not None
-    return True
+_WITH_LINEAGE = re.compile(
+    r"\s*(?:with|select|insert|merge|update|create|replace)\b", re.IGNORECASE
+)
 
 
 def _why(error: Exception) -> str:
-    """What went wrong, without the SQL: it can hold a secret."""
+    """What went wrong, without the SQL, which can hold a secret."""
     for detail in getattr(error, "errors", None) or ():
         return f"it can't be parsed at line {detail.get('line')}, column {detail.get('col')}"
     if isinstance(error, UnsupportedStatementTypeError):
@@ -266,7 +265,7 @@ def _why(error: Exception) -> str:
 
 
 def _sqlglot_dialect(platform: str) -> sqlglot.Dialect:
-    """The platform's own, or standard SQL for one that sqlglot doesn't know."""
+    """The platform's dialect, or standard SQL for a platform that sqlglot doesn't know."""
     try:
         return get_dialect(platform)
     except ValueError:
@@ -310,7 +309,7 @@ def _assignments(branch: Any) -> list[tuple[str, exp.Expression]]:
 
 
 def _is_temporary(table: str, statement: str) -> bool:
-    """Whether T-SQL or Redshift drops it by itself: its `#` is not in every version's urn."""
+    """Whether T-SQL or Redshift drops it by itself; the urn lacks its `#` in some versions."""
     name = DatasetUrn.from_string(table).name.rpartition(".")[2].lower()
     marked = re.search(rf"#{re.escape(name)}\b", statement, re.IGNORECASE)
     return name.startswith("#") or marked is not None

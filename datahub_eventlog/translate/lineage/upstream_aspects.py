@@ -80,7 +80,7 @@ class TableEdges:
             self._siblings.setdefault(dataset, set()).add(asset)
 
     def proposals(self, run_id: str) -> Proposals:
-        """Additions to what the tables' own sources say."""
+        """Additions to the aspects of the tables, which belong to their own sources."""
         for table in sorted(self._tables.keys() | self._siblings.keys()):
             builder = DatasetPatch(table)
             for asset in sorted(self._tables.get(table, ())):

@@ -1,4 +1,4 @@
-"""What a run's events say of each asset, read in one pass.
+"""The course of each asset in a run, read from the events in one pass.
 
 `assets.emitter` takes from it what to send of an asset, `lineage.asset_ports` what a step read and
 wrote.
@@ -90,9 +90,9 @@ class AssetHistory:
     """When a step failed for good."""
     ended_steps: set[str] = field(default_factory=set)
     is_over: bool = False
-    """An event says that the run has ended."""
+    """An event has ended the run."""
     began: float = 0.0
-    """When the run's code was loaded, as far as its events say."""
+    """When the run's code was loaded: its start, or failing that its first event."""
 
 
 def asset_history(events: Sequence[Event]) -> AssetHistory:

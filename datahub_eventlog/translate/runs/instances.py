@@ -49,8 +49,8 @@ class Instance:
     """DataHub's DataProcessType."""
     run_id: str
     message: str
-    """The prefix of its run events' ids. DataHub tells two events of one millisecond apart by
-    their ids, and recognises by them an event that is sent again."""
+    """The prefix of its run events' ids. DataHub distinguishes two events of one millisecond
+    by their ids, and recognises by them an event that is sent again."""
     moments: tuple[Moment, ...]
     template: str
     """The dataFlow or dataJob that it is a run of."""

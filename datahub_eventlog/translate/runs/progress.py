@@ -74,7 +74,7 @@ class StepProgress:
 
     @property
     def has_succeeded(self) -> bool:
-        """Whether an event says that it succeeded, whatever later events say."""
+        """Whether it ever succeeded by an event of its own."""
         return any(
             moment.result is Result.SUCCESS and not moment.is_closed for moment in self.moments
         )

@@ -1,4 +1,4 @@
-"""The facts of an entity, as people read them: sections made of its aspects."""
+"""The facts of an entity for people: sections made of its aspects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from datahub_eventlog.preview.sections import (
     Link,
     Section,
     duration,
-    entities,
+    entity_list,
     is_web,
     moment,
     pairs,
@@ -34,7 +34,7 @@ RESULTS = {
     "UP_FOR_RETRY": "up for retry",
     "ERROR": "broken",
 }
-"""What the result of a run, a step or a check is called."""
+"""The words for the results of runs, steps and checks."""
 
 _INFO = {
     "dataFlow": "dataFlowInfo",
@@ -51,36 +51,39 @@ def info(entity: Entity) -> Mapping[str, Any]:
 
 
 def described(entity: Entity) -> Iterator[Section]:
-    """What entities of all types have: properties, tags, owners, where they are found."""
+    """The facts of entities of all types: properties, tags, owners, where they are found."""
     yield pairs("Properties", info(entity).get("customProperties") or {})
     tags = entity.aspect("globalTags").get("tags") or []
-    yield Section("Tags", tuple((name_of(each["tag"]),) for each in tags))
-    owners = entity.aspect("ownership").get("owners") or []
-    yield Section("Owners", tuple((_owner(each["owner"]),) for each in owners))
+    yield Section("Tags", tuple((name_of(tag["tag"]),) for tag in tags))
+    owners = [owner["owner"] for owner in entity.aspect("ownership").get("owners") or []]
+    names = (name_of(urn) + " (group)" * (":corpGroup:" in urn) for urn in owners)
+    yield Section("Owners", tuple((name,) for name in names))
     yield pairs("In DataHub", dict(_place(entity)))
 
 
 def job_io(entity: Entity) -> Iterator[Section]:
     """What an op reads, writes and waits for."""
-    found = entity.aspect("dataJobInputOutput")
-    yield entities("Reads", edges(found, "inputDataset"))
-    yield entities("Writes", edges(found, "outputDataset"))
-    yield entities("Takes from", edges(found, "inputDatajob"))
+    io = entity.aspect("dataJobInputOutput")
+    yield entity_list("Reads", edges(io, "inputDataset"))
+    yield entity_list("Writes", edges(io, "outputDataset"))
+    yield entity_list("Takes from", edges(io, "inputDatajob"))
 
 
-def edges(found: Mapping[str, Any], side: str) -> list[str]:
+def edges(io: Mapping[str, Any], side: str) -> list[str]:
     """The urns on one side of a dataJobInputOutput, such as `inputDataset`."""
-    urns = [each["destinationUrn"] for each in found.get(f"{side}Edges") or []]
-    return urns + list(found.get(f"{side}s") or [])
+    urns = [edge["destinationUrn"] for edge in io.get(f"{side}Edges") or []]
+    return urns + list(io.get(f"{side}s") or [])
 
 
 def runs(instances: Sequence[Entity]) -> Iterator[Section]:
     """The runs of a job, or of an op: what they are, and how they went."""
-    rows = [_attempt(each, event) for each in instances for event in each.events(RUN_EVENT)]
+    rows = [
+        _attempt(instance, event) for instance in instances for event in instance.events(RUN_EVENT)
+    ]
     yield Section("Runs", tuple(rows), ("run", "attempt", "time (UTC)", "state", "took"))
-    for each in instances:
-        title = f"Run {_short(each)}" if len(instances) > 1 else "Run"
-        own = info(each)
+    for instance in instances:
+        title = f"Run {_short(instance)}" if len(instances) > 1 else "Run"
+        own = info(instance)
         values = {"name": own.get("name"), "link": own.get("externalUrl"), "type": own.get("type")}
         yield pairs(title, {**values, **(own.get("customProperties") or {})})
 
@@ -96,67 +99,72 @@ def run_state(events: Sequence[Mapping[str, Any]]) -> str:
 def columns(entity: Entity) -> Iterator[Section]:
     """A dataset's columns."""
     fields = entity.aspect("schemaMetadata").get("fields") or []
-    rows = tuple((each["fieldPath"], _type(each), each.get("description") or "") for each in fields)
+    rows = tuple(
+        (column["fieldPath"], _type(column), column.get("description") or "") for column in fields
+    )
     yield Section("Columns", rows, ("column", "type", "description"))
 
 
 def lineage(entity: Entity) -> Iterator[Section]:
-    """What a dataset, and each of its columns, is made of, and what else it is."""
-    found = entity.aspect("upstreamLineage")
-    yield entities("Made of", (each["dataset"] for each in found.get("upstreams") or []))
-    rows = [row for each in found.get("fineGrainedLineages") or [] for row in _column_rows(each)]
+    """What a dataset and its columns are made of, and the datasets that are the same thing."""
+    lineage = entity.aspect("upstreamLineage")
+    yield entity_list(
+        "Made of", (upstream["dataset"] for upstream in lineage.get("upstreams") or [])
+    )
+    rows = [row for edge in lineage.get("fineGrainedLineages") or [] for row in _column_rows(edge)]
     yield Section("Column lineage", tuple(rows), ("column", "comes from", "of"))
-    yield entities("Is the same as", entity.aspect("siblings").get("siblings") or [])
+    yield entity_list("Is the same as", entity.aspect("siblings").get("siblings") or [])
 
 
-def happenings(entity: Entity) -> Iterator[Section]:
+def activity(entity: Entity) -> Iterator[Section]:
     """When a dataset's data changed, and how many rows it has."""
     operations = entity.events("operation")
     yield Section(
         "Operations",
         tuple(
-            (_operation(each), moment(each["timestampMillis"]), _part(each)) for each in operations
+            (_operation(operation), moment(operation["timestampMillis"]), _part(operation))
+            for operation in operations
         ),
         ("operation", "time (UTC)", "partition"),
     )
-    for each in operations[-1:]:
-        yield pairs("Last operation", each.get("customProperties") or {})
+    for operation in operations[-1:]:
+        yield pairs("Last operation", operation.get("customProperties") or {})
     profiles = entity.events("datasetProfile")
-    rows = ((text(each.get("rowCount", "")), _part(each)) for each in profiles)
+    rows = ((text(profile.get("rowCount", "")), _part(profile)) for profile in profiles)
     yield Section("Rows", tuple(rows), ("rows", "partition"))
 
 
 def results(entity: Entity) -> Iterator[Section]:
-    """What an asset check found."""
+    """The results of an asset check."""
     events = entity.events(CHECK_EVENT)
-    rows = ((check_state([each]), moment(each["timestampMillis"]), _part(each)) for each in events)
+    rows = (
+        (check_state([event]), moment(event["timestampMillis"]), _part(event)) for event in events
+    )
     yield Section("Results", tuple(rows), ("result", "time (UTC)", "partition"))
-    for each in events[-1:]:
-        result = each.get("result") or {}
+    for event in events[-1:]:
+        result = event.get("result") or {}
         error = (result.get("error") or {}).get("properties") or {}
         yield pairs("Last result", {**(result.get("nativeResults") or {}), **error})
 
 
 def check_state(events: Sequence[Mapping[str, Any]]) -> str:
     """How a check went, in one word."""
-    found = run_state(events)
-    return {"succeeded": "passed", "running": ""}.get(found, found)
+    state = run_state(events)
+    return {"succeeded": "passed", "running": ""}.get(state, state)
 
 
-def queries(found: Sequence[Entity]) -> Iterator[Section]:
+def queries(about: Sequence[Entity]) -> Iterator[Section]:
     """The SQL that is about a dataset."""
-    said = [each.aspect("queryProperties").get("statement") or {} for each in found]
-    yield Section("Queries", tuple((each["value"],) for each in said if "value" in each))
+    statements = [query.aspect("queryProperties").get("statement") or {} for query in about]
+    yield Section(
+        "Queries", tuple((statement["value"],) for statement in statements if "value" in statement)
+    )
 
 
 def left_out(entity: Entity) -> Iterator[Section]:
     """What could not be translated."""
-    rows = ((each.aspect, each.reason) for each in entity.problems)
+    rows = ((problem.aspect, problem.reason) for problem in entity.problems)
     yield Section("Left out", tuple(rows), ("aspect", "why"))
-
-
-def _owner(urn: str) -> str:
-    return f"{name_of(urn)} (group)" if ":corpGroup:" in urn else name_of(urn)
 
 
 def _place(entity: Entity) -> Iterator[tuple[str, Cell]]:
@@ -170,7 +178,7 @@ def _place(entity: Entity) -> Iterator[tuple[str, Cell]]:
     path = entity.aspect("browsePathsV2").get("path") or []
     yield (
         "browse path",
-        " / ".join(name_of(each["id"]) if each.get("urn") else each["id"] for each in path),
+        " / ".join(name_of(folder["id"]) if folder.get("urn") else folder["id"] for folder in path),
     )
     yield "removed", "yes" if entity.aspect("status").get("removed") else ""
     url = info(entity).get("externalUrl") or ""
@@ -200,15 +208,15 @@ def _type(field: Mapping[str, Any]) -> str:
 
 
 def _column_rows(edge: Mapping[str, Any]) -> Iterator[tuple[Cell, ...]]:
-    downstream = ", ".join(name_of(each) for each in edge.get("downstreams") or [])
-    for each in edge.get("upstreams") or []:
-        table = dataset_of(each)
-        yield downstream, name_of(each), Link(name_of(table), urn=table)
+    downstream = ", ".join(name_of(column) for column in edge.get("downstreams") or [])
+    for source in edge.get("upstreams") or []:
+        table = dataset_of(source)
+        yield downstream, name_of(source), Link(name_of(table), urn=table)
 
 
 def _operation(event: Mapping[str, Any]) -> str:
-    found = event.get("customOperationType") or event.get("operationType") or ""
-    return str(found).lower()
+    kind = event.get("customOperationType") or event.get("operationType") or ""
+    return str(kind).lower()
 
 
 def _part(event: Mapping[str, Any]) -> str:

@@ -8,14 +8,9 @@ from logs import RUN_ID, asset_key, path_of, run, text
 
 from datahub_eventlog.config import Config
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.lineage.evidence import (
-    Evidence,
-    Subject,
-    evidence_of,
-    sql_platform,
-    subject_of,
-    winner,
-)
+from datahub_eventlog.translate.lineage.asset_details import AssetDetails, details_of
+from datahub_eventlog.translate.lineage.evidence import Evidence, evidence_of, winner
+from datahub_eventlog.translate.lineage.platforms import sql_platform
 from datahub_eventlog.values import AssetFacts, Materialization, Metadatum
 
 EXPLICIT = "urn:li:dataset:(urn:li:dataPlatform:hive,said.so,DEV)"
@@ -26,13 +21,13 @@ def urn(platform: str, name: str, env: str = "PROD") -> str:
     return f"urn:li:dataset:(urn:li:dataPlatform:{platform},{name},{env})"
 
 
-def subject(
+def details(
     key: str = "orders",
     *kinds: str,
     tags: Mapping[str, str] | None = None,
     partition: str | None = None,
     **metadata: str | Metadatum,
-) -> Subject:
+) -> AssetDetails:
     """An asset; metadata names use `__` for what can't stand in a Python name."""
     named = {
         name.replace("dagster__", "dagster/").replace("dbt__", "dagster_dbt/"): value
@@ -44,15 +39,17 @@ def subject(
     }
     facts = AssetFacts(asset_key(key), kinds=kinds, tags=tags or {})
     made = Materialization(asset_key(key), partition=partition, metadata=values)
-    return subject_of(asset_key(key), facts, made, run())
+    return details_of(asset_key(key), facts, made, run())
 
 
-def found(of: Subject, context: Context | None = None, **options: Any) -> Evidence | None:
+def best_evidence(
+    of: AssetDetails, context: Context | None = None, **options: Any
+) -> Evidence | None:
     return winner(evidence_of(of, context or Context(Config(**options))))
 
 
-def dataset(of: Subject, **options: Any) -> str | None:
-    evidence = found(of, **options)
+def dataset(of: AssetDetails, **options: Any) -> str | None:
+    evidence = best_evidence(of, **options)
     return evidence.urn if evidence else None
 
 
@@ -75,16 +72,16 @@ def test_each_piece_of_evidence_gives_way_to_every_stronger_one() -> None:
         "path": path_of("gs://other/orders"),
     }
     context = Context(platform_urns={("prod", "snowflake", "db", "s", "t"): CONVERTED})
-    every = evidence_of(subject("prod/snowflake/db/s/t", **names), context)
+    every = evidence_of(details("prod/snowflake/db/s/t", **names), context)
     assert [(each.source, each.urn) for each in every] == STRONGEST_FIRST
     assert winner(every) == every[0]
     assert winner(every[1:]) == every[1]
     assert winner(()) is None
 
 
-def test_an_invalid_urn_is_said_to_be_wrong_and_the_next_evidence_counts() -> None:
+def test_an_invalid_urn_is_marked_as_wrong_and_the_next_evidence_counts() -> None:
     first, second = evidence_of(
-        subject(
+        details(
             datahub_urn="snowflake.orders", dagster__table_name="a.b", dagster__storage_kind="mysql"
         ),
         Context(),
@@ -109,11 +106,11 @@ def test_an_invalid_urn_is_said_to_be_wrong_and_the_next_evidence_counts() -> No
 def test_a_long_key_names_a_table_only_if_it_begins_with_an_environment(
     key: str, expected: str | None
 ) -> None:
-    assert dataset(subject(key)) == expected
+    assert dataset(details(key)) == expected
 
 
-def test_a_key_that_names_no_table_says_why() -> None:
-    (evidence,) = evidence_of(subject("raw/jaffle/orders"), Context())
+def test_a_key_that_names_no_table_has_a_reason() -> None:
+    (evidence,) = evidence_of(details("raw/jaffle/orders"), Context())
     assert evidence == Evidence(
         "asset key", "raw/jaffle/orders", reason="'raw' is none of DataHub's environments"
     )
@@ -121,7 +118,7 @@ def test_a_key_that_names_no_table_says_why() -> None:
 
 
 def test_the_key_can_be_left_out() -> None:
-    of = subject("prod/snowflake/db/schema/t")
+    of = details("prod/snowflake/db/schema/t")
     assert dataset(of, capture_dataset_from_asset_key=False) is None
 
 
@@ -139,22 +136,22 @@ def test_the_key_can_be_left_out() -> None:
     ],
 )
 def test_a_storage_kind_has_datahubs_name_for_the_platform(kind: str, platform: str) -> None:
-    of = subject(dagster__table_name="a.b.c", dagster__storage_kind=kind)
+    of = details(dagster__table_name="a.b.c", dagster__storage_kind=kind)
     assert dataset(of) == urn(platform, "a.b.c")
 
 
 def test_the_storage_kind_can_be_a_tag_or_a_kind() -> None:
     names: dict[str, Any] = {"dagster__table_name": "a.b.c"}
-    by_tag = subject(tags={"dagster/storage_kind": "snowflake"}, **names)
-    by_kind_tag = subject(tags={"dagster/kind/snowflake": ""}, **names)
-    by_kind = subject("orders", "python", "Snowflake", **names)
+    by_tag = details(tags={"dagster/storage_kind": "snowflake"}, **names)
+    by_kind_tag = details(tags={"dagster/kind/snowflake": ""}, **names)
+    by_kind = details("orders", "python", "Snowflake", **names)
     expected = urn("snowflake", "a.b.c")
     assert [dataset(each) for each in (by_tag, by_kind_tag, by_kind)] == [expected] * 3
 
 
 def test_kinds_that_say_nothing_of_the_storage_name_no_table() -> None:
     (evidence,) = evidence_of(
-        subject("orders", "python", "pandas", dagster__table_name="a.b"), Context()
+        details("orders", "python", "pandas", dagster__table_name="a.b"), Context()
     )
     assert evidence.urn is None
     assert "storage_kind" in str(evidence.reason)
@@ -162,14 +159,14 @@ def test_kinds_that_say_nothing_of_the_storage_name_no_table() -> None:
 
 def test_two_kinds_that_store_tables_are_no_evidence_for_either() -> None:
     (evidence,) = evidence_of(
-        subject("orders", "postgres", "snowflake", dagster__table_name="a.b"), Context()
+        details("orders", "postgres", "snowflake", dagster__table_name="a.b"), Context()
     )
     assert evidence.urn is None
     assert "postgres, snowflake" in str(evidence.reason)
 
 
 def test_the_old_name_of_the_table_name_still_counts() -> None:
-    of = subject(dagster__relation_identifier="a.b", dagster__storage_kind="mysql")
+    of = details(dagster__relation_identifier="a.b", dagster__storage_kind="mysql")
     assert dataset(of) == urn("mysql", "a.b")
 
 
@@ -189,12 +186,12 @@ def test_the_old_name_of_the_table_name_still_counts() -> None:
 def test_a_table_in_duckdb_goes_by_its_database_and_not_by_its_file(
     name: str, expected: str
 ) -> None:
-    of = subject(dagster__table_name=name, dagster__storage_kind="duckdb")
+    of = details(dagster__table_name=name, dagster__storage_kind="duckdb")
     assert dataset(of) == urn("duckdb", expected)
 
 
 def test_a_table_of_dbt_is_named_as_datahubs_dbt_source_names_it() -> None:
-    of = subject(
+    of = details(
         "orders",
         "dbt",
         "snowflake",
@@ -205,15 +202,15 @@ def test_a_table_of_dbt_is_named_as_datahubs_dbt_source_names_it() -> None:
 
 
 def test_an_ephemeral_model_of_dbt_is_no_table() -> None:
-    of = subject("orders", "dbt", "snowflake", dagster__table_name="a.b.c")
+    of = details("orders", "dbt", "snowflake", dagster__table_name="a.b.c")
     ephemeral = {**of.metadata, "dagster-dbt/materialization_type": text("ephemeral")}
-    (evidence,) = evidence_of(Subject(of.key, ephemeral, of.tags, of.kinds), Context())
+    (evidence,) = evidence_of(AssetDetails(of.key, ephemeral, of.tags, of.kinds), Context())
     assert evidence.urn is None
     assert "ephemeral" in str(evidence.reason)
 
 
 def test_a_table_of_dlt_lies_in_its_dataset() -> None:
-    of = subject(
+    of = details(
         "orders",
         "dlt",
         dagster__table_name="postgres.shop_schema.orders",
@@ -284,7 +281,7 @@ LOADED: dict[str, tuple[tuple[str, ...], dict[str, Any], str | None]] = {
 @pytest.mark.parametrize("kind", LOADED)
 def test_what_the_libraries_that_load_data_write_names_the_table(kind: str) -> None:
     kinds, metadata, expected = LOADED[kind]
-    assert dataset(subject("github/issues", *kinds, **metadata)) == expected
+    assert dataset(details("github/issues", *kinds, **metadata)) == expected
 
 
 def test_the_connection_of_sling_is_no_part_of_a_tables_name() -> None:
@@ -292,40 +289,40 @@ def test_the_connection_of_sling_is_no_part_of_a_tables_name() -> None:
         "dagster__table_name": "MY_PG.public.orders",
         "dagster__storage_kind": "MY_PG",
     }
-    assert dataset(subject("orders", "sling", "postgres", **names)) == urn(
+    assert dataset(details("orders", "sling", "postgres", **names)) == urn(
         "postgres", "public.orders"
     )
-    assert dataset(subject("orders", "sling", **names)) is None
+    assert dataset(details("orders", "sling", **names)) is None
 
 
 def test_the_platform_instance_and_lower_case_are_as_in_datahubs_own_sources() -> None:
-    of = subject(dagster__table_name="DB.S.T", dagster__storage_kind="snowflake")
+    of = details(dagster__table_name="DB.S.T", dagster__storage_kind="snowflake")
     assert dataset(of) == urn("snowflake", "DB.S.T")
     assert dataset(of, convert_urns_to_lowercase=True) == urn("snowflake", "db.s.t")
     instance = {"snowflake": "eu"}
     assert dataset(of, platform_instance_map=instance) == urn("snowflake", "eu.DB.S.T")
-    by_key = subject("prod/snowflake/db/s/t")
+    by_key = details("prod/snowflake/db/s/t")
     assert dataset(by_key, platform_instance_map=instance) == urn("snowflake", "eu.db.s.t")
 
 
 def test_the_environment_is_that_of_the_options_unless_the_key_names_it() -> None:
-    of = subject(dagster__table_name="a.b", dagster__storage_kind="mysql")
+    of = details(dagster__table_name="a.b", dagster__storage_kind="mysql")
     assert dataset(of, env="QA") == urn("mysql", "a.b", "QA")
-    assert dataset(subject("dev/mysql/a/b"), env="QA") == urn("mysql", "a.b", "DEV")
+    assert dataset(details("dev/mysql/a/b"), env="QA") == urn("mysql", "a.b", "DEV")
 
 
 def test_a_uri_is_a_file_or_an_object_and_no_database() -> None:
-    assert dataset(subject(dagster__uri="s3a://bucket/orders/")) == urn("s3", "bucket/orders")
-    (evidence,) = evidence_of(subject(dagster__uri="postgres://me:secret@host/shop"), Context())
+    assert dataset(details(dagster__uri="s3a://bucket/orders/")) == urn("s3", "bucket/orders")
+    (evidence,) = evidence_of(details(dagster__uri="postgres://me:secret@host/shop"), Context())
     assert evidence.urn is None
 
 
 def test_scratch_space_of_dagster_is_no_table() -> None:
     context = Context(scratch=("/home/dagster/storage",))
-    (evidence,) = evidence_of(subject(path=path_of("/home/dagster/storage/orders")), context)
+    (evidence,) = evidence_of(details(path=path_of("/home/dagster/storage/orders")), context)
     assert evidence.urn is None
     assert not evidence.is_wrong
-    (evidence,) = evidence_of(subject(path=path_of(f"s3://b/{RUN_ID}/x")), Context())
+    (evidence,) = evidence_of(details(path=path_of(f"s3://b/{RUN_ID}/x")), Context())
     assert evidence.urn is None
 
 
@@ -344,7 +341,7 @@ def test_scratch_space_of_dagster_is_no_table() -> None:
 def test_the_partitions_of_an_asset_lie_in_one_dataset(
     path: str, partition: str | None, expected: str
 ) -> None:
-    assert dataset(subject(partition=partition, path=path_of(path))) == urn("s3", expected)
+    assert dataset(details(partition=partition, path=path_of(path))) == urn("s3", expected)
 
 
 ONE_FILE = {
@@ -365,7 +362,7 @@ ONE_FILE = {
 def test_the_file_of_one_partition_is_not_the_table(case: str, name: str) -> None:
     path, partition = ONE_FILE[case]
     metadata: dict[str, Any] = {name: path_of(path)}
-    (evidence,) = evidence_of(subject(partition=partition, **metadata), Context())
+    (evidence,) = evidence_of(details(partition=partition, **metadata), Context())
     assert (evidence.urn, evidence.is_wrong) == (None, False)
     assert "one partition's" in str(evidence.reason)
 
@@ -386,26 +383,28 @@ def test_the_file_of_one_partition_is_not_the_table(case: str, name: str) -> Non
 def test_the_folder_of_the_partitions_is_the_table(
     path: str, partition: str, expected: str
 ) -> None:
-    assert dataset(subject(partition=partition, path=path_of(path))) == urn("file", expected)
+    assert dataset(details(partition=partition, path=path_of(path))) == urn("file", expected)
 
 
 def test_a_partition_that_a_bucket_is_called_after_is_no_part_of_the_path() -> None:
-    of = subject(partition="us", path=path_of("s3://shop-us/orders"))
+    of = details(partition="us", path=path_of("s3://shop-us/orders"))
     assert dataset(of) == urn("s3", "shop-us/orders")
 
 
 @pytest.mark.parametrize("name", ["path", "dagster__uri"])
 def test_a_relative_path_names_nothing(name: str) -> None:
     metadata: dict[str, Any] = {name: path_of("data/silver/orders")}
-    (evidence,) = evidence_of(subject(**metadata), Context())
+    (evidence,) = evidence_of(details(**metadata), Context())
     assert evidence.urn is None
     assert "relative" in str(evidence.reason)
 
 
-def delta(uri: str, *kinds: str, name: str = "deltalake.public.orders", **more: Any) -> Subject:
+def delta(
+    uri: str, *kinds: str, name: str = "deltalake.public.orders", **more: Any
+) -> AssetDetails:
     """What the I/O managers of dagster-deltalake write of an asset."""
     query = "SELECT * FROM public.orders"
-    return subject("orders", *kinds, table_uri=uri, dagster__table_name=name, Query=query, **more)
+    return details("orders", *kinds, table_uri=uri, dagster__table_name=name, Query=query, **more)
 
 
 @pytest.mark.parametrize(
@@ -444,14 +443,14 @@ def test_a_table_uri_of_another_platform_gives_way_to_the_tables_name() -> None:
     assert dataset(of) == urn("databricks", "main.public.orders")
     (uri, _) = evidence_of(of, Context())
     assert uri.reason == "it names tables of delta-lake, and this is one of databricks"
-    (uri,) = evidence_of(subject(table_uri="s3://lake/orders"), Context())
+    (uri,) = evidence_of(details(table_uri="s3://lake/orders"), Context())
     assert "on which platform" in str(uri.reason)
 
 
 @pytest.mark.parametrize("name", ["path", "dagster__uri"])
 def test_the_path_of_an_asset_in_delta_lake_is_that_of_its_table(name: str) -> None:
     metadata: dict[str, Any] = {name: path_of("s3://lake/orders")}
-    of = subject("orders", "deltalake", **metadata)
+    of = details("orders", "deltalake", **metadata)
     assert dataset(of) == urn("delta-lake", "lake/orders")
     assert dataset(of, platform_instance_map={"delta-lake": "eu"}) == urn(
         "delta-lake", "eu.lake/orders"
@@ -461,21 +460,21 @@ def test_the_path_of_an_asset_in_delta_lake_is_that_of_its_table(name: str) -> N
 @pytest.mark.parametrize("where", ["", " WHERE\nday >= '2026-11-26 00:00:00'"])
 def test_the_catalog_of_an_i_o_manager_of_iceberg_is_no_part_of_the_name(where: str) -> None:
     named: dict[str, Any] = {"dagster__table_name": "lake.shop.orders"}
-    shown = subject("orders", "iceberg", Query=f"SELECT a, b FROM shop.orders{where}", **named)
+    shown = details("orders", "iceberg", Query=f"SELECT a, b FROM shop.orders{where}", **named)
     assert dataset(shown) == urn("iceberg", "shop.orders")
-    assert dataset(subject("orders", "iceberg", **named)) == urn("iceberg", "lake.shop.orders")
+    assert dataset(details("orders", "iceberg", **named)) == urn("iceberg", "lake.shop.orders")
 
 
-def test_what_the_materialisation_says_counts_more_than_the_definition() -> None:
+def test_the_materialisation_counts_more_than_the_definition() -> None:
     facts = AssetFacts(("a",), metadata={"datahub_urn": text(CONVERTED)})
     made = Materialization(("a",), metadata={"datahub_urn": text(EXPLICIT)})
-    assert dataset(subject_of(("a",), facts, made)) == EXPLICIT
-    assert dataset(subject_of(("a",), facts)) == CONVERTED
-    assert dataset(subject_of(("a",), None)) is None
+    assert dataset(details_of(("a",), facts, made)) == EXPLICIT
+    assert dataset(details_of(("a",), facts)) == CONVERTED
+    assert dataset(details_of(("a",), None)) is None
 
 
 def test_the_language_of_the_sql_is_that_of_the_platform() -> None:
-    assert sql_platform(subject(), urn("snowflake", "a.b.c")) == "snowflake"
-    assert sql_platform(subject("orders", "trino"), urn("s3", "bucket/orders")) == "trino"
-    assert sql_platform(subject("orders", "duckdb"), None) == "duckdb"
-    assert sql_platform(subject(), None) is None
+    assert sql_platform(details(), urn("snowflake", "a.b.c")) == "snowflake"
+    assert sql_platform(details("orders", "trino"), urn("s3", "bucket/orders")) == "trino"
+    assert sql_platform(details("orders", "duckdb"), None) == "duckdb"
+    assert sql_platform(details(), None) is None
