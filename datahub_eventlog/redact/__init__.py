@@ -109,16 +109,12 @@ class Redactor:
             return _without_known(text)
         if text.lstrip()[:1] in ("{", "["):
             try:
-                return self._json(text)
+                value = json.loads(text)
+                redacted = self._value(value)
+                return text if redacted == value else json.dumps(redacted, ensure_ascii=False)
             except (ValueError, RecursionError):
                 pass  # it only begins like JSON
         return self._plain(text)
-
-    def _json(self, text: str) -> str:
-        """A text that is JSON, whose keys count as names; unchanged if nothing is hidden."""
-        value = json.loads(text)
-        redacted = self._value(value)
-        return text if redacted == value else json.dumps(redacted, ensure_ascii=False)
 
     def _plain(self, text: str) -> str:
         is_naming = _names_secret(text.lower())
