@@ -4,7 +4,6 @@ Those that the comparison with the sensor sets (`parity_ops`, `parity_assets`) a
 """
 
 import logging
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,6 @@ import dagster as dg
 import pytest
 from deployment import sqlite_yaml
 from instances import configured
-from options_table import row
 from redelivery import DataHub
 
 from datahub_eventlog.config import PREFIX, options, read
@@ -194,9 +192,3 @@ def test_no_option_is_forgotten() -> None:
     files = [each for each in here.glob("*.py") if each.name != "test_config.py"]
     texts = "\n".join(each.read_text() for each in files)
     assert [each for each in options() if each not in texts] == []
-
-
-def test_the_page_of_options_says_what_is_declared() -> None:
-    page = (Path(__file__).parent.parent / "docs" / "options.md").read_text()
-    rows = re.sub(r" \(\[[^]]*\]\([^)]*\)\)", "", page).splitlines()  # links to other pages
-    assert [row(option) for option in options().values() if row(option) not in rows] == []
