@@ -97,10 +97,10 @@ class Operations:
         """A worker for this instance, which the caller runs."""
         from datahub_eventlog.dispatcher import Worker
 
-        instance_ref = self._ref("seen by a worker")
+        ref = self._ref("seen by a worker")
         if not self.config.enabled:
             self._wrapper.datahub.note_off()
-        return Worker(self.config, lambda: opened(instance_ref), metrics_port=metrics_port)
+        return Worker(self.config, lambda: opened(ref), metrics_port=metrics_port)
 
     def preview(self, run_id: str) -> list[Proposal | Problem]:
         """What would be sent for a run now; raises `DataHubEventLogError` for an unknown run."""
@@ -117,7 +117,7 @@ class Operations:
         return list(run_items(log, config, parts))
 
     def explain(self, key: AssetKey) -> Explanation:
-        """Why an asset is linked to its datasets, as of its newest materialisation.
+        """Why an asset is linked to its datasets, as of its newest materialization.
 
         Raises `DataHubEventLogError` for an asset that the event log does not know.
         """

@@ -3,8 +3,6 @@
 Reading, environment variables, messages and the table of the documentation follow from here.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -22,7 +20,7 @@ from typing import (
     get_type_hints,
 )
 
-from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, TypeAdapter
+from pydantic import Field, StrictBool, StrictInt, StrictStr, TypeAdapter
 
 from datahub_eventlog.config.constraints import (
     NO_OTHER_KEYS,
@@ -31,6 +29,7 @@ from datahub_eventlog.config.constraints import (
     HttpAddress,
     PositiveDuration,
     one_of,
+    text,
 )
 from datahub_eventlog.config.environment import PREFIX
 from datahub_eventlog.config.patterns import Pattern, as_regex, check_pattern
@@ -69,9 +68,9 @@ class Redaction:
 
     enabled: StrictBool = True
     """Whether anything is. Logs and messages are redacted all the same."""
-    patterns: tuple[Annotated[StrictStr, AfterValidator(_redaction_pattern)], ...] = ()
+    patterns: tuple[Annotated[str, text(_redaction_pattern)], ...] = ()
     """Regular expressions of what else is hidden; if one has groups, only those are."""
-    keys: tuple[Annotated[StrictStr, AfterValidator(_redaction_key)], ...] = ()
+    keys: tuple[Annotated[str, text(_redaction_key)], ...] = ()
     """Names of metadata and tags whose values are hidden, whatever they are."""
 
 
@@ -213,7 +212,7 @@ class TargetOptions:
     )
 
 
-TARGETS = tuple(each.name for each in fields(TargetOptions))
+TARGETS = tuple(target.name for target in fields(TargetOptions))
 
 
 @dataclass(frozen=True)
@@ -254,18 +253,18 @@ def options() -> Mapping[str, Option]:
     declared: dict[str, Option] = {}
     for owner in (TargetOptions, Config):
         defaults, hints = owner(), get_type_hints(owner, include_extras=True)
-        for each in fields(owner):
-            if "meaning" in each.metadata:
-                annotation, default = _without_none(hints[each.name]), getattr(defaults, each.name)
-                meaning = each.metadata["meaning"]
-                declared[each.name] = Option(each.name, annotation, default, meaning)
+        for declaration in fields(owner):
+            name, meaning = declaration.name, declaration.metadata.get("meaning")
+            if meaning is not None:
+                annotation = _without_none(hints[name])
+                declared[name] = Option(name, annotation, getattr(defaults, name), meaning)
     return declared
 
 
 def _without_none(annotation: Any) -> Any:
     """The type of what may be written: None only stands for an option that is not set."""
     if get_origin(annotation) in (Union, UnionType):
-        (annotation,) = (each for each in get_args(annotation) if each is not NoneType)
+        (annotation,) = (member for member in get_args(annotation) if member is not NoneType)
     return annotation
 
 
