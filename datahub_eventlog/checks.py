@@ -1,4 +1,4 @@
-"""Whether all is well, before any run: each thing that must be right, and what to do if not."""
+"""Checks of the whole setup, before any run, each with what to do where it fails."""
 
 from __future__ import annotations
 
@@ -27,49 +27,41 @@ from datahub_eventlog.reopening import LEDGER_LOCK_SECONDS
 from datahub_eventlog.sinks import Finding, where
 from datahub_eventlog.storages import DataHubEventLogStorage, DataHubStorage
 
-SKEW = 5.0
-"""Seconds by which the clocks of this machine and of the database may differ."""
-TRIED = 1000
+MAX_SKEW_SECONDS = 5.0
+"""By which the clocks of this machine and of the database may differ."""
+SAMPLE = 1000
 """Runs and assets whose names the patterns are tried on."""
-TRIED_LETTERS = 8
+HARD_LETTERS = 8
 HARD_LENGTH = 60
-"""Letters of a name that is hard for some patterns; of what doubles with each, this is enough."""
-INLINE = (
-    "stands in dagster.yaml itself. Dagster hands its configuration on in the arguments of"
+"""Letters of a hard name; the time of a bad pattern doubles with each, so this is enough."""
+MOVE_TO_VARIABLE = (
+    "stands in dagster.yaml itself. Dagster passes its configuration on in the arguments of"
     " processes, where everybody on the machine can read it: write"
 )
-FLOWS = (
+JOB_NAMES = (
     "each is <module>/<job> in DataHub, or <code location>/<job> if its code is a file. What"
-    " `dagster job execute -f x.py` executes is x.py/<job>, whatever its location is called; what"
-    " a program executes in its own process prod/<job>: if they are to be one, set urn_prefix"
+    " `dagster job execute -f x.py` executes is x.py/<job>, and what a program executes in its own"
+    " process is prod/<job>; to give them one name, set urn_prefix"
 )
-NOBODY = {
-    "auto": "none is alive now; runs deliver themselves at their end until dagster-daemon is"
-    " started. If it is running, its environment lacks the extra: its log says so",
+NO_DISPATCHER = {
+    "auto": "none is alive; until dagster-daemon is started, each run's own process delivers it."
+    " If the daemon is running, its environment lacks the extra: see its log",
     "off": "none is needed: with dispatch: off, runs are captured and nothing is delivered",
 }
 
 
 def check_instance() -> list[Finding]:
-    """Look at everything; what can't be looked at, because something else failed, is left out."""
-    found: list[Finding] = []
-    home = _home()
-    found.append(home)
-    if not home.is_ok:
-        return found
-    try:
-        with DagsterInstance.get() as instance:
-            found += _on_instance(instance)
-    except Exception as error:  # noqa: BLE001 - whatever Dagster raises is the finding
-        found.append(Finding(is_ok=False, what="dagster.yaml", text=error_text.describe(error)))
-    return found
-
-
-def _home() -> Finding:
+    """Check everything; what can't be checked, because something else failed, is left out."""
     home = os.environ.get("DAGSTER_HOME")
     if not home:
-        return Finding(is_ok=False, what="DAGSTER_HOME", text=NO_HOME)
-    return Finding(is_ok=True, what="DAGSTER_HOME", text=home)
+        return [Finding(is_ok=False, what="DAGSTER_HOME", text=NO_HOME)]
+    findings = [Finding(is_ok=True, what="DAGSTER_HOME", text=home)]
+    try:
+        with DagsterInstance.get() as instance:
+            findings += _on_instance(instance)
+    except Exception as error:  # noqa: BLE001 - whatever Dagster raises is the finding
+        findings.append(Finding(is_ok=False, what="dagster.yaml", text=error_text.describe(error)))
+    return findings
 
 
 def _on_instance(instance: DagsterInstance) -> Iterator[Finding]:
@@ -102,10 +94,10 @@ def _storage(instance: DagsterInstance) -> Finding:
 
 
 def _secrets(operations: Operations) -> Iterator[Finding]:
-    for each in inline_secrets(operations.block):
-        name = "DATAHUB_GMS_TOKEN" if each == "datahub_client_config: token" else "A_VARIABLE"
-        key = each.rpartition(": ")[2]
-        text = f"{each} {INLINE} {key}: {{env: {name}}}"
+    for place in inline_secrets(operations.block):
+        name = "DATAHUB_GMS_TOKEN" if place == "datahub_client_config: token" else "A_VARIABLE"
+        key = place.rpartition(": ")[2]
+        text = f"{place} {MOVE_TO_VARIABLE} {key}: {{env: {name}}}"
         yield Finding(is_ok=False, what="secret", text=text)
 
 
@@ -121,24 +113,24 @@ def _redaction(redact: Redaction) -> Finding:
 
 
 def _configuration(operations: Operations) -> Finding:
-    """What the block says, or all that is wrong in it."""
+    """Where the block says to deliver to, or all that is wrong in it."""
     reading = operations.reading
-    wrong = "; ".join(each.message for each in reading.faults) or obstacle_in(reading.config)
+    wrong = "; ".join(fault.message for fault in reading.faults) or obstacle_in(reading.config)
     if wrong:
         return Finding(is_ok=False, what="datahub", text=wrong)
     return Finding(is_ok=True, what="datahub", text=f"delivers to {where(reading.config.target)}")
 
 
 def jobs(config: Config) -> Finding:
-    """What the flows are called, since a job can be executed in ways that name it otherwise."""
-    text = FLOWS
+    """What jobs are called in DataHub, which depends on how they are executed."""
+    text = JOB_NAMES
     if config.urn_prefix is not None:
         text = f"each is {config.urn_prefix}/<job> in DataHub, as urn_prefix says"
     return Finding(is_ok=True, what="jobs", text=text)
 
 
 def _ledger(operations: Operations, instance: DagsterInstance) -> Iterator[Finding]:
-    """The ledger's tables are there, or can be made, and take a row."""
+    """Whether the ledger's tables exist or can be created, and can be written."""
     try:
         ledger = operations.ledger
         ledger.database.migrate()
@@ -157,15 +149,15 @@ def _ledger(operations: Operations, instance: DagsterInstance) -> Iterator[Findi
 
 
 def clock(skew: float) -> Finding:
-    """How far the two clocks are apart, in seconds: leases and heartbeats go by the database's."""
+    """Whether the clocks agree, since leases and heartbeats use the database's."""
     text = f"the database's clock differs from this machine's by {skew:.1f} s"
-    if abs(skew) <= SKEW:
+    if abs(skew) <= MAX_SKEW_SECONDS:
         return Finding(is_ok=True, what="clock", text=text)
-    return Finding(is_ok=False, what="clock", text=f"{text}: let NTP set both")
+    return Finding(is_ok=False, what="clock", text=f"{text}: synchronize both by NTP")
 
 
 def _place(instance: DagsterInstance) -> Finding:
-    """A local file serves one machine; with a database for the events, that is seldom meant."""
+    """Whether the ledger is where the events are; a local file only serves one machine."""
     try:
         ledger_beside(
             instance.event_log_storage, patience=LEDGER_LOCK_SECONDS
@@ -173,17 +165,17 @@ def _place(instance: DagsterInstance) -> Finding:
     except LedgerMissing as error:
         text = f"it is a local file, which only this machine sees. {error}"
         return Finding(is_ok=False, what="ledger", text=text)
-    return Finding(is_ok=True, what="ledger", text="its tables are there and can be written")
+    return Finding(is_ok=True, what="ledger", text="its tables exist and can be written")
 
 
 def _dispatchers(config: Config, alive: Sequence[Dispatcher]) -> Finding:
     if alive:
-        names = [f"{each.host}:{each.pid} ({each.version})" for each in alive]
+        names = [f"{row.host}:{row.pid} ({row.version})" for row in alive]
         return Finding(is_ok=True, what="dispatcher", text=f"alive: {', '.join(names)}")
     if config.dispatch == "worker":
         text = "none is alive: start `datahub-eventlog worker`"
         return Finding(is_ok=False, what="dispatcher", text=text)
-    return Finding(is_ok=True, what="dispatcher", text=NOBODY[config.dispatch])
+    return Finding(is_ok=True, what="dispatcher", text=NO_DISPATCHER[config.dispatch])
 
 
 def _extra() -> Finding:
@@ -195,7 +187,7 @@ def _extra() -> Finding:
 
 
 def _patterns(config: Config, instance: DagsterInstance) -> Iterator[Finding]:
-    """Each pattern decides in time about the names that are there, and about hard ones."""
+    """Whether each pattern decides in time, for the instance's names and for hard ones."""
     if not _extra().is_ok:
         return
     options = {"job_pattern": config.job_pattern, "asset_pattern": config.asset_pattern}
@@ -216,29 +208,29 @@ def _decides(option: str, patterns: Sequence[str], names: Sequence[str]) -> Find
 
 
 def _names(instance: DagsterInstance) -> Sequence[str]:
-    """Of the newest runs' jobs, and of assets."""
+    """The names of the newest runs' jobs, and of assets."""
     try:
-        jobs = {run.job_name for run in instance.get_runs(limit=TRIED)}
-        keys = instance.get_asset_keys(limit=TRIED)
-    except Exception:  # noqa: BLE001 - runs that this Dagster can't read: the hard names are left
+        jobs = {run.job_name for run in instance.get_runs(limit=SAMPLE)}
+        keys = instance.get_asset_keys(limit=SAMPLE)
+    except Exception:  # noqa: BLE001 - this Dagster can't read them: the hard names remain
         return []
     return [*jobs, *("/".join(key.path) for key in keys)]
 
 
 def hard_names(pattern: str) -> Iterator[str]:
-    """Names that a pattern has to try again and again, if there are such for it.
+    """Names for which a bad pattern backtracks.
 
-    They repeat its letters, after what it begins with, and end with what it can't know.
+    They repeat the pattern's letters, after its beginning, and end with a letter it can't match.
     """
     start = re.match(r"\^?([\w/-]*)", pattern)
-    letters = sorted(set(re.findall(r"[^\W_]", pattern)))[:TRIED_LETTERS]
+    letters = sorted(set(re.findall(r"[^\W_]", pattern)))[:HARD_LETTERS]
     for prefix in {"", start[1] if start else ""}:
         for letter in (*letters, "".join(letters), *"a0_/ "):
             yield f"{prefix}{letter * HARD_LENGTH}"[: len(prefix) + HARD_LENGTH] + "\0"
 
 
 def _delivery(config: Config) -> Iterator[Finding]:
-    """The target answers, and the user's functions can be called."""
+    """Whether the target answers, and the user's functions can be called."""
     if not _extra().is_ok:
         return
     if config.target is not None:
@@ -247,12 +239,12 @@ def _delivery(config: Config) -> Iterator[Finding]:
         except DataHubEventLogError as error:
             yield Finding(is_ok=False, what="target", text=str(error))
     named = (config.asset_lineage_extractor, config.asset_keys_to_dataset_urn_converter)
-    functions = [each for each in named if each]
+    functions = [name for name in named if name]
     if functions:
         yield _functions(config, functions)
 
 
-def _functions(config: Config, functions: list[str]) -> Finding:
+def _functions(config: Config, functions: Sequence[str]) -> Finding:
     from datahub_eventlog.dispatcher.translation import ForExtractor
     from datahub_eventlog.extractor import Extractor
 

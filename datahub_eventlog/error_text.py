@@ -1,4 +1,4 @@
-"""What may be shown of addresses and errors: in logs, on the screen, in a report."""
+"""Addresses and errors as text without secrets, for logs, the screen and reports."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import re
 import traceback
 import urllib.parse
 
-# Dagster repeats a value that is not of the type that it expects.
+# Dagster's messages repeat a value of the wrong type.
 _REPEATED = re.compile(r"(?s)(?<=[Vv]alue \").*?(?=\" of type)")
 
-LONGEST_LINE = 2000
-"""Letters of an error that are shown."""
-LONGEST_READ = 8000
-"""Letters of it that are looked at: to find secrets takes longer for a long text."""
-LONGEST_CHAIN = 10
-LONGEST_STACK = 30
-"""Errors behind an error, and frames of each, that are shown."""
+MAX_LINE_LENGTH = 2000
+"""Characters of an error that are shown."""
+MAX_SEARCHED_LENGTH = 8000
+"""Characters of an error that are searched for secrets, which takes time."""
+MAX_CHAIN = 10
+MAX_FRAMES = 30
+"""Causes of an error, and frames of each, that are shown."""
 
 
 def address(url: str) -> str:
@@ -29,52 +29,51 @@ def address(url: str) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Any error in one line of printable letters, without the secrets that it may repeat.
+    """An error in one line of printable characters, without secrets.
 
-    Never raises, whatever somebody's class does when it is asked for its text.
+    Never raises, even if the error's `__str__` does.
     """
     try:
         text = _beginning(str(error))
-    except BaseException as broken:  # noqa: BLE001 - `__str__` is somebody else's code
-        text = f"its text can't be had: {type(broken).__name__}"
+    except BaseException as broken:  # noqa: BLE001 - `__str__` may be user code
+        text = f"its __str__ raises {type(broken).__name__}"
     return one_line(f"{type(error).__name__}: {without_secrets(text)}").removesuffix(":")
 
 
 def trace(error: BaseException) -> str:
-    """Where an error and those behind it were raised, each as `describe` has it.
+    """The traceback of an error and of its causes, each described by `describe`.
 
-    What Python's own traceback shows, but for the raw texts. Never raises.
+    Never raises.
     """
     parts: list[str] = []
     seen: set[int] = set()
     inner: BaseException | None = error
-    while inner is not None and id(inner) not in seen and len(seen) < LONGEST_CHAIN:
+    while inner is not None and id(inner) not in seen and len(seen) < MAX_CHAIN:
         seen.add(id(inner))
         stack = traceback.StackSummary.from_list(
-            traceback.extract_tb(inner.__traceback__)[-LONGEST_STACK:]
+            traceback.extract_tb(inner.__traceback__)[-MAX_FRAMES:]
         )
         parts.append("".join([*stack.format(), describe(inner)]))
         inner = inner.__cause__ or (None if inner.__suppress_context__ else inner.__context__)
     return "\n\nafter which came:\n\n".join(reversed(parts))
 
 
-def one_line(text: str, length: int = LONGEST_LINE) -> str:
-    """A text of somebody else's in one line: bounded, and what can't be printed as an escape."""
+def one_line(text: str, length: int = MAX_LINE_LENGTH) -> str:
+    """Any text in one line: bounded, with unprintable characters escaped."""
     short = " ".join(text[: 2 * length].split())
-    escaped = "".join(each if each.isprintable() else _escaped(each) for each in short)
+    escaped = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in short
+    )
     is_whole = len(text) <= 2 * length and len(escaped) <= length
     return escaped if is_whole else f"{escaped[:length]}…"
 
 
-def _escaped(letter: str) -> str:
-    return letter.encode("unicode_escape").decode()
-
-
 def _beginning(text: str) -> str:
-    """As much as is looked at, without the torn word at its end, which may be half a secret."""
-    if len(text) <= LONGEST_READ:
+    """The part that is searched, without an incomplete word, which may be half a secret."""
+    if len(text) <= MAX_SEARCHED_LENGTH:
         return text
-    words = text[:LONGEST_READ].rsplit(maxsplit=1)
+    words = text[:MAX_SEARCHED_LENGTH].rsplit(maxsplit=1)
     return f"{words[0] if len(words) > 1 else ''} …"
 
 

@@ -1,17 +1,17 @@
-"""The exception tree, and what whoever runs into each one does about it.
+"""The exception tree, and what happens after each one.
 
 ```
 DataHubEventLogError
 ├── ConfigurationError    the dispatcher does not start; check, worker: exit 1 with the message
 ├── PatternTooSlow        the run is deferred, and parked after `max_attempts`; check: exit 1
-├── LedgerUnavailable     capture: logged, repeated by the next event; dispatcher: tries again
-│   └── LedgerMissing     capture and dispatcher: a local file serves as the ledger instead
+├── LedgerUnavailable     capture: logged, repeated at the next event; dispatcher: tries again
+│   └── LedgerMissing     capture and dispatcher: a local file is the ledger instead
 ├── LedgerRefused         capture: logged; the run is deferred, and parked after `max_attempts`
 ├── LeaseLost             the run belongs to another dispatcher now: logged, nothing is written
 └── DeliveryError
-    ├── Unavailable       the dispatcher pauses as a whole; costs no run an attempt
+    ├── Unavailable       the dispatcher pauses all runs; no run loses an attempt
     │   └── Misconfigured the same pause; the message says what to correct
-    ├── Conflict          the run is tried again within seconds; no pause, costs it no attempt
+    ├── Conflict          the run is tried again within seconds; no pause, no attempt is lost
     └── Rejected          recorded with urn, aspect and reason; everything else is delivered
 ```
 """
@@ -22,7 +22,7 @@ class DataHubEventLogError(Exception):
 
 
 class ConfigurationError(DataHubEventLogError):
-    """The `datahub:` block of dagster.yaml, or what it names, is wrong."""
+    """The `datahub:` block of dagster.yaml, or something it names, is wrong."""
 
 
 class PatternTooSlow(DataHubEventLogError):
@@ -34,43 +34,43 @@ class LedgerUnavailable(DataHubEventLogError):
 
 
 class LedgerMissing(LedgerUnavailable):
-    """The ledger's tables don't exist, and may not be made there."""
+    """The ledger's tables don't exist, and can't be created."""
 
 
 class LedgerRefused(DataHubEventLogError):
-    """The ledger's database does not take a value, such as a letter its character set lacks."""
+    """The ledger's database refuses a value, such as a letter that its character set lacks."""
 
 
 class LeaseLost(DataHubEventLogError):
-    """The lease has expired and somebody else has taken the run."""
+    """The lease has expired and another dispatcher has taken the run."""
 
 
 class DeliveryError(DataHubEventLogError):
-    """DataHub did not take a batch."""
+    """DataHub did not accept a batch."""
 
 
 class Unavailable(DeliveryError):
-    """DataHub can't be reached, is overloaded, or answers with a passing fault."""
+    """DataHub can't be reached, is overloaded, or has a temporary fault."""
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
-        """Carry the seconds that the server asked to wait, if it did."""
+        """`retry_after`: the seconds that the server asked to wait, if it did."""
         super().__init__(message)
         self.retry_after = retry_after
 
 
 class Misconfigured(Unavailable):
-    """DataHub is there, but address, token or rights are wrong: waiting alone won't help."""
+    """DataHub answers, but address, token or rights are wrong: waiting alone won't help."""
 
 
 class Conflict(DeliveryError):
-    """DataHub is well, but somebody else writes the same entities, again and again."""
+    """Another client writes the same entities, again and again."""
 
 
 class Rejected(DeliveryError):
     """DataHub refused one proposal for its content."""
 
     def __init__(self, urn: str, aspect: str, reason: str) -> None:
-        """Name the proposal by its urn and aspect, with the server's own reason."""
+        """`reason`: the server's own."""
         super().__init__(f"{urn} {aspect}: {reason}")
         self.urn = urn
         self.aspect = aspect

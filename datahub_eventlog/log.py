@@ -1,4 +1,4 @@
-"""The package's logger: whatever is logged through it, also of others' errors, holds no secret."""
+"""The package's logger, which hides secrets in every message and traceback."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from datahub_eventlog.redact import Redactor
 
 LOGGER_NAME = "dagster.datahub_eventlog"
-"""Below Dagster's own, so that it is shown where Dagster's messages are."""
+"""Below Dagster's logger, so its messages are shown where Dagster's are."""
 
 
 class _Redacting(logging.Filter):
@@ -25,14 +25,14 @@ class _Redacting(logging.Filter):
         redactor = self.redactor or DEFAULT
         try:
             message = record.getMessage()
-        except Exception:  # noqa: BLE001 - an argument is somebody's, and can't be printed
+        except Exception:  # noqa: BLE001 - an argument's `__str__` may be user code
             message = record.msg = f"{record.msg} (its arguments can't be shown)"
             record.args = None
         redacted = redactor.text(message)
         if redacted != message:
             record.msg, record.args = redacted, None
         if record.exc_info:
-            # As text alone: some handlers would format the exception on their own.
+            # Only as text: some handlers would format the exception themselves.
             trace = logging.Formatter().formatException(record.exc_info)
             record.exc_text, record.exc_info = redactor.text(trace), None
         return True
@@ -44,5 +44,5 @@ logger.addFilter(_redacting)
 
 
 def redact_with(redactor: Redactor) -> None:
-    """From now on hide in this process's log what a user adds, too."""
+    """From now on also hide what a user adds, in this process's log."""
     _redacting.redactor = redactor

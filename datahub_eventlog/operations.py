@@ -1,7 +1,7 @@
-"""What can be done with an instance from outside: the one method behind each command.
+"""What can be done with an instance from outside: one method for each command.
 
-What needs DataHub's client is imported where it is used: an image with the base package alone can
-say what is wrong, show the status and print the statements.
+What needs DataHub's client is imported where it is used: the base package alone can run `check`,
+`status` and `ddl`.
 """
 
 from __future__ import annotations
@@ -34,55 +34,10 @@ if TYPE_CHECKING:
     from datahub_eventlog.dispatcher import Parts, Worker
     from datahub_eventlog.translate.explain import Explanation
 
-LEFT_OUT = (
+FILTERED = (
     "nothing of it is sent: job_pattern, asset_pattern or its tag datahub/ignore leaves it out"
 )
 NO_HOME = "DAGSTER_HOME is not set: set it to the folder that has your dagster.yaml"
-
-
-def wrapper_of(instance: DagsterInstance) -> DataHubEventLogStorage:
-    """Our storage in that instance; raises `ConfigurationError` if dagster.yaml has none."""
-    storage = instance.event_log_storage
-    # Not isinstance: the wrapper answers that as its backend would.
-    if not issubclass(type(storage), DataHubEventLogStorage):
-        raise ConfigurationError(
-            f"datahub_eventlog is not switched on in the dagster.yaml of {instance.root_directory}:"
-            " copy a block of dagster.yaml.example into it"
-        )
-    assert isinstance(storage, DataHubEventLogStorage)  # noqa: S101 - for the type checker
-    return storage
-
-
-def _home() -> DagsterInstance:
-    """The instance that DAGSTER_HOME names; raises `ConfigurationError` if it can't be loaded."""
-    if not os.environ.get("DAGSTER_HOME"):
-        raise ConfigurationError(NO_HOME)
-    try:
-        return DagsterInstance.get()
-    except DataHubEventLogError:
-        raise
-    except Exception as error:
-        raise ConfigurationError(
-            f"the instance of DAGSTER_HOME can't be loaded: {error_text.describe(error)}"
-        ) from error
-
-
-def _unmade(key: AssetKey, known: Sequence[AssetKey]) -> str:
-    """What to do about an asset that was never materialised, or that nobody knows."""
-    name = "/".join(key)
-    if key in known:
-        return (
-            f"{name} was never materialised: what it is linked to is found out when it is."
-            " Materialise it once, then ask again"
-        )
-    names = ["/".join(each) for each in known]
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    if close:
-        return f"the event log knows no asset {name}. Did you mean {' or '.join(close)}?"
-    return (
-        f"the event log knows no asset {name}: keys are written as in the UI, parts joined by /,"
-        " and an asset is known once it was materialised"
-    )
 
 
 class Operations:
@@ -96,8 +51,21 @@ class Operations:
     @classmethod
     @contextmanager
     def on_home(cls) -> Iterator[Operations]:
-        """The operations on the instance that DAGSTER_HOME names."""
-        with _home() as instance:
+        """The operations on the instance that DAGSTER_HOME names.
+
+        Raises `ConfigurationError` if it can't be loaded.
+        """
+        if not os.environ.get("DAGSTER_HOME"):
+            raise ConfigurationError(NO_HOME)
+        try:
+            home = DagsterInstance.get()
+        except DataHubEventLogError:
+            raise
+        except Exception as error:
+            reason = error_text.describe(error)
+            text = f"the instance of DAGSTER_HOME can't be loaded: {reason}"
+            raise ConfigurationError(text) from error
+        with home as instance:
             yield cls(instance)
 
     @property
@@ -122,20 +90,20 @@ class Operations:
 
     def status(self) -> Status:
         """What has been captured, and what became of it."""
-        # What an older version wrote there may hold secrets.
+        # An older version may have written secrets there.
         return DEFAULT.value(self.ledger.reports.status())
 
     def worker(self, *, metrics_port: int | None = None) -> Worker:
-        """A worker for this instance, to be run by the caller."""
+        """A worker for this instance, which the caller runs."""
         from datahub_eventlog.dispatcher import Worker
 
-        instance_ref = self._ref("seen by a worker")
+        ref = self._ref("seen by a worker")
         if not self.config.enabled:
             self._wrapper.datahub.note_off()
-        return Worker(self.config, lambda: opened(instance_ref), metrics_port=metrics_port)
+        return Worker(self.config, lambda: opened(ref), metrics_port=metrics_port)
 
     def preview(self, run_id: str) -> list[Proposal | Problem]:
-        """What would be sent of that run now; raises `DataHubEventLogError` if there is none."""
+        """What would be sent for a run now; raises `DataHubEventLogError` for an unknown run."""
         from datahub_eventlog.dispatcher import run_items
         from datahub_eventlog.dispatcher.filters import has_wanted_steps, is_wanted
 
@@ -145,11 +113,11 @@ class Operations:
         if log is None:
             raise DataHubEventLogError(f"there is no run {run_id}")
         if not (is_wanted(log.run, config) and has_wanted_steps(log, config)):
-            return [Problem(run_id, "run", LEFT_OUT)]
+            return [Problem(run_id, "run", FILTERED)]
         return list(run_items(log, config, parts))
 
     def explain(self, key: AssetKey) -> Explanation:
-        """Why an asset is linked to its datasets, as of its newest materialisation.
+        """Why an asset is linked to its datasets, as of its newest materialization.
 
         Raises `DataHubEventLogError` for an asset that the event log does not know.
         """
@@ -162,7 +130,7 @@ class Operations:
         parts = self._parts(config)
         newest = parts.source.newest(key)
         if newest is None:
-            raise DataHubEventLogError(_unmade(key, parts.source.asset_keys()))
+            raise DataHubEventLogError(_not_materialized(key, parts.source.asset_keys()))
         run_id, event = newest
         assert isinstance(event.data, Materialization)  # noqa: S101 - for the type checker
         gone = RunLog(Run(run_id, "", ""), None, (), (event,))
@@ -177,7 +145,7 @@ class Operations:
             raise DataHubEventLogError(f"nothing of it is sent to DataHub: {error}") from error
 
     def count(self, orders: Orders) -> Progress:
-        """What a backfill would find; nothing is changed."""
+        """How many runs a backfill would deliver; changes nothing."""
         from datahub_eventlog.backfill import count
 
         pages = Source(self._instance).history(orders.selection).pages()
@@ -187,7 +155,7 @@ class Operations:
     def backfill(
         self, orders: Orders, on_progress: Callable[[Progress], None]
     ) -> Iterator[Backfill]:
-        """A backfill, to be run by the caller; with an instance of its own."""
+        """A backfill, which the caller runs; it has an instance of its own."""
         from datahub_eventlog.backfill import Backfill
         from datahub_eventlog.dispatcher import assemble, pool
 
@@ -198,15 +166,15 @@ class Operations:
             yield Backfill(config, parts, orders, on_progress)
 
     def retry(self, run_ids: Sequence[str] | None) -> int:
-        """Have those runs, or all that fell short, delivered again; how many that are."""
+        """Deliver these runs, or all that fell short, again; return their number."""
         return self.ledger.runs.revive(run_ids)
 
     def ddl(self) -> str:
-        """The statements that make the ledger's tables in the event log's database."""
+        """The SQL that creates the ledger's tables in the event log's database."""
         return ddl(self.ledger.database.dialect())
 
     def _parts(self, config: Config) -> Parts:
-        """What a translation needs, with a sink that nothing leaves."""
+        """What a translation needs, with a sink in memory."""
         from datahub_eventlog.dispatcher import Parts
         from datahub_eventlog.dispatcher.translation import ForExtractor
 
@@ -215,7 +183,7 @@ class Operations:
         return Parts(self.ledger, source, MemorySink(), extractor, None, "preview")
 
     def _log(self, source: Source, run_id: str) -> RunLog | None:
-        """A run with the facts that were stored when it started; None if there is no such run."""
+        """A run with the stored facts of its definitions; None if there is no such run."""
         run = source.run(run_id)
         if run is None:
             return None
@@ -224,8 +192,39 @@ class Operations:
         return source.log(run, None if stored is None else definitions.decode(stored))
 
     def _ref(self, verb: str) -> InstanceRef:
-        """By which the instance can be opened once more."""
+        """From which the instance can be opened again."""
         ref = instance_ref(self._instance)
         if ref is None:
             raise DataHubEventLogError(f"an instance in memory can't be {verb}")
         return ref
+
+
+def wrapper_of(instance: DagsterInstance) -> DataHubEventLogStorage:
+    """Our storage in that instance; raises `ConfigurationError` if dagster.yaml has none."""
+    storage = instance.event_log_storage
+    # Not isinstance: the wrapper answers that as its backend would.
+    if not issubclass(type(storage), DataHubEventLogStorage):
+        raise ConfigurationError(
+            f"datahub_eventlog is not switched on in the dagster.yaml of {instance.root_directory}:"
+            " copy a block of dagster.yaml.example into it"
+        )
+    assert isinstance(storage, DataHubEventLogStorage)  # noqa: S101 - for the type checker
+    return storage
+
+
+def _not_materialized(key: AssetKey, known: Sequence[AssetKey]) -> str:
+    """What to do about an asset that was never materialized, or that the event log lacks."""
+    name = "/".join(key)
+    if key in known:
+        return (
+            f"{name} was never materialized, and its links are only known then. Materialize it"
+            " once, then try again"
+        )
+    names = ["/".join(other) for other in known]
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return f"the event log knows no asset {name}. Did you mean {' or '.join(close)}?"
+    return (
+        f"the event log knows no asset {name}: write the key as in the UI, parts joined by /. An"
+        " asset is known after its first materialization"
+    )

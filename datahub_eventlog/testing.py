@@ -1,4 +1,4 @@
-"""Public help for users' own tests: what a run would tell DataHub, without a DataHub.
+"""Public helpers for users' own tests: what a run sends to DataHub, without a DataHub.
 
 ```python
 def test_orders_belong_to_the_data_team(tmp_path):
@@ -28,7 +28,7 @@ __all__ = ["MemorySink", "capturing", "delivered"]
 
 @contextmanager
 def capturing(directory: Path, **options: Any) -> Iterator[DagsterInstance]:
-    """An instance in that directory whose runs are captured, and delivered by nobody.
+    """An instance in that directory whose runs are captured and not delivered.
 
     `options` are those of the block `datahub:` in dagster.yaml.
     """
@@ -44,7 +44,7 @@ def capturing(directory: Path, **options: Any) -> Iterator[DagsterInstance]:
 
 
 def delivered(instance: DagsterInstance, run_id: str) -> MemorySink:
-    """A sink with everything that the run says to DataHub, and the problems that it has.
+    """A sink with everything that the run would send to DataHub, and its problems.
 
     Raises `ConfigurationError` if the options are wrong.
     """

@@ -1,23 +1,18 @@
-"""The table of all options for the documentation, as they are declared."""
+"""The rows of the documentation's tables of options, as the options are declared."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
 
-from datahub_eventlog.config import Option, Pattern, Redaction, options
+from datahub_eventlog.config import Option, Pattern, Redaction
 
 DASH = "\N{EN DASH}"
 
 
-def table() -> str:
-    """In Markdown, with one option a line: its name, its default, and what it means."""
-    return "".join(map(_row, options().values()))
-
-
-def _row(option: Option) -> str:
-    meaning = option.meaning.replace("|", "\\|")
-    return f"| `{option.name}` | {shown(option.default)} | {meaning} |\n"
+def row(option: Option) -> str:
+    """A row of a table in Markdown: the option's name, its default, and what it means."""
+    return f"| `{option.name}` | {shown(option.default)} | {option.meaning} |"
 
 
 def shown(default: Any) -> str:
@@ -30,7 +25,3 @@ def shown(default: Any) -> str:
     if isinstance(default, Redaction):
         return "on"
     return str(default).lower() if isinstance(default, bool) else str(default or DASH)
-
-
-if __name__ == "__main__":
-    print(table(), end="")

@@ -289,7 +289,7 @@ def test_clocks_that_differ_are_found() -> None:
     assert good.is_ok
     assert not bad.is_ok
     assert bad.text == (
-        "the database's clock differs from this machine's by 61.0 s: let NTP set both"
+        "the database's clock differs from this machine's by 61.0 s: synchronize both by NTP"
     )
 
 

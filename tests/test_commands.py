@@ -208,10 +208,10 @@ def test_explain_knows_an_asset_that_was_only_reported(home: Path) -> None:
 @pytest.mark.parametrize(
     ("asset", "advice"),
     [
-        ("seen", "seen was never materialised: what it is linked to is found out when it is"),
+        ("seen", "seen was never materialized, and its links are only known then"),
         ("order", "the event log knows no asset order. Did you mean orders?"),
         (TOO_LONG, "nothing of it is sent to DataHub: "),
-        ("x/y/z", "the event log knows no asset x/y/z: keys are written as in the UI"),
+        ("x/y/z", "the event log knows no asset x/y/z: write the key as in the UI"),
     ],
     ids=["observed", "misspelt", "too long", "unknown"],
 )

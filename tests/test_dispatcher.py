@@ -197,7 +197,7 @@ def test_an_error_without_a_text_is_put_off_like_any_other(scene: Scene) -> None
     scene.sink.script = [fail]
     scene.dispatcher(Config(max_attempts=1)).run_once()
     (parked,) = scene.ledger.reports.status().parked
-    assert parked.error == "Mean: its text can't be had: ValueError"
+    assert parked.error == "Mean: its __str__ raises ValueError"
 
 
 def test_the_log_says_once_that_a_run_is_sent_and_once_what_was_delivered(

@@ -180,7 +180,7 @@ def test_a_raising_extractor_costs_only_its_own_facts(
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
-        ("mean", "mean failed: Mean: its text can't be had: RuntimeError"),
+        ("mean", "mean failed: Mean: its __str__ raises RuntimeError"),
         ("verbose", "verbose failed: RuntimeError: x x x"),
         ("unprintable", r"unprintable failed: RuntimeError: \x1b[2J\x00\ud800"),
         ("malformed", "malformed failed: JSONDecodeError"),
@@ -204,7 +204,7 @@ def test_whatever_an_extractor_raises_the_run_is_delivered_without_its_facts(
 def test_whatever_a_converter_raises_costs_only_its_key(users_module: str) -> None:
     found = _extractor(converter=f"{users_module}:mean_converter").platform_urns([("a",)])
     (problem,) = found.problems
-    assert "Mean: its text can't be had: RuntimeError" in problem.reason
+    assert "Mean: its __str__ raises RuntimeError" in problem.reason
 
 
 def test_an_endless_extractor_is_off_after_its_deadline(

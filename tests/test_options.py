@@ -13,7 +13,6 @@ import dagster as dg
 import pytest
 from deployment import sqlite_yaml
 from instances import configured
-from options_table import table
 from redelivery import DataHub
 
 from datahub_eventlog.config import PREFIX, options, read
@@ -193,10 +192,3 @@ def test_no_option_is_forgotten() -> None:
     files = [each for each in here.glob("*.py") if each.name != "test_config.py"]
     texts = "\n".join(each.read_text() for each in files)
     assert [each for each in options() if each not in texts] == []
-
-
-def test_every_option_says_what_it_is_for_in_a_line_of_the_table() -> None:
-    rows = table().splitlines()
-    assert len(rows) == len(options())
-    assert [each for each in rows if not each.endswith(". |")] == []
-    assert "| `retention` | 30 days | How long settled runs stay" in table()

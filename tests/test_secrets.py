@@ -226,7 +226,7 @@ class Mean(Exception):
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        (None, "Mean: its text can't be had: SystemExit"),
+        (None, "Mean: its __str__ raises SystemExit"),
         ("two\n\n  lines", "Mean: two lines"),
         ("\x1b[31mred\x00 \u202etfel \ud800", r"Mean: \x1b[31mred\x00 \u202etfel \ud800"),
         ("", "Mean"),
@@ -265,7 +265,7 @@ def test_a_trace_names_every_frame_and_shows_no_secret() -> None:
         < shown.index("postgresql://me:***@db/shop")
         < shown.rindex("in deliver")
     )
-    assert shown.endswith("Mean: its text can't be had: SystemExit")
+    assert shown.endswith("Mean: its __str__ raises SystemExit")
 
 
 def test_a_trace_of_errors_in_a_circle_ends() -> None:

@@ -48,12 +48,8 @@ def explanation_json(explanation: Explanation) -> dict[str, Any]:
         "dataset": explanation.dataset,
         "siblings": list(explanation.siblings),
         "evidence": list(map(_verdict_json, explanation.verdicts)),
-        "upstreams": [
-            {"urn": each.urn, "sources": [*each.sources]} for each in explanation.upstreams
-        ],
-        "downstreams": [
-            {"urn": each.urn, "sources": [*each.sources]} for each in explanation.downstreams
-        ],
+        "upstreams": list(map(_related_json, explanation.upstreams)),
+        "downstreams": list(map(_related_json, explanation.downstreams)),
         "columns": {
             name: [{"dataset": dataset, "column": column} for dataset, column in columns]
             for name, columns in explanation.columns.items()

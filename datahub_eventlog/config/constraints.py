@@ -7,11 +7,12 @@ a secret.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, StrictStr
+from pydantic import BeforeValidator, ConfigDict
 
 LONGEST_SECONDS = 100 * 365 * 24 * 3600
 """A hundred years, which every clock and lock can count."""
@@ -57,6 +58,18 @@ def _folder(value: str) -> str:
         raise ValueError("there is no home directory for its ~ in this process") from None
 
 
+def text(check: Callable[[str], str]) -> BeforeValidator:
+    """Accept strings that pass `check`, which may change them."""
+
+    # Not `StrictStr` with a validator after it, which Pydantic 2.0 does not take in a dataclass.
+    def validate(value: Any) -> str:
+        if not isinstance(value, str):
+            raise ValueError("expected a string")  # noqa: TRY004 - Pydantic lets others through
+        return check(value)
+
+    return BeforeValidator(validate)
+
+
 def one_of(*names: str, in_any_case: bool = False) -> BeforeValidator:
     """Accept these names only."""
 
@@ -72,6 +85,6 @@ def one_of(*names: str, in_any_case: bool = False) -> BeforeValidator:
 Duration = Annotated[timedelta, BeforeValidator(_seconds)]
 PositiveDuration = Annotated[timedelta, BeforeValidator(_positive_duration)]
 PositiveSeconds = Annotated[float, BeforeValidator(_positive_seconds)]
-HttpAddress = Annotated[StrictStr, AfterValidator(http_address)]
-FunctionName = Annotated[StrictStr, AfterValidator(_function)]
-Folder = Annotated[StrictStr, AfterValidator(_folder)]
+HttpAddress = Annotated[str, text(http_address)]
+FunctionName = Annotated[str, text(_function)]
+Folder = Annotated[str, text(_folder)]

@@ -19,7 +19,7 @@ _HIDDEN_BELOW = ("extra_headers", "producer_config", "schema_registry_config")
 
 
 def masked(block: Any) -> Any:
-    """The block with `***` for what may be secret, whatever somebody wrote there."""
+    """The block with `***` for what may be secret; it may be anything."""
     if isinstance(block, Mapping):
         return {
             key: _hidden(value) if _is_secret_name(key) or key in _HIDDEN_BELOW else masked(value)

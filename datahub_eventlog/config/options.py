@@ -3,8 +3,6 @@
 Reading, environment variables, messages and the table of the documentation follow from here.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -22,7 +20,7 @@ from typing import (
     get_type_hints,
 )
 
-from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, TypeAdapter
+from pydantic import Field, StrictBool, StrictInt, StrictStr, TypeAdapter
 
 from datahub_eventlog.config.constraints import (
     NO_OTHER_KEYS,
@@ -31,6 +29,7 @@ from datahub_eventlog.config.constraints import (
     HttpAddress,
     PositiveDuration,
     one_of,
+    text,
 )
 from datahub_eventlog.config.environment import PREFIX
 from datahub_eventlog.config.patterns import Pattern, as_regex, check_pattern
@@ -69,9 +68,9 @@ class Redaction:
 
     enabled: StrictBool = True
     """Whether anything is. Logs and messages are redacted all the same."""
-    patterns: tuple[Annotated[StrictStr, AfterValidator(_redaction_pattern)], ...] = ()
+    patterns: tuple[Annotated[str, text(_redaction_pattern)], ...] = ()
     """Regular expressions of what else is hidden; if one has groups, only those are."""
-    keys: tuple[Annotated[StrictStr, AfterValidator(_redaction_key)], ...] = ()
+    keys: tuple[Annotated[str, text(_redaction_key)], ...] = ()
     """Names of metadata and tags whose values are hidden, whatever they are."""
 
 
@@ -85,114 +84,111 @@ class Config:
     """All options as the package uses them; each field is named as its option."""
 
     enabled: StrictBool = option(
-        "The kill switch: if false, nothing is captured or delivered.", default=True
+        "if false, nothing is captured and nothing is delivered", default=True
     )
     target: Target | None = None
     """What one of `TargetOptions` becomes."""
     dagster_url: HttpAddress | None = option(
-        "Base URL of the webserver, for links from DataHub to Dagster.", default=None
+        "base URL of the Dagster webserver, for links", default=None
     )
     env: Annotated[str, one_of(*FABRICS, in_any_case=True)] = option(
-        "DataHub's environment (FabricType) in all urns.", default="PROD"
+        "DataHub's environment of all entities", default="PROD"
     )
     platform_instance: StrictStr | None = option(
-        "DataHub's platform instance; it becomes part of the urns of jobs, not of assets.",
+        "part of the urns of jobs, but not of assets",
         default=None,
     )
-    capture_asset_materialization: StrictBool = option(
-        "Deliver materialized assets as datasets.", default=True
-    )
+    capture_asset_materialization: StrictBool = option("send assets as datasets", default=True)
     capture_input_output: StrictBool = option(
-        "Deliver the paths in HANDLED_OUTPUT and LOADED_INPUT events as datasets.", default=True
+        "send the paths in HANDLED_OUTPUT and LOADED_INPUT events as datasets", default=True
     )
     asset_lineage_extractor: FunctionName | None = option(
-        "Your function `package.module:function(context, dagster_generator, graph)`, which adds"
-        " lineage.",
+        "`package.module:function` that returns further lineage of a run",
         default=None,
     )
     asset_keys_to_dataset_urn_converter: FunctionName | None = option(
-        "Your function `package.module:function(key)`, which names the dataset of an asset.",
+        "`package.module:function` that returns the urn of an asset's table",
         default=None,
     )
     capture_dataset_from_asset_key: StrictBool = option(
-        "Read an asset key `env/platform/name...` as the name of a dataset.", default=True
+        "an asset key `env/platform/name...` names the asset's table", default=True
     )
     platform_instance_map: Mapping[StrictStr, StrictStr] = field(
         default_factory=dict,
-        metadata={"meaning": "The platform instance of the tables behind assets, by platform."},
+        metadata={
+            "meaning": "platform to instance, such as `{snowflake: eu}`, for the urns of tables"
+        },
     )
     convert_urns_to_lowercase: StrictBool = option(
-        "Write the names of the tables behind assets in lower case.", default=False
+        "lower-case the names in the urns of tables", default=False
     )
     connect_ops_to_ops: StrictBool = option(
-        "Connect ops in the order of their execution.", default=False
+        "add edges between ops in the order of execution", default=False
     )
     enable_asset_query_metadata_parsing: StrictBool = option(
-        "Read lineage from the SQL in `Query` metadata.", default=True
+        "read lineage from the SQL in `Query` metadata", default=True
     )
-    emit_queries: StrictBool = option(
-        "Deliver the SQL in `Query` metadata as query entities.", default=False
-    )
+    emit_queries: StrictBool = option("send queries as entities", default=False)
     emit_assets: StrictBool = option(
-        "Deliver assets as datasets of their own; if false, jobs are connected to the tables"
-        " behind them.",
+        "if false, jobs are connected to the tables directly and assets are not sent",
         default=True,
     )
     materialize_dependencies: StrictBool = option(
-        "Send a datasetKey for each dependency, so that it exists in DataHub.", default=False
+        "send a `datasetKey` for each dependency", default=False
     )
-    remove_wiped_assets: StrictBool = option(
-        "Mark an asset that was wiped in Dagster as removed in DataHub.", default=False
-    )
+    remove_wiped_assets: StrictBool = option("mark a wiped asset as removed", default=False)
     job_pattern: Pattern = option(
-        "The jobs to deliver, by name: `{allow: [regex], deny: [regex]}`.", default=Pattern()
+        "`{allow: [regex], deny: [regex]}`, as in DataHub's recipes: jobs whose runs "
+        'are sent. The run tag `datahub/ignore: "true"` excludes a single run',
+        default=Pattern(),
     )
     asset_pattern: Pattern = option(
-        "The assets to deliver, by key: `{allow: [regex], deny: [regex]}`.", default=Pattern()
+        "the same for assets. A run that works on excluded assets only is not sent",
+        default=Pattern(),
     )
     urn_prefix: StrictStr | None = option(
-        "What precedes a job's name in its urn, instead of its module or code location.",
+        "replaces the first part of a job's urn. By default this is the module of the "
+        "code location, else its name, else the file (`x.py/<job>`), and `prod` for "
+        "jobs executed in a program's own process",
         default=None,
     )
     is_cloud: StrictBool | None = option(
-        "Build the urns of jobs as the sensor does on Dagster+.", default=None
+        "overrides what the environment says about Dagster+", default=None
     )
-    branch: StrictStr | None = option(
-        "The branch in the urns of jobs if `is_cloud` is true.", default=None
-    )
+    branch: StrictStr | None = option("overrides the branch deployment's name", default=None)
     emit_mode: Annotated[str, one_of(*EMIT_MODES)] = option(
-        "DataHub's EmitMode.", default="SYNC_PRIMARY"
+        "DataHub's emit mode: `SYNC_PRIMARY`, `SYNC_WAIT`, `ASYNC` or `ASYNC_WAIT`",
+        default="SYNC_PRIMARY",
     )
     dispatch: Annotated[Dispatch, one_of(*get_args(Dispatch))] = option(
-        "Who delivers: `auto` is dagster-daemon, `worker` only `datahub-eventlog worker`, `off`"
-        " nobody.",
+        "`auto`: in the daemon; `worker`: only in `datahub-eventlog worker`; `off`: capture only",
         default="auto",
     )
     poll_interval: PositiveDuration = option(
-        "How often a dispatcher looks for due runs, in seconds.", default=timedelta(seconds=1)
+        "how often a dispatcher looks for due runs", default=timedelta(seconds=1)
     )
     touch_interval: Duration = option(
-        "How often a long run is touched in the ledger, in seconds.", default=timedelta(seconds=5)
+        "how often a run that goes on is marked in the ledger", default=timedelta(seconds=5)
     )
     exit_timeout: Duration = option(
-        "How long a run's own process may deliver it at its end, in seconds; 0 for not at all.",
+        "how long a run's own process may deliver at its end; 0 disables it",
         default=timedelta(seconds=10),
     )
     max_attempts: Annotated[StrictInt, Field(ge=1)] = option(
-        "How often the translation of a run may fail until the run is parked.", default=10
+        "attempts before a run that can't be translated is parked", default=10
     )
     retention: PositiveDuration = option(
-        "How long settled runs stay in the ledger, in seconds.", default=timedelta(days=30)
+        "how long rows of settled runs stay in the ledger", default=timedelta(days=30)
     )
     resend_after: Duration = option(
-        "When unchanged state is sent again, in seconds.", default=timedelta(days=1)
+        "after this time, unchanged state is sent again", default=timedelta(days=1)
     )
     redact: Redaction = option(
-        "What is hidden beside passwords, tokens and keys: `{patterns: [regex], keys: [name],"
-        " enabled}`.",
+        "`{patterns: [regex], keys: [name], enabled: bool}`: additional secrets to "
+        "hide, beside passwords, tokens and keys",
         default=Redaction(),
     )
-    debug_mode: StrictBool = option("Log every proposal at DEBUG.", default=False)
+    debug_mode: StrictBool = option("log every proposal at DEBUG", default=False)
 
 
 @dataclass(frozen=True)
@@ -200,18 +196,23 @@ class TargetOptions:
     """The options that name a target, of which only one may be set."""
 
     datahub_client_config: RestTarget | None = option(
-        "DataHub over HTTP; `DATAHUB_GMS_URL` and `DATAHUB_GMS_TOKEN` fill in server and token.",
+        "DataHub's REST API: `server`, `token`, `timeout_sec`, `extra_headers`, "
+        "`ca_certificate_path`, `client_certificate_path`, `client_key_path`, "
+        "`disable_ssl_verification`",
         default=None,
     )
     datahub_kafka_config: KafkaBlock | None = option(
-        "Instead: DataHub's topic on Kafka.", default=None
+        "Kafka: `connection` with `bootstrap`, `schema_registry_url`, "
+        "`schema_registry_config`, `producer_config`; and `topic_routes`",
+        default=None,
     )
     datahub_file_config: FileTarget | None = option(
-        "Instead: a folder with one file a run, for `datahub ingest mcps`.", default=None
+        "files: `path` is a folder; each run is one file, readable by `datahub ingest mcps`",
+        default=None,
     )
 
 
-TARGETS = tuple(each.name for each in fields(TargetOptions))
+TARGETS = tuple(target.name for target in fields(TargetOptions))
 
 
 @dataclass(frozen=True)
@@ -252,18 +253,18 @@ def options() -> Mapping[str, Option]:
     declared: dict[str, Option] = {}
     for owner in (TargetOptions, Config):
         defaults, hints = owner(), get_type_hints(owner, include_extras=True)
-        for each in fields(owner):
-            if "meaning" in each.metadata:
-                annotation, default = _without_none(hints[each.name]), getattr(defaults, each.name)
-                meaning = each.metadata["meaning"]
-                declared[each.name] = Option(each.name, annotation, default, meaning)
+        for declaration in fields(owner):
+            name, meaning = declaration.name, declaration.metadata.get("meaning")
+            if meaning is not None:
+                annotation = _without_none(hints[name])
+                declared[name] = Option(name, annotation, getattr(defaults, name), meaning)
     return declared
 
 
 def _without_none(annotation: Any) -> Any:
     """The type of what may be written: None only stands for an option that is not set."""
     if get_origin(annotation) in (Union, UnionType):
-        (annotation,) = (each for each in get_args(annotation) if each is not NoneType)
+        (annotation,) = (member for member in get_args(annotation) if member is not NoneType)
     return annotation
 
 

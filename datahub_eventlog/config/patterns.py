@@ -1,15 +1,11 @@
 """Regular expressions of the configuration, matched in bounded time."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, StrictStr
-
-from datahub_eventlog.config.constraints import NO_OTHER_KEYS
+from datahub_eventlog.config.constraints import NO_OTHER_KEYS, text
 from datahub_eventlog.error_text import one_line
 from datahub_eventlog.errors import PatternTooSlow
 
@@ -54,8 +50,8 @@ def check_pattern(pattern: str) -> str:
     try:
         _compiled(pattern)
     except regex.error as error:
-        text = f"{pattern!r} is a regular expression that can't be used: {error}"
-        raise ValueError(text) from None
+        reason = f"{pattern!r} is a regular expression that can't be used: {error}"
+        raise ValueError(reason) from None
     return pattern
 
 
@@ -68,8 +64,8 @@ class Pattern:
 
     __pydantic_config__ = NO_OTHER_KEYS
 
-    allow: tuple[Annotated[StrictStr, AfterValidator(check_pattern)], ...] = (".*",)
-    deny: tuple[Annotated[StrictStr, AfterValidator(check_pattern)], ...] = ()
+    allow: tuple[Annotated[str, text(check_pattern)], ...] = (".*",)
+    deny: tuple[Annotated[str, text(check_pattern)], ...] = ()
 
     def allows(self, name: str) -> bool:
         """Whether a thing of that name is to be delivered; raises `PatternTooSlow`."""

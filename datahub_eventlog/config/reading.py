@@ -1,4 +1,4 @@
-"""Reads the block as far as it goes, and collects everything that is wrong in it."""
+"""Reads the block, and collects everything that is wrong in it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from datahub_eventlog.config.targets import KafkaBlock
 from datahub_eventlog.errors import ConfigurationError
 
 Block: TypeAlias = Any
-"""What YAML made of the block: a mapping, unless somebody wrote something else."""
+"""The block as YAML has it: a mapping, or anything else that was written by mistake."""
 
 CLIENT_CONFIG = TARGETS[0]
 GMS_VARIABLES = {"server": "DATAHUB_GMS_URL", "token": "DATAHUB_GMS_TOKEN"}
@@ -44,13 +44,13 @@ class Fault:
 
 @dataclass(frozen=True)
 class Reading:
-    """A configuration as far as it could be read; an option with a fault has its default."""
+    """What was read: an option with a fault has its default."""
 
     config: Config
     faults: tuple[Fault, ...]
 
     def strict(self) -> Config:
-        """The configuration, for whoever delivers or checks.
+        """The configuration, to deliver or to check.
 
         Raises `ConfigurationError` with one line a fault, if there is any.
         """
@@ -60,7 +60,7 @@ class Reading:
 
 
 def read(block: Block, environ: Environ | None = None) -> Reading:
-    """Read the block as far as it goes; never raises for what somebody wrote into it.
+    """Read every option that can be read; never raises, whatever the block contains.
 
     `block` is what stands in dagster.yaml, with its `{env: X}` unresolved. An option comes from
     there, else from its variable; only `DATAHUB_EVENTLOG_ENABLED` wins over the file.
@@ -169,19 +169,19 @@ def _faults(name: str, place: str, error: Exception) -> list[Fault]:
         case WrongVariable():
             return [Fault(name, f"{place}: {error}")]
         case ValidationError():
-            return [Fault(name, f"{place}: {_explain(each)}") for each in error.errors()]
+            return [Fault(name, f"{place}: {_explain(detail)}") for detail in error.errors()]
         case _:
             return [Fault(name, f"{place}: is not what this option takes")]
 
 
-def _explain(error: ErrorDetails) -> str:
+def _explain(detail: ErrorDetails) -> str:
     """What is expected and where, without the value, which may be a secret."""
-    path = [key for key in error["loc"] if isinstance(key, str) and key != "[key]"]
-    if error["type"] == "unexpected_keyword_argument":
+    path = [key for key in detail["loc"] if isinstance(key, str) and key != "[key]"]
+    if detail["type"] == "unexpected_keyword_argument":
         text = f"there is no {path.pop()}"
-    elif error["type"] == "missing" and path == ["server"]:
+    elif detail["type"] == "missing" and path == ["server"]:
         text = f"name it here or in {GMS_VARIABLES['server']}"
     else:
-        words = WORDS.get(error["type"], "is not what this option takes")
-        text = words.format(**error.get("ctx", {}))
+        words = WORDS.get(detail["type"], "is not what this option takes")
+        text = words.format(**detail.get("ctx", {}))
     return ": ".join([*path, text])

@@ -1,7 +1,5 @@
 """Where proposals are delivered: one of DataHub's service, its Kafka topic or a folder."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeAlias

@@ -1,7 +1,7 @@
 """A demonstration with real Dagster runs: what the package captures, on one screen.
 
-It makes a DAGSTER_HOME of its own, runs the jobs of `jobs.py` in processes of their own, and
-delivers them with a worker: to a folder of files, or to `DATAHUB_GMS_URL` where that is set.
+It creates a DAGSTER_HOME, runs each job of `jobs.py` in a process of its own, and delivers the runs
+with a worker: to a folder of files, or to `DATAHUB_GMS_URL` if that is set.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ telemetry: {{enabled: false}}
 
 
 def run(home: Path, console: Console) -> None:
-    """Run the demo in that folder, which is made if it isn't there."""
+    """Run the demo in that folder, which is created if it doesn't exist."""
     files = home / "metadata"
     home.mkdir(parents=True, exist_ok=True)
     server = os.environ.get("DATAHUB_GMS_URL")
@@ -65,7 +65,7 @@ def run(home: Path, console: Console) -> None:
         f"Delivered to {error_text.address(server)}" if server else f"The proposals are in {files}"
     )
     if not server:
-        console.print(f"To bring them into a DataHub: datahub ingest mcps {files}/<run>.json")
+        console.print(f"To send them to a DataHub: datahub ingest mcps {files}/<run>.json")
 
 
 def _run_job(job: str, tags: Mapping[str, str], environment: Mapping[str, str]) -> None:
@@ -81,4 +81,4 @@ def _deliver(environment: Mapping[str, str]) -> None:
     command = [sys.executable, "-m", "datahub_eventlog.cli", "worker", "--until-empty"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode != 0:
-        raise DataHubEventLogError(f"nothing could be delivered:\n{done.stderr[-2000:]}")
+        raise DataHubEventLogError(f"the worker failed:\n{done.stderr[-2000:]}")

@@ -1,4 +1,4 @@
-"""What the demo runs: plain Dagster code that knows nothing of DataHub but three urns."""
+"""What the demo runs: plain Dagster code, whose only part of DataHub is three urns."""
 
 import dagster as dg
 
@@ -29,7 +29,7 @@ def write_revenue(orders: list[int]) -> int:
 
 @dg.op
 def start() -> None:
-    """Stand for whatever comes before."""
+    """Stand for an earlier step."""
 
 
 @dg.job(description="Orders of the shop into the warehouse.", tags={"team": "sales"})

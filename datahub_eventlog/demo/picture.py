@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 
@@ -40,28 +39,27 @@ def show(instance: DagsterInstance, console: Console) -> None:
 def _entities(proposals: Iterable[Proposal]) -> Table:
     table = Table("entity", "number", "aspects", title="Entities", title_justify="left")
     urns: dict[str, set[str]] = {}
-    aspects: dict[str, Counter[str]] = {}
-    for each in proposals:
-        urns.setdefault(each.entity_type, set()).add(each.urn)
-        aspects.setdefault(each.entity_type, Counter())[each.aspect] += 1
+    aspects: dict[str, set[str]] = {}
+    for proposal in proposals:
+        urns.setdefault(proposal.entity_type, set()).add(proposal.urn)
+        aspects.setdefault(proposal.entity_type, set()).add(proposal.aspect)
     for entity in sorted(urns):
-        named = ", ".join(sorted(aspects[entity]))
-        table.add_row(entity, str(len(urns[entity])), named)
+        table.add_row(entity, str(len(urns[entity])), ", ".join(sorted(aspects[entity])))
     return table
 
 
 def edges(proposals: Iterable[Proposal]) -> set[tuple[str, str]]:
     """Every (upstream urn, downstream urn) of jobs and datasets in the proposals."""
-    return {edge for each in proposals for edge in _edges(each)}
+    return {edge for proposal in proposals for edge in _edges(proposal)}
 
 
 def _edges(proposal: Proposal) -> Iterator[tuple[str, str]]:
     body = json.loads(proposal.body)
     if proposal.aspect == "dataJobInputOutput" and isinstance(body, dict):
-        for each in body.get("inputDatasetEdges", []):
-            yield each["destinationUrn"], proposal.urn
-        for each in body.get("outputDatasetEdges", []):
-            yield proposal.urn, each["destinationUrn"]
+        for edge in body.get("inputDatasetEdges", []):
+            yield edge["destinationUrn"], proposal.urn
+        for edge in body.get("outputDatasetEdges", []):
+            yield proposal.urn, edge["destinationUrn"]
     elif proposal.aspect == "upstreamLineage":
         yield from ((urn, proposal.urn) for urn in _upstreams(body))
 
@@ -70,19 +68,18 @@ def _upstreams(body: object) -> Iterator[str]:
     """The upstream datasets of an upstreamLineage, or of a patch that adds some."""
     operations = body.get("patch", []) if isinstance(body, Mapping) else body
     if isinstance(body, Mapping) and "upstreams" in body:
-        yield from (each["dataset"] for each in body["upstreams"])
-    for each in operations if isinstance(operations, list) else ():
-        if each.get("path", "").startswith("/upstreams/") and each.get("value"):
-            yield each["value"]["dataset"]
+        yield from (upstream["dataset"] for upstream in body["upstreams"])
+    for change in operations if isinstance(operations, list) else ():
+        if change.get("path", "").startswith("/upstreams/") and change.get("value"):
+            yield change["value"]["dataset"]
 
 
-def _tree(found: set[tuple[str, str]]) -> Tree:
+def _tree(lineage: set[tuple[str, str]]) -> Tree:
     tree = Tree("Lineage (from upstream to downstream)")
     below: dict[str, list[str]] = {}
-    for upstream, downstream in sorted(found):
+    for upstream, downstream in sorted(lineage):
         below.setdefault(upstream, []).append(downstream)
-    fed = {each for _, each in found}
-    for root in sorted(below.keys() - fed):
+    for root in sorted(below.keys() - {downstream for _, downstream in lineage}):
         _grow(tree, root, below, ())
     return tree
 
@@ -90,12 +87,12 @@ def _tree(found: set[tuple[str, str]]) -> Tree:
 def _grow(tree: Tree, urn: str, below: Mapping[str, list[str]], path: tuple[str, ...]) -> None:
     branch = tree.add(label(urn))
     if urn not in path:
-        for each in below.get(urn, ()):
-            _grow(branch, each, below, (*path, urn))
+        for downstream in below.get(urn, ()):
+            _grow(branch, downstream, below, (*path, urn))
 
 
 def label(urn: str) -> str:
-    """An urn for people: what it is, and its name."""
+    """An urn as a short text: its kind and name."""
     entity, _, key = urn.removeprefix("urn:li:").partition(":")
     if entity == "dataset":
         platform, name, _ = key.strip("()").split(",", 2)

@@ -1,9 +1,9 @@
 """Secrets in text, replaced by `***` before anything leaves for DataHub, a log or the screen.
 
 What counts as a secret: the password in the user info of a URI; the value that is given to a name
-such as `password`, `token` or `X-Amz-Signature` in any notation; whatever stands under such a key
-of a mapping; tokens that are known by their shape; and what a user adds. User names, hosts and all
-other text stay: `postgresql://bob:***@db/shop`.
+such as `password`, `token` or `X-Amz-Signature` in any notation; every value under such a key of a
+mapping; tokens that are known by their shape; and what a user adds. User names, hosts and all other
+text stay: `postgresql://bob:***@db/shop`.
 
 The same text always gives the same result, and redacting twice changes nothing more.
 """
@@ -36,14 +36,14 @@ __all__ = ["DEFAULT", "HIDDEN", "USER_INFO", "Redactor"]
 T = TypeVar("T")
 
 USER_KEYED = ("customProperties", "nativeResults", "nativeParameters")
-"""The fields of DataHub's aspects that are mappings with keys of the user's own."""
+"""The fields of DataHub's aspects that are mappings with the user's keys."""
 TYPE_NAME = "nativeDataType"
-"""The field of a column's type, such as `struct<token:string>`, which is no text."""
+"""The field of a column's type, such as `struct<token:string>`, which is left as it is."""
 PATTERN_SECONDS = 0.5
-"""How long a user's pattern may look for what it matches in one text."""
-REMEMBERED_TEXTS = 20_000
-REMEMBERED_LENGTH = 300
-"""Characters. Longer texts are seldom the same."""
+"""How long a user's pattern may search one text."""
+CACHED_TEXTS = 20_000
+MAX_CACHED_LENGTH = 300
+"""Characters; longer texts are seldom repeated."""
 
 _ENDS_AS_SECRET = re.compile(rf"(?i){NAMES}$")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -57,11 +57,11 @@ class Redactor:
     patterns: tuple[str, ...] = ()
     """Regular expressions: what they match is replaced; if they have groups, only those."""
     keys: tuple[str, ...] = ()
-    """Names beside `password` and the like; case and what stands between words don't matter."""
+    """Names in addition to `password` and the like, in any case and with any separators."""
 
     def text(self, text: str) -> str:
-        """The text without secrets; of a urn only what has the shape of a secret is replaced."""
-        return self._remembered(text) if len(text) <= REMEMBERED_LENGTH else self._text(text)
+        """The text without secrets; in an urn only what has the shape of a secret is replaced."""
+        return self._cached_text(text) if len(text) <= MAX_CACHED_LENGTH else self._text(text)
 
     def value(self, value: T) -> T:
         """The same without secrets: JSON, or a frozen dataclass; its keys count as names."""
@@ -69,7 +69,7 @@ class Redactor:
         return redacted
 
     def aspect(self, aspect: Any) -> Any:
-        """The JSON of an aspect, or of a patch of one: only some of its keys are the user's."""
+        """An aspect's JSON, or a patch's, without secrets; only some of its keys are the user's."""
         if isinstance(aspect, str):
             return self.text(aspect)
         if isinstance(aspect, list):
@@ -81,26 +81,26 @@ class Redactor:
         return {name: self._field(name, item) for name, item in aspect.items()}
 
     def may_hold_secret(self, text: str) -> bool:
-        """Whether a closer look is worth its time; False only where there is no secret.
+        """Whether `text` must be searched; False only if there is no secret in it.
 
-        For the JSON of aspects, most of whose strings are the same again and again.
+        Fast for the JSON of aspects, most of whose strings are repeated.
         """
         if text in self._harmless:
             return False
         unknown = set(text.split('"')) - self._harmless
-        if self._is_always_looking or self._holds_hint('"'.join(unknown)):
+        if self._must_always_search or self._holds_hint('"'.join(unknown)):
             return True
-        if len(self._harmless) > REMEMBERED_TEXTS:
+        if len(self._harmless) > CACHED_TEXTS:
             self._harmless.clear()
         unknown.add(text)
-        self._harmless.update(part for part in unknown if len(part) <= REMEMBERED_LENGTH)
+        self._harmless.update(part for part in unknown if len(part) <= MAX_CACHED_LENGTH)
         return False
 
     def is_secret_name(self, name: str) -> bool:
-        """Whether what stands under a key of that name is a secret, whatever it is."""
+        """Whether every value under a key of that name is a secret."""
         if _ENDS_AS_SECRET.search(name) or _ENDS_AS_SECRET.search(_CAMEL.sub("_", name)):
             return True
-        return bool(self.keys) and _squeezed(name) in self._squeezed_keys
+        return bool(self.keys) and _normalized(name) in self._normalized_keys
 
     def _text(self, text: str) -> str:
         if not self.may_hold_secret(text):
@@ -109,16 +109,12 @@ class Redactor:
             return _without_known(text)
         if text.lstrip()[:1] in ("{", "["):
             try:
-                return self._json(text)
+                value = json.loads(text)
+                redacted = self._value(value)
+                return text if redacted == value else json.dumps(redacted, ensure_ascii=False)
             except (ValueError, RecursionError):
                 pass  # it only begins like JSON
         return self._plain(text)
-
-    def _json(self, text: str) -> str:
-        """A text that is JSON, its keys taken as names; as it is where nothing is hidden."""
-        value = json.loads(text)
-        redacted = self._value(value)
-        return text if redacted == value else json.dumps(redacted, ensure_ascii=False)
 
     def _plain(self, text: str) -> str:
         is_naming = _names_secret(text.lower())
@@ -134,7 +130,7 @@ class Redactor:
             for pattern in self._patterns:
                 text = _without_matches(text, pattern)
         except TimeoutError:
-            return HIDDEN  # what can't be told from a secret in time is taken for one
+            return HIDDEN  # better than to show a secret
         return text
 
     def _tag(self, match: re.Match[str]) -> str:
@@ -152,7 +148,8 @@ class Redactor:
         if isinstance(value, (list, tuple, frozenset)):
             return type(value)(map(self._value, value))
         if is_dataclass(value) and not isinstance(value, type):
-            changed = {each.name: self._value(getattr(value, each.name)) for each in fields(value)}
+            names = [field.name for field in fields(value)]
+            changed = {name: self._value(getattr(value, name)) for name in names}
             return replace(value, **changed)
         return value
 
@@ -166,12 +163,12 @@ class Redactor:
             is_secret |= isinstance(key, str) and self.is_secret_name(key)
             shown = self.text(key) if isinstance(key, str) else key
             while shown in redacted:
-                shown = f"{shown} "  # keys that differ only in what is hidden
+                shown = f"{shown} "  # keys that differ only in their secrets
             redacted[shown] = _hidden(item) if is_secret else self._value(item)
         return redacted
 
     def _is_pair(self, value: Sequence[Any]) -> bool:
-        """Whether it is a secret's name and its value, such as a header."""
+        """Whether it is a secret's name and value, such as a header."""
         is_pair = len(value) == 2 and type(value) in (list, tuple)  # noqa: PLR2004
         return is_pair and isinstance(value[0], str) and self.is_secret_name(value[0])
 
@@ -202,23 +199,23 @@ class Redactor:
         return _names_secret(lower) or bool(self._own_names and self._own_names.search(text))
 
     @cached_property
-    def _remembered(self) -> Callable[[str], str]:
-        return lru_cache(maxsize=REMEMBERED_TEXTS)(self._text)
+    def _cached_text(self) -> Callable[[str], str]:
+        return lru_cache(maxsize=CACHED_TEXTS)(self._text)
 
     @cached_property
     def _harmless(self) -> set[str]:
-        """Texts that hold no hint of a secret."""
+        """Texts in which there is no hint of a secret."""
         return set()
 
     @cached_property
-    def _is_always_looking(self) -> bool:
+    def _must_always_search(self) -> bool:
         """Patterns have no hints, and JSON escapes what is not ASCII."""
         return bool(self.patterns) or not all(map(str.isascii, self.keys))
 
     @cached_property
     def _own_names(self) -> re.Pattern[str] | None:
         """The user's keys, however they are written."""
-        names = (r"[\W_]{0,3}".join(map(re.escape, _squeezed(key))) for key in self.keys)
+        names = (r"[\W_]{0,3}".join(map(re.escape, _normalized(key))) for key in self.keys)
         return re.compile(rf"(?i)(?<![a-z0-9])(?:{'|'.join(names)})") if self.keys else None
 
     @cached_property
@@ -227,20 +224,20 @@ class Redactor:
         return assignment_to(names.pattern.removeprefix("(?i)")) if names else None
 
     @cached_property
-    def _squeezed_keys(self) -> frozenset[str]:
-        return frozenset(map(_squeezed, self.keys))
+    def _normalized_keys(self) -> frozenset[str]:
+        return frozenset(map(_normalized, self.keys))
 
     @cached_property
     def _patterns(self) -> tuple[Any, ...]:
         if not self.patterns:
             return ()
-        import regex  # with Python's own a bad pattern would hold up everything for ever
+        import regex  # it has a timeout: in `re` a bad pattern would never end
 
         return tuple(regex.compile(pattern, regex.VERSION0) for pattern in self.patterns)
 
 
 DEFAULT = Redactor()
-"""For whoever does not know the configuration, such as the processes that only capture."""
+"""Without a configuration, for processes that only capture."""
 
 
 def _names_secret(lower: str) -> bool:
@@ -272,7 +269,7 @@ def _without_matches(text: str, pattern: Any) -> str:
 
 
 def _hidden(value: Any) -> Any:
-    """A value under a secret's name; the shape of what has one stays."""
+    """A value under a secret's name; mappings and lists keep their shape."""
     if isinstance(value, Mapping):
         return {key: _hidden(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -282,5 +279,5 @@ def _hidden(value: Any) -> Any:
     return value if isinstance(value, str) and HARMLESS.fullmatch(value or "null") else HIDDEN
 
 
-def _squeezed(name: str) -> str:
+def _normalized(name: str) -> str:
     return re.sub(r"[\W_]", "", name.lower())

@@ -1,8 +1,8 @@
-"""The secrets that can be told in any text: by a name before them, by their place, by their shape.
+"""How secrets are recognized in text: by a name before them, by their place, or by their shape.
 
-What repeats in a pattern is bounded, or begins only at the beginning of a word, so that the time
-stays linear in the text. The shapes of tokens are those that their makers document; the tests judge
-them by the detectors of detect-secrets.
+Repetitions in a pattern are bounded, or only begin at a word's beginning, so that the time stays
+linear in the text. The shapes of tokens are those that their makers document; the tests compare
+them with the detectors of detect-secrets.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import re
 from dataclasses import dataclass
 
 HIDDEN = "***"
-"""What stands where a secret stood."""
+"""What replaces a secret."""
 _CUT = "\N{HORIZONTAL ELLIPSIS} \\["
-"""Where a text that is too long was cut: what ends a password may have stood behind it."""
+"""Where a text was cut, possibly in the middle of a password."""
 
 NAMES = (
     r"(?:pass(?:word|wd|phrase|code)s?|(?<![a-z0-9])(?:pgpass|pass|pw|sig|jwt)|pwd|(?<!\d:)secrets?"
@@ -27,7 +27,7 @@ NAME_HINTS = (
     *("pass", "pwd", "pw", "secret", "token", "credential", "signature", "authorization", "sig"),
     *("key", "jwt", "user.info", "identified", "cookie"),
 )
-"""A text in which a name gives a secret away holds one of these, and what `NAME_HINT` matches."""
+"""A text with a secret's name contains one of these, and what `NAME_HINT` matches."""
 NAME_HINT = re.compile(rf"{NAMES}(?![a-z])|identified|cookie")
 
 _STAND_IN = r"\*\*\*|\$\{\w+\}|\{\{ *\w+(?:\([\"']\w+[\"']\))? *\}\}"
@@ -36,11 +36,11 @@ HARMLESS = re.compile(
     r"|\{[\"']?env[\"']?: *[\"']?\w+[\"']?\}|:\w+|@\w+|%\(\w+\)s"
     r"|str|string|varchar|text|u?int(?:eger)?|bigint|bytes|bool(?:ean)?|float|uuid"
 )
-"""Values that say that there is no secret, of which type it is, or where it is to be found."""
+"""Values that are no secret: a placeholder, a type, or a reference to where the secret is."""
 _NUMBER = re.compile(r"-?\d{1,4}(?:\.\d+)?")
 _COLUMN = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]\w*")
 _STRONG = re.compile(r"(?i)pass(?:w|phrase|code)|pwd|secret")
-"""Names after which only what is `HARMLESS` is taken for no secret."""
+"""Names after which every value that is not `HARMLESS` is a secret."""
 
 # The end of a text may be cut off.
 _QUOTED = (
@@ -61,7 +61,7 @@ _AUTH_SCHEME = r"(?:(?:bearer|basic|digest|token|negotiate|aws4-hmac-sha256)[ \t
 
 
 def assignment_to(names: str) -> re.Pattern[str]:
-    """What gives one of those names a value, in whatever language; see `hide_value`.
+    """A pattern for assignments to these names in many notations; see `hide_value`.
 
     `names` is a regular expression. The forms: `name=value`, `name: value`, `"name": "value"`,
     `name => 'value'`, `Name={value};`, `name%3Dvalue`, `Authorization: Bearer value`.
@@ -74,9 +74,9 @@ def assignment_to(names: str) -> re.Pattern[str]:
 
 
 def hide_value(match: re.Match[str], *, is_sure: bool = False) -> str:
-    """The name with its value hidden, unless the value says that there is no secret.
+    """The name with its value hidden, unless the value is clearly no secret.
 
-    `is_sure`: whether nothing but a secret can follow that name.
+    `is_sure`: whether only a secret can follow that name.
     """
     name, value = match["name"], match["value"]
     bare = value.strip("\\\"'`")
@@ -129,7 +129,7 @@ NAMED = (
         r"(?i)(?P<name>\bpassword\s+(?:is|was))(?P<between>\s+)"
         rf"(?P<value>{_STAND_IN}|{_QUOTED}|(?=[^\s.]*[\d!#$%*+^~_-])\S+)"
     ),
-    # A block of YAML: what is indented deeper than the line of the name.
+    # A block of YAML: lines that are indented deeper than the name's.
     re.compile(
         rf"(?im)^(?P<indent>[ \t]*)(?P<name>[^\s:]{{0,60}}{NAMES})"
         r"(?P<between>:[ \t]*(?:[|>][+-]?|&\w+)?[ \t]*\n(?P=indent)[ \t]+)"
@@ -138,19 +138,19 @@ NAMED = (
     re.compile(r"(?i)(?P<name>\b(?:set-)?cookie)(?P<between>:[ \t]*)(?P<value>[^\n\"']+)"),
     assignment_to(NAMES),
 )
-"""Values behind a secret's name: in SQL, commands, XML, pairs, a netrc, YAML, HTTP, assigned."""
+"""Values after a secret's name: in SQL, commands, XML, pairs, netrc, YAML, HTTP, assignments."""
 
-# A password may have any of `@ / # ' "` in it, although they should have been encoded. Digits alone
-# before the path are a port.
+# A password may contain any of `@ / # ' "`, although they should be encoded. Only digits before the
+# path are a port.
 _IN_AUTHORITY = r"(?:(?!://)[^\s\"'?]|[\"'](?![\s,:;)\]}<>]|$)){0,2000}"
 _PORT = r"\d*(?:[/?#\s]|[,;)\]}\"'<>](?![^\s\"'<>]{0,500}@)|$)"
 USER_INFO = re.compile(
     rf"(?i)((?://|\\/\\/|%2F%2F)[^\s:/?#\"']{{0,500}}(?::|%3A))(?!{_PORT})"
     rf"(?:{_IN_AUTHORITY}(?=@|%40|{_CUT})|{_IN_AUTHORITY}\?{_IN_AUTHORITY}(?=@))"
 )
-"""A URI's password; its first group is what stands before it."""
+"""A URI's password; the first group is what precedes it."""
 
-# A token stands alone, or behind an escaped character: it is not the middle of another word.
+# A token begins a word, or follows an escaped character.
 _BEGIN = r"(?:(?<![A-Za-z0-9_-])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2}))"
 _GITLAB = ("pat", "dt", "ft", "soat", "rt", "cbt", "imt", "ptt", "agent", "oas")
 
@@ -160,7 +160,7 @@ class Known:
     """A kind of secret."""
 
     hints: tuple[str, ...]
-    """A text that has one holds at least one of these, once it is in lower case."""
+    """A text with such a secret, in lower case, contains at least one of these."""
     pattern: re.Pattern[str]
     replacement: str = HIDDEN
 

@@ -71,7 +71,7 @@ class Refused(DeliveryError):
     """DataHub refused a request for the content of at least one of its proposals."""
 
     def __init__(self, reason: str, *, is_too_large: bool = False) -> None:
-        """Carry the server's reason, and whether a smaller request may do."""
+        """`is_too_large`: whether a smaller request may be accepted."""
         super().__init__(reason)
         self.is_too_large = is_too_large
 
@@ -104,7 +104,7 @@ def judge(response: requests.Response, url: str) -> Mapping[str, Any]:
     is_gms = answer is not None or _is_cut_object(response)
     if status in CONTENT and (is_gms or status == TOO_LARGE):
         raise Refused(f"{status}: {_reason(response)}", is_too_large=status == TOO_LARGE)
-    raise _trouble(response, url)
+    raise _error_answer(response, url)
 
 
 def _location(response: requests.Response, url: str) -> str:
@@ -119,7 +119,7 @@ def _elsewhere(url: str, what: str) -> Misconfigured:
     return Misconfigured(f"{url} {what}: make `server` the final address")
 
 
-def _trouble(response: requests.Response, url: str) -> DeliveryError:
+def _error_answer(response: requests.Response, url: str) -> DeliveryError:
     status = response.status_code
     what = f"DataHub's GMS at {url} answers {status}"
     if status == SERVER_ERROR:
@@ -181,7 +181,7 @@ def _retry_after(response: requests.Response) -> float | None:
     return None
 
 
-def no_answer(error: BaseException | None, url: str, seconds: float) -> DeliveryError:
+def request_failure(error: BaseException | None, url: str, seconds: float) -> DeliveryError:
     """What an error of the client means for delivery; `seconds` is the timeout.
 
     The message has the kind of an error and not its text: that of a bad header has the token.
@@ -193,14 +193,14 @@ def no_answer(error: BaseException | None, url: str, seconds: float) -> Delivery
         case requests.TooManyRedirects():
             return _elsewhere(url, "redirects again and again")
         case _:
-            return _no_answer(reason, url, seconds)
+            return _connection_failure(reason, url, seconds)
 
 
-def _no_answer(reason: BaseException | None, url: str, seconds: float) -> DeliveryError:
+def _connection_failure(reason: BaseException | None, url: str, seconds: float) -> DeliveryError:
     match reason:
         case Endless() | Unreadable():
             kind = Unending if isinstance(reason, Endless) else Unavailable
-            return kind(f"DataHub's GMS at {url} is not well: {reason}.")
+            return kind(f"DataHub's GMS at {url} gives no usable answer: {reason}")
         case requests.exceptions.InvalidHeader():
             return Misconfigured("the token or a header in extra_headers has a line break in it")
         case requests.exceptions.RequestException() if isinstance(reason, ValueError):
@@ -223,7 +223,7 @@ def _innermost(error: BaseException | None) -> BaseException | None:
         # A ProtocolError has a text of urllib3's before what http.client or the socket raised.
         args = error.args if isinstance(error, ProtocolError) else error.args[:1]
         inner = (getattr(error, "reason", None), *args)
-        causes = [each for each in inner if isinstance(each, BaseException)]
+        causes = [value for value in inner if isinstance(value, BaseException)]
         if not causes:
             break
         error = causes[0]

@@ -42,7 +42,7 @@ from datahub_eventlog.sinks.answers import (
     Unending,
     content,
     judge,
-    no_answer,
+    request_failure,
 )
 from datahub_eventlog.sinks.batch import BatchDelivery, BatchLimits, Item
 from datahub_eventlog.sinks.lanes import LANES, in_parallel, split
@@ -145,19 +145,11 @@ class RestSink:
     def _deliver(
         self, proceed: Callable[[], None], items: Sequence[Item], lane: int
     ) -> list[Rejected]:
-        post = functools.partial(self._post, self._emitters[lane], proceed)
-        return BatchDelivery(items, post, self._limits).run()
+        def post(request: Sequence[Item], *, is_patient: bool) -> float:
+            retrying = self._retry_500 if is_patient else self._retry_outages
+            return retrying(self._attempt, self._emitters[lane], proceed, request)
 
-    def _post(
-        self,
-        emitter: DatahubRestEmitter,
-        proceed: Callable[[], None],
-        request: Sequence[Item],
-        *,
-        is_patient: bool,
-    ) -> float:
-        retrying = self._retry_500 if is_patient else self._retry_outages
-        return retrying(self._attempt, emitter, proceed, request)
+        return BatchDelivery(items, post, self._limits).run()
 
     def _attempt(
         self, emitter: DatahubRestEmitter, proceed: Callable[[], None], request: Sequence[Item]
@@ -168,7 +160,7 @@ class RestSink:
         try:
             emitter.emit_mcps([item.mcp for item in request], emit_mode=self._mode)
         except OperationalError as error:
-            raise no_answer(error.__cause__, self._url, self._timeout) from None
+            raise request_failure(error.__cause__, self._url, self._timeout) from None
         except (OSError, UnicodeError) as error:
             raise _unusable(error) from None
         finally:
@@ -329,7 +321,7 @@ def _get(emitter: DatahubRestEmitter, target: RestTarget, path: str) -> Mapping[
     try:
         response = _session(emitter).get(f"{target.server.rstrip('/')}{path}")
     except requests.RequestException as error:
-        raise no_answer(error, url, target.timeout_sec) from None
+        raise request_failure(error, url, target.timeout_sec) from None
     except (OSError, UnicodeError) as error:
         raise _unusable(error) from None
     for redirect in response.history:

@@ -203,7 +203,10 @@ def _check(response: requests.Response, most_bytes: int) -> None:
     """Raise what the headers of an answer show already."""
     compression = _compression(response)
     length = response.headers.get("Content-Length", "").strip()
-    is_long = length.isdecimal() and _is_more(length, most_bytes)
+    # Compared as text first: `int` refuses thousands of digits.
+    is_long = length.isdecimal() and (
+        len(length.lstrip("0")) > len(str(most_bytes)) or int(length) > most_bytes
+    )
     if compression in COMPRESSIONS and (response.status_code >= FIRST_ERROR or not is_long):
         return
     response.close()
@@ -219,10 +222,6 @@ def _compression(response: requests.Response) -> str:
     if "Content-Encoding" in response.headers:
         response.raw.headers["Content-Encoding"] = compression
     return compression
-
-
-def _is_more(length: str, most_bytes: int) -> bool:
-    return len(length.lstrip("0")) > len(str(most_bytes)) or int(length) > most_bytes
 
 
 def _at_most(
