@@ -12,7 +12,7 @@ demo: $(VENV)/.demo
 	$(BIN)/datahub-eventlog demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile -m "not browser and not clock"
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile -m "not browser and not clock and not long"
 
 lint: $(STAMP)
 	$(BIN)/ruff check
@@ -49,12 +49,17 @@ browser: $(STAMP)
 	$(BIN)/python tests/browser.py
 	$(BIN)/python -m pytest -m browser
 
+# Tests of the same as others, in a larger size.
+.PHONY: long
+long: $(STAMP)
+	$(BIN)/python -m pytest -m long
+
 # Tests that wait for schedules, which tick once a minute.
 .PHONY: clock
 clock: $(STAMP)
 	$(BIN)/python -m pytest -m clock
 
-# All Hypothesis tests with twenty times as many examples. One file:
+# All Hypothesis tests with fifty times as many examples. One file:
 # `make properties PROPERTIES=tests/test_ledger_machine.py`.
 .PHONY: properties
 PROPERTIES ?= $(shell grep -l hypothesis tests/test_*.py)
@@ -86,7 +91,7 @@ bench-delivery: $(STAMP)
 bench-overhead: $(STAMP)
 	$(BIN)/python -m benchmarks.overhead --job-pairs 3
 
-full: lint docs test properties clock dbt browser conformance conformance-postgres matrix chaos soak
+full: lint docs test long properties clock dbt browser conformance conformance-postgres matrix chaos soak
 
 constraints: $(STAMP)
 	$(BIN)/python -m pip install --quiet uv

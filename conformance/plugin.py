@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import alembic_cache
 import pytest
 import yaml
 from dagster import DagsterInstance
@@ -23,7 +24,7 @@ from dagster._core import test_utils
 from dagster._core.instance.ref import InstanceRef
 from sqlalchemy import make_url
 
-from conformance import alembic_cache, older_dagster, suites
+from conformance import older_dagster, suites
 from conformance.side import SERVER
 from datahub_eventlog import DataHubEventLogStorage
 from datahub_eventlog.capture import process

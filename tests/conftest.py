@@ -1,24 +1,27 @@
 import signal
 
+import alembic_cache
 import pytest
 from hypothesis import settings
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # So it is in the background of a shell, and would be in all processes that the tests start:
-    # Dagster's servers take SIGTERM as they take SIGINT, and would not end.
+    # A shell ignores it for background processes. All processes that the tests start would inherit
+    # that, and Dagster's servers, which handle SIGTERM like SIGINT, would not end.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A machine that does other things, too, is slow at times. Examples that failed are kept in
-# `.hypothesis`, which nothing here removes, and tried first the next time, in CI too: it names a
-# place that outlives its clones. `quick` is for the matrix, `thorough` for `make properties`.
-PLAIN = settings.get_profile("default")  # where CI is set, Hypothesis would keep no examples
-settings.register_profile("steady", PLAIN, deadline=None, print_blob=True)
+# An example may take long on a busy machine. Failed examples are kept in `.hypothesis`, or in CI
+# outside of its clone, and tried first in the next run. `quick` is for the matrix, `thorough` for
+# `make properties`.
+PLAIN = settings.get_profile("default")  # the profile for CI would keep no examples
+settings.register_profile("steady", PLAIN, max_examples=40, deadline=None, print_blob=True)
 STEADY = settings.get_profile("steady")
 settings.register_profile("quick", STEADY, max_examples=15)
 settings.register_profile("thorough", STEADY, max_examples=2_000)
 settings.load_profile("steady")
 
-pytest_plugins = ("postgres", "ledgers", "scenes", "styles")
+alembic_cache.install()
+
+pytest_plugins = ("postgres", "ledgers", "receivers", "scenes", "styles")
 
 POSTGRES = {"postgres_url", "postgres_server_url", "own_postgres"}
 

@@ -68,13 +68,19 @@ def measured(written: Path, *only: str) -> dict[str, Any]:
 
 
 @pytest.mark.postgres
-def test_all_rows_are_there_and_the_counted_goals_are_met(tmp_path: Path) -> None:
-    parts = ("run", "ended", "backlog", "large", "polling", "crowd")
-    rows = measured(tmp_path / "rows.json", *parts)
-    assert tuple(rows) == ROWS
+def test_the_counted_goals_are_met(tmp_path: Path) -> None:
+    rows = measured(tmp_path / "rows.json", "run", "polling", "crowd")
+    assert set(rows) < set(ROWS)
     assert [name for name in COUNTED if not rows[name]["is_met"]] == []
     requests = rows["a run of 12 assets: requests"]
     assert int(requests["ours"]) * 10 < int(requests["plugin"])
+
+
+@pytest.mark.long
+@pytest.mark.postgres
+def test_all_rows_are_there(tmp_path: Path) -> None:
+    parts = ("run", "ended", "backlog", "large", "polling", "crowd")
+    assert tuple(measured(tmp_path / "rows.json", *parts)) == ROWS
 
 
 @pytest.mark.clock

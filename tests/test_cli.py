@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from deployment import Deployment, sqlite_yaml
 from receiver import Receiver
 
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver(token="hush") as receiver:
-        yield receiver
-
-
+TOKEN = "hush"
 JOB = """
 import dagster as dg
 

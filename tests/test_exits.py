@@ -32,12 +32,6 @@ print("over", flush=True)
 """
 
 
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as receiver:
-        yield receiver
-
-
 def block(receiver: Receiver, **options: Any) -> dict[str, Any]:
     client = {"server": receiver.url, "timeout_sec": 30}
     return {"datahub_client_config": client, **options}

@@ -16,13 +16,8 @@ from receiver import Receiver
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.context import Context
 
+TOKEN = "hush"
 QUICK = {"poll_interval": 0.2, "touch_interval": 1}
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver(token="hush") as receiver:
-        yield receiver
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,6 @@ from datahub_eventlog.sinks import connect
 from datahub_eventlog.values import Proposal
 
 URN = dataset_urn("a")
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as receiver:
-        yield receiver
 
 
 def raw(urn: str, aspect: str, value: Any, **changes: Any) -> dict[str, Any]:

@@ -54,12 +54,6 @@ def _everything_at_once() -> str:
     return " | ".join((*forms, *SHAPES))
 
 
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as receiver:
-        yield receiver
-
-
 def leak(*_arguments: Any) -> Any:
     """An extractor that fails."""
     raise RuntimeError(_everything_at_once())

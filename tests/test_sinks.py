@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,6 @@ from datahub_eventlog.config import FileTarget, KafkaTarget, RestTarget
 from datahub_eventlog.sinks import connect, probe
 
 TOKEN = "a-very-secret-token"
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver(token=TOKEN) as receiver:
-        yield receiver
 
 
 def python(code: str, **environment: str) -> str:

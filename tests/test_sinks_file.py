@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +37,6 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def sink(folder: Path) -> FileSink:
     return FileSink(FileTarget(str(folder)))
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as receiver:
-        yield receiver
 
 
 def path_of(folder: Path, run_id: str = RUN_ID) -> Path:

@@ -13,6 +13,7 @@ import pytest
 from proposals import many, properties
 from raw_server import Answer, RawServer, dripping, endless, exactly, head, packed, whole
 from receiver import Receiver
+from receivers import Sleeps
 
 from datahub_eventlog import sinks
 from datahub_eventlog.config import RestTarget
@@ -34,11 +35,6 @@ CHUNKED = "Transfer-Encoding: chunked"
 CONFLICT = b'{"message":"DATABASE_TRANSACTION_CONFLICT: could not serialize access"}'
 
 
-class Sleeps(list[float]):
-    def __call__(self, seconds: float) -> None:
-        self.append(seconds)
-
-
 def connected(url: str, sleeps: Sleeps | None = None, **options: Any) -> RestSink:
     target = RestTarget(url, token="t", extra_headers={"X-Key": SECRET}, **options)
     return RestSink(target, sleep=sleeps if sleeps is not None else Sleeps())
@@ -57,12 +53,6 @@ def sink_of(answer: Answer, **options: Any) -> Iterator[tuple[RawServer, RestSin
 
 @pytest.fixture
 def elsewhere() -> Iterator[Receiver]:
-    with Receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
     with Receiver() as receiver:
         yield receiver
 

@@ -19,25 +19,13 @@ from proposals import (
     tag,
 )
 from receiver import Receiver
+from receivers import Sleeps
 
 from datahub_eventlog.config import RestTarget
 from datahub_eventlog.errors import LeaseLost, Misconfigured, Unavailable
 from datahub_eventlog.sinks.rest import PORTION, TRIES, RestSink, graph
 
 TOKEN = "a-very-secret-token"
-
-
-class Sleeps(list[float]):
-    """Notes how long was to be waited, and does not wait."""
-
-    def __call__(self, seconds: float) -> None:
-        self.append(seconds)
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver(token=TOKEN) as receiver:
-        yield receiver
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,12 +19,6 @@ from datahub_eventlog.values import Proposal
 TARGET = "urn:li:dataset:(urn:li:dataPlatform:snowflake,db.s.target,PROD)"
 SOURCE = "urn:li:dataset:(urn:li:dataPlatform:snowflake,db.s.source,PROD)"
 STAR = Query("INSERT INTO db.s.target SELECT * FROM db.s.source", "snowflake", TARGET)
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as receiver:
-        yield receiver
 
 
 def _has_columns(receiver: Receiver, urn: str, *names: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from catalog import Catalog
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from logs import (
     RUN_ID,
@@ -875,7 +875,6 @@ def normal(value: Any) -> Any:
     return value
 
 
-@settings(deadline=None, max_examples=60)
 @given(run_logs(), st.booleans())
 def test_what_is_sent_while_a_run_goes_on_ends_in_what_the_whole_sends(
     whole: RunLog,
@@ -885,7 +884,6 @@ def test_what_is_sent_while_a_run_goes_on_ends_in_what_the_whole_sends(
     assert outcome([*prefixes(whole), whole], remove_wiped_assets=removes) == at_once
 
 
-@settings(deadline=None, max_examples=30)
 @given(run_logs(), st.booleans())
 def test_a_run_translated_twice_is_equal_and_changes_nothing(
     whole: RunLog,
@@ -897,7 +895,6 @@ def test_a_run_translated_twice_is_equal_and_changes_nothing(
     assert outcome([whole, whole], **options) == outcome([whole], **options)
 
 
-@settings(deadline=None, max_examples=30)
 @given(st.lists(run_logs(), min_size=2, max_size=3), st.randoms())
 def test_runs_in_any_order_end_in_what_they_say_in_theirs(
     wholes: list[RunLog], random: Random

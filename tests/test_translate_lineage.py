@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from catalog import Catalog, edges, unordered
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from logs import (
     RUN_ID,
@@ -685,7 +685,6 @@ def with_a_past(here: Context) -> Catalog:
 
 
 @given(executions(), OPTIONS, st.sets(st.integers(0, 60), max_size=4))
-@settings(max_examples=60, deadline=None)
 def test_a_run_that_is_shown_as_it_goes_ends_as_one_that_is_not(
     whole: RunLog, options: dict[str, Any], cuts: set[int]
 ) -> None:
@@ -703,7 +702,6 @@ def test_a_run_that_is_shown_as_it_goes_ends_as_one_that_is_not(
 
 
 @given(executions(), OPTIONS)
-@settings(max_examples=60, deadline=None)
 def test_a_run_that_is_delivered_twice_changes_nothing(
     whole: RunLog, options: dict[str, Any]
 ) -> None:
@@ -717,7 +715,6 @@ def test_a_run_that_is_delivered_twice_changes_nothing(
 
 
 @given(executions())
-@settings(max_examples=60, deadline=None)
 def test_a_run_that_did_not_succeed_takes_no_lineage_away(whole: RunLog) -> None:
     before = with_a_past(HERE)
     after = deepcopy(before).deliver(translate(whole, HERE))
