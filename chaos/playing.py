@@ -18,12 +18,14 @@ from dagster import DagsterInstance, DagsterRun, RunsFilter
 from faults import Faults, Tally
 from stage import Stage, stage
 
-from datahub_eventlog.dispatcher.core import LOOK, TTL
-from datahub_eventlog.dispatcher.reconciler import EVERY, GRACE
+from datahub_eventlog.dispatcher.dispatcher import LEASE_TTL, SECOND_LOOK
+from datahub_eventlog.dispatcher.reconciler import NEW_RUN_GRACE, RECONCILE_EVERY
 from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.ledger_location import ledger_of
 
-PATIENCE = EVERY.total_seconds() + GRACE.total_seconds() + TTL.total_seconds()
+PATIENCE = (
+    RECONCILE_EVERY.total_seconds() + NEW_RUN_GRACE.total_seconds() + LEASE_TTL.total_seconds()
+)
 """Seconds in which everything must have been found and delivered, whatever happened."""
 QUIET = 30.0
 """Seconds in which a run that nobody works at any more would have ended."""
@@ -101,7 +103,7 @@ def _drain(running: Stage, accounts: Accounts, ledger: Ledger) -> float:
 
     _until(is_drained, PATIENCE)
     seconds = time.monotonic() - start
-    time.sleep(LOOK.total_seconds() + 5)
+    time.sleep(SECOND_LOOK.total_seconds() + 5)
     running.stop_dispatchers()
     return seconds
 

@@ -39,7 +39,7 @@ from undisturbed import differences, dispatcher_of, undisturbed
 from datahub_eventlog import DataHubEventLogStorage, capture
 from datahub_eventlog.config import Config, RestTarget
 from datahub_eventlog.dispatcher import Dispatcher, Worker, pool, start_in_daemon
-from datahub_eventlog.dispatcher.core import AT_ONCE
+from datahub_eventlog.dispatcher.dispatcher import RUNS_A_ROUND
 from datahub_eventlog.errors import LedgerUnavailable
 from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.ledger.tables import metadata, runs
@@ -633,7 +633,7 @@ def test_two_workers_share_the_runs_and_never_deliver_one_at_the_same_time(
     scene.assert_true()
 
 
-LAST = AT_ONCE + 2
+LAST = RUNS_A_ROUND + 2
 """So that one worker can't take all runs at once."""
 
 
