@@ -19,12 +19,14 @@ from chaos.audit import UNFINISHED, Audit, Report
 from chaos.failures import own_errors_in
 from chaos.faults import Faults, Tally
 from chaos.system import System, start_system
-from datahub_eventlog.dispatcher.core import LOOK, TTL
-from datahub_eventlog.dispatcher.reconciler import EVERY, GRACE
+from datahub_eventlog.dispatcher.dispatcher import LEASE_TTL, SECOND_LOOK
+from datahub_eventlog.dispatcher.reconciler import NEW_RUN_GRACE, RECONCILE_EVERY
 from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.ledger_location import ledger_of
 
-DELIVERY_SECONDS = EVERY.total_seconds() + GRACE.total_seconds() + TTL.total_seconds()
+DELIVERY_SECONDS = (
+    RECONCILE_EVERY.total_seconds() + NEW_RUN_GRACE.total_seconds() + LEASE_TTL.total_seconds()
+)
 """After this time the reconciler has found, and a dispatcher delivered, every run."""
 ORPHAN_SECONDS = 30.0
 """After this time a run that has not ended has lost its process."""
@@ -99,7 +101,7 @@ def _drain(system: System, audit: Audit, ledger: Ledger) -> float:
     _wait_until(is_drained, DELIVERY_SECONDS)
     seconds = time.monotonic() - start
     # A dispatcher looks at an ended run once more.
-    time.sleep(LOOK.total_seconds() + 5)
+    time.sleep(SECOND_LOOK.total_seconds() + 5)
     system.stop_dispatchers()
     return seconds
 

@@ -23,7 +23,7 @@ from sqlalchemy import select, update
 from datahub_eventlog.config import Config, Pattern, RestTarget
 from datahub_eventlog.dispatcher import Dispatcher
 from datahub_eventlog.dispatcher.delivery import Delivery, Rules
-from datahub_eventlog.dispatcher.keeping import Keeper
+from datahub_eventlog.dispatcher.lease_keeper import LeaseKeeper
 from datahub_eventlog.dispatcher.reconciler import Reconciler
 from datahub_eventlog.errors import Conflict, LeaseLost, Misconfigured, Rejected, Unavailable
 from datahub_eventlog.ledger import Facts, Ledger
@@ -121,9 +121,9 @@ def test_whoever_keeps_a_lost_lease_is_told(scene: Scene) -> None:
     scene.ledger.runs.touch("run")
     at_once = timedelta(0)
     (lease,) = scene.ledger.leases.take("one", 1, at_once)
-    keeper = Keeper(scene.ledger, lease, timedelta(minutes=1), lambda: None)
+    keeper = LeaseKeeper(scene.ledger, lease, timedelta(minutes=1), lambda: None)
     keeper.keep()
-    short = Keeper(scene.ledger, lease, at_once, lambda: None)
+    short = LeaseKeeper(scene.ledger, lease, at_once, lambda: None)
     short.keep()
     assert scene.ledger.leases.take("other", 1, timedelta(minutes=1))
     with pytest.raises(LeaseLost):

@@ -37,7 +37,7 @@ from datahub_eventlog.config import (
 )
 from datahub_eventlog.config.options import TARGETS
 from datahub_eventlog.default_storage import mixed_storages
-from datahub_eventlog.dispatcher.metrics import Counted, OfLedger
+from datahub_eventlog.dispatcher.metrics import LedgerCollector, PrometheusObserver
 from datahub_eventlog.ledger import Status
 from datahub_eventlog.operations import Operations
 from datahub_eventlog.storages import DataHubEventLogStorage
@@ -341,8 +341,8 @@ def test_the_messages_of_the_troubleshooting_exist_word_for_word() -> None:
 
 def test_the_figures_to_watch_are_those_that_are_served() -> None:
     registry = CollectorRegistry()
-    Counted(registry)
-    registry.register(OfLedger(lambda: Status({"pending": 0}, None, 0, (), (), ())))
+    PrometheusObserver(registry)
+    registry.register(LedgerCollector(lambda: Status({"pending": 0}, None, 0, (), (), ())))
     served = re.findall(r"^# TYPE (\w+)", generate_latest(registry).decode(), re.MULTILINE)
     named = re.findall(r"`(datahub_eventlog_\w+)`", text_of("operating.md"))
     assert {each for each in served if not each.endswith("_created")} == set(named)

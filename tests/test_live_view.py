@@ -17,7 +17,8 @@ from scenes import Scene
 from undisturbed import differences, undisturbed
 
 from datahub_eventlog.config import Config
-from datahub_eventlog.dispatcher import Dispatcher, core
+from datahub_eventlog.dispatcher import Dispatcher
+from datahub_eventlog.dispatcher.dispatcher import _poll_delay
 from datahub_eventlog.ledger import Lease, Ledger
 from datahub_eventlog.ledger_location import ledger_of
 from datahub_eventlog.translate import urns
@@ -209,7 +210,7 @@ def test_the_longer_a_run_is_silent_the_less_often_it_is_looked_at(
 ) -> None:
     now = time.time()
     silent = RunLog(run(), None, (), [replace(event("STEP_START", "a"), time=now - of_event)])
-    found = core._patience(silent, lease_of(now - of_touch))
+    found = _poll_delay(silent, lease_of(now - of_touch))
     assert timedelta(seconds=wait) <= found < timedelta(seconds=wait + 60)
 
 

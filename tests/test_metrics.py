@@ -17,8 +17,8 @@ from scenes import Scene
 
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher import Dispatcher
-from datahub_eventlog.dispatcher.metrics import served
-from datahub_eventlog.dispatcher.watch import Watch
+from datahub_eventlog.dispatcher.metrics import serve_metrics
+from datahub_eventlog.dispatcher.observer import Observer
 from datahub_eventlog.errors import ConfigurationError, Rejected
 from datahub_eventlog.values import Proposal
 
@@ -39,9 +39,9 @@ def port() -> int:
 
 
 @pytest.fixture
-def watch(scene: Scene, port: int) -> Iterator[Watch]:
-    with served(port, scene.ledger) as watch:
-        yield watch
+def observer(scene: Scene, port: int) -> Iterator[Observer]:
+    with serve_metrics(port, scene.ledger) as observer:
+        yield observer
 
 
 def _figures(port: int) -> dict[str, float]:
@@ -56,7 +56,7 @@ def _figures(port: int) -> dict[str, float]:
 
 
 def test_the_figures_tell_what_waits_and_what_was_done(
-    scene: Scene, watch: Watch, port: int
+    scene: Scene, observer: Observer, port: int
 ) -> None:
     def reject(batch: Sequence[Proposal]) -> Sequence[Rejected]:
         return [Rejected(batch[0].urn, batch[0].aspect, "no")]
@@ -74,7 +74,7 @@ def test_the_figures_tell_what_waits_and_what_was_done(
 
     scene.sink.script = [reject, break_down]
     config = Config(max_attempts=1)
-    Dispatcher(config, scene.parts(config), watch=watch).run_once()
+    Dispatcher(config, scene.parts(config), observer=observer).run_once()
     after = _figures(port)
     assert after["datahub_eventlog_runs pending"] == 0
     assert after["datahub_eventlog_runs_settled_total delivered"] == 1
@@ -88,12 +88,12 @@ def test_the_figures_tell_what_waits_and_what_was_done(
 
 
 def test_the_attempts_of_an_idle_worker_stay_level_with_what_it_settles(
-    scene: Scene, watch: Watch, port: int
+    scene: Scene, observer: Observer, port: int
 ) -> None:
     """It looks once more at what it has delivered, and for events without a run."""
     small.execute_in_process(instance=scene.instance)
     config = Config()
-    dispatcher = Dispatcher(config, scene.parts(config), watch=watch)
+    dispatcher = Dispatcher(config, scene.parts(config), observer=observer)
     scene.ledger.database.clock = clock = Clock(time.time())
     for _ in range(3):
         scene.ledger.runs.look_for_runless()
@@ -111,6 +111,6 @@ def test_a_port_that_is_taken_is_named(scene: Scene) -> None:
         taken = other.getsockname()[1]
         with (
             pytest.raises(ConfigurationError, match=f"--metrics-port {taken}"),
-            served(taken, scene.ledger),
+            serve_metrics(taken, scene.ledger),
         ):
             pass

@@ -17,7 +17,7 @@ from receivers import Sleeps
 
 from datahub_eventlog import sinks
 from datahub_eventlog.config import RestTarget
-from datahub_eventlog.dispatcher.tables import Tables
+from datahub_eventlog.dispatcher.known_columns import KnownColumns
 from datahub_eventlog.errors import Conflict, Misconfigured, Unavailable
 from datahub_eventlog.sinks.answers import Unending
 from datahub_eventlog.sinks.rest import CONFLICT_TRIES, RestSink, graph
@@ -101,7 +101,7 @@ def test_a_probe_and_a_graph_go_to_no_other_origin(
     with pytest.raises(RedirectedElsewhere):
         client.test_connection()
     client.close()
-    assert Tables(target).columns("urn:li:dataset:(urn:li:dataPlatform:hive,t,PROD)") is None
+    assert KnownColumns(target).columns("urn:li:dataset:(urn:li:dataPlatform:hive,t,PROD)") is None
     assert elsewhere.requests == []
 
 
@@ -265,7 +265,7 @@ def test_a_server_that_asks_a_graph_to_wait_for_a_day_is_not_waited_for(
     receiver: Receiver,
 ) -> None:
     receiver.fault("status", status=503, retry_after=86400)
-    tables = Tables(RestTarget(receiver.url))
+    tables = KnownColumns(RestTarget(receiver.url))
     assert tables.columns("urn:li:dataset:(urn:li:dataPlatform:hive,t,PROD)") is None
     assert len(receiver.requests) == 2
 

@@ -1,20 +1,14 @@
-"""Bringing what the ledger holds to DataHub; see `core` for the order of things."""
+"""Bringing what the ledger holds to DataHub; `dispatcher.Dispatcher` has the order of things."""
 
 import warnings
 
-from datahub_eventlog.dispatcher.core import Dispatcher, Parts
-from datahub_eventlog.dispatcher.outgoing import redactor_of, run_items
-from datahub_eventlog.dispatcher.starting import (
-    DaemonThread,
-    Open,
-    Opened,
-    Worker,
-    assemble,
-    deliver_runs,
-    pool,
-    require_delivery,
-    start_in_daemon,
-)
+from datahub_eventlog.dispatcher.assembling import Open, Opened, assemble, pool, require_delivery
+from datahub_eventlog.dispatcher.at_exit import deliver_runs
+from datahub_eventlog.dispatcher.daemon_thread import DaemonThread, start_in_daemon
+from datahub_eventlog.dispatcher.dispatcher import Dispatcher
+from datahub_eventlog.dispatcher.parts import Parts
+from datahub_eventlog.dispatcher.proposals import redactor_of, run_items
+from datahub_eventlog.dispatcher.worker import Worker
 
 __all__ = [
     "DaemonThread",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from datahub_eventlog.config import Config
+from datahub_eventlog.dispatcher.parts import Parts
 from datahub_eventlog.extractor import Extraction
 from datahub_eventlog.source import has_ended
 from datahub_eventlog.translate.context import Context
@@ -18,9 +18,6 @@ from datahub_eventlog.values import (
     RunLog,
     Wiped,
 )
-
-if TYPE_CHECKING:
-    from datahub_eventlog.dispatcher.core import Parts
 
 
 def context_of(log: RunLog, config: Config, parts: Parts) -> tuple[Context, Extraction]:
@@ -43,7 +40,7 @@ def context_of(log: RunLog, config: Config, parts: Parts) -> tuple[Context, Extr
         platform_urns=converted.platform_urns,
         lineages=extracted.lineages,
         scratch=scratch,
-        resolver=parts.tables.resolver if parts.tables else None,
+        resolver=parts.known_columns.resolver if parts.known_columns else None,
     )
     problems = converted.problems + extracted.problems
     return context, Extraction(proposals=extracted.proposals, problems=problems)
@@ -56,7 +53,7 @@ def asset_keys(log: RunLog) -> set[AssetKey]:
 
 def _asset_keys(log: RunLog) -> Iterator[AssetKey]:
     for step in log.steps:
-        yield from (each.asset_key for each in step.outputs if each.asset_key)
+        yield from (output.asset_key for output in step.outputs if output.asset_key)
     for facts in (log.definitions.assets if log.definitions else {}).values():
         yield facts.key
         yield from facts.deps
@@ -74,5 +71,5 @@ def _asset_keys(log: RunLog) -> Iterator[AssetKey]:
 
 
 def _end(log: RunLog) -> float:
-    ends = [each.time for each in log.events if each.ends_run]
+    ends = [event.time for event in log.events if event.ends_run]
     return max(ends, default=log.run.ended or 0.0)

@@ -9,19 +9,19 @@ from datetime import timedelta
 
 from datahub_eventlog import error_text
 from datahub_eventlog.config import Config
-from datahub_eventlog.dispatcher.core import Dispatcher
+from datahub_eventlog.dispatcher.dispatcher import Dispatcher
 from datahub_eventlog.dispatcher.reconciler import Reconciler
 from datahub_eventlog.errors import LedgerUnavailable
 from datahub_eventlog.log import logger
 
-BEAT = 10.0
-"""Seconds between two heartbeats."""
-LEDGER_PAUSE = 5.0
-"""Seconds to wait for the ledger's database to come back."""
+HEARTBEAT_SECONDS = 10.0
+"""Between two heartbeats."""
+LEDGER_RETRY = timedelta(seconds=5)
+"""Until the ledger's database is tried again."""
 
 
 class Heartbeat:
-    """Tells the ledger that this process can deliver, also while it waits for a slow server."""
+    """Notes in the ledger that this process can deliver, also while it waits for a slow server."""
 
     def __init__(self, beat: Callable[[], None]) -> None:
         self._beat = beat
@@ -30,11 +30,11 @@ class Heartbeat:
 
     @property
     def is_due(self) -> bool:
-        """Whether the last one was `BEAT` seconds ago."""
-        return time.monotonic() - self._last >= BEAT
+        """Whether the last one was `HEARTBEAT_SECONDS` ago."""
+        return time.monotonic() - self._last >= HEARTBEAT_SECONDS
 
     def beat(self) -> None:
-        """Beat, if it is due; raises nothing, since the next one will tell."""
+        """Beat, if it is due. A failure is only logged: the next heartbeat comes soon."""
         with self._lock:
             if not self.is_due:
                 return
@@ -46,7 +46,7 @@ class Heartbeat:
 
 
 class Loop:
-    """Runs a dispatcher until it is told to stop."""
+    """Runs a dispatcher until `stop`."""
 
     def __init__(
         self, config: Config, dispatcher: Dispatcher, reconciler: Reconciler, beat: Heartbeat
@@ -58,7 +58,7 @@ class Loop:
         self._stop = threading.Event()
 
     def run(self, *, is_done: Callable[[], bool] = lambda: False) -> None:
-        """Deliver until `stop` is called or `is_done` says so after a round with nothing due."""
+        """Deliver until `stop` is called or `is_done` holds after a round with nothing due."""
         watch = threading.Thread(
             target=self._keep_beating, name="datahub-eventlog-beat", daemon=True
         )
@@ -69,7 +69,7 @@ class Loop:
                     return
         finally:
             self._stop.set()
-            watch.join(timeout=BEAT)
+            watch.join(timeout=HEARTBEAT_SECONDS)
 
     def stop(self) -> None:
         """Finish the run at hand, give the others back, and end."""
@@ -81,21 +81,21 @@ class Loop:
         self._dispatcher.abandon()
 
     def _round(self, is_done: Callable[[], bool]) -> bool:
-        """Do one round; whether it was the last one."""
+        """Do one round, and return whether it was the last one."""
         try:
-            if self._do_what_is_due():
+            if self._do_next():
                 return False
             if is_done():
                 return True
         except LedgerUnavailable as error:
             logger.error("The ledger can't be reached, trying again: %s", error)  # noqa: TRY400 - the chain says no more
-            self._wait(timedelta(seconds=LEDGER_PAUSE))
+            self._wait(LEDGER_RETRY)
             return False
         self._wait(self._config.poll_interval)
         return False
 
-    def _do_what_is_due(self) -> bool:
-        """Beat, reconcile or deliver, whichever is due; return whether anything was."""
+    def _do_next(self) -> bool:
+        """Do one thing that is due, and return whether there was any."""
         if self._beat.is_due:
             self._beat.beat()
             return True
@@ -105,12 +105,12 @@ class Loop:
         return self._dispatcher.run_once() > 0
 
     def _reconcile(self) -> None:
-        """Look for what nobody noted; what is noted is delivered whatever comes of it."""
+        """Look for runs that were not touched; a failure keeps no other run from delivery."""
         try:
             self._reconciler.run_once()
         except LedgerUnavailable:
             raise
-        except Exception as error:  # noqa: BLE001 - the next time may do
+        except Exception as error:  # noqa: BLE001 - the next time may succeed
             reason = error_text.trace(error)
             logger.error("The instance's runs could not be compared with the ledger: %s", reason)  # noqa: TRY400 - `traced` has the traceback
 
@@ -118,7 +118,7 @@ class Loop:
         self._stop.wait(max(interval.total_seconds(), self._dispatcher.pause.remaining))
 
     def _keep_beating(self) -> None:
-        """Beat where the loop itself doesn't get to it."""
-        while not self._stop.wait(BEAT / 2):
+        """Beat while the loop itself is busy."""
+        while not self._stop.wait(HEARTBEAT_SECONDS / 2):
             if self._beat.is_due:
                 self._beat.beat()

@@ -9,15 +9,36 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from datahub_eventlog.dispatcher.watch import Watch
+from datahub_eventlog.dispatcher.observer import Observer
 from datahub_eventlog.errors import ConfigurationError, LedgerUnavailable
 from datahub_eventlog.ledger import Ledger, Outcome, Status
 
-BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""Seconds of a request; 30 is the client's default timeout."""
+BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Of a request; 30 is the client's default timeout."""
 
 
-class Counted(Watch):
+@contextmanager
+def serve_metrics(port: int, ledger: Ledger) -> Iterator[Observer]:
+    """An observer whose figures are served at `/metrics` of that port until the end.
+
+    Raises `ConfigurationError` if the port is taken.
+    """
+    registry = CollectorRegistry()
+    registry.register(LedgerCollector(ledger.reports.status))
+    observer = PrometheusObserver(registry)
+    try:
+        server, thread = start_http_server(port, registry=registry)
+    except OSError as error:
+        raise ConfigurationError(f"--metrics-port {port} can't be used: {error}") from error
+    try:
+        yield observer
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class PrometheusObserver(Observer):
     """Counts what this process does, from its start on."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -43,11 +64,11 @@ class Counted(Watch):
         self._requests = Histogram(
             "datahub_eventlog_request_seconds",
             "Requests to DataHub, whatever came of them.",
-            buckets=BUCKETS,
+            buckets=BUCKETS_SECONDS,
             registry=registry,
         )
-        for each in ("delivered", "filtered", "gone", "parked"):
-            self._runs.labels(each)
+        for outcome in ("delivered", "filtered", "gone", "parked"):
+            self._runs.labels(outcome)
 
     def attempted(self) -> None:
         """Count it."""
@@ -71,14 +92,14 @@ class Counted(Watch):
         self._requests.observe(seconds)
 
 
-class OfLedger(Collector):
-    """What the ledger says whenever somebody asks: the same whichever dispatcher is asked."""
+class LedgerCollector(Collector):
+    """Reads the ledger's status for each scrape; all dispatchers of a ledger show the same."""
 
     def __init__(self, status: Callable[[], Status]) -> None:
         self._status = status
 
     def collect(self) -> Iterator[Metric]:
-        """The gauges; only that there is no ledger where it can't be reached."""
+        """The gauges; only `ledger_up` if the ledger can't be reached."""
         reachable = GaugeMetricFamily(
             "datahub_eventlog_ledger_up", "Whether the ledger's database can be reached."
         )
@@ -105,24 +126,3 @@ def _gauges(status: Status) -> Iterator[Metric]:
     }
     for name, (what, number) in plain.items():
         yield GaugeMetricFamily(f"datahub_eventlog_{name}", what, value=number or 0)
-
-
-@contextmanager
-def served(port: int, ledger: Ledger) -> Iterator[Watch]:
-    """A watch whose figures are served at `/metrics` of that port until the end.
-
-    Raises `ConfigurationError` if the port can't be had.
-    """
-    registry = CollectorRegistry()
-    registry.register(OfLedger(ledger.reports.status))
-    watch = Counted(registry)
-    try:
-        server, thread = start_http_server(port, registry=registry)
-    except OSError as error:
-        raise ConfigurationError(f"--metrics-port {port} can't be used: {error}") from error
-    try:
-        yield watch
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

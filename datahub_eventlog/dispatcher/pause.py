@@ -1,4 +1,4 @@
-"""What the dispatcher does while DataHub is away: one pause for everything it delivers."""
+"""One pause for all deliveries while DataHub is unavailable."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Callable
 from datahub_eventlog.errors import Unavailable
 from datahub_eventlog.log import logger
 
-FIRST = 1.0
-LONGEST = 60.0
-LONGEST_ASKED = 3600.0
-"""Seconds; nobody waits for a day because a server once said so."""
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 60.0
+LONGEST_ASKED_SECONDS = 3600.0
+"""However long a server asks to wait: one wrong answer must not stop deliveries for a day."""
 
 
 class Pause:
@@ -43,9 +43,9 @@ class Pause:
 
     def begin(self, error: Unavailable) -> None:
         """Wait longer than the last time, and at least as long as the server asked for."""
-        longest = min(LONGEST, FIRST * 2**self._failures)
+        longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**self._failures)
         wait = longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
-        asked = min(error.retry_after or 0.0, LONGEST_ASKED)
+        asked = min(error.retry_after or 0.0, LONGEST_ASKED_SECONDS)
         self._until = self._clock() + max(wait, asked)
         self._failures += 1
         self.reason = str(error)
@@ -55,7 +55,7 @@ class Pause:
         self._kind = type(error)
 
     def end(self) -> None:
-        """DataHub has taken something."""
+        """Note that DataHub has taken something."""
         if self._failures:
             logger.info("DataHub is back; delivering what has waited.")
         self._failures = 0

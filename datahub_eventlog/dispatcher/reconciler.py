@@ -1,4 +1,4 @@
-"""What looks after the ledger: runs that a crash between store and touch left out, and old rows."""
+"""Adds runs that a crash between store and touch left out of the ledger, and removes old rows."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.log import logger
 from datahub_eventlog.source import Source
 
-EVERY = timedelta(minutes=3)
-PAGE = 500
-BEHIND = timedelta(hours=2)
+RECONCILE_EVERY = timedelta(minutes=3)
+RUNS_A_PAGE = 500
+CLOCK_DIFFERENCE = timedelta(hours=2)
 """How far an update may be behind the watermark: clocks differ, and where the session of a Postgres
 is not in UTC, Dagster stores local time, whose hour comes twice in autumn."""
-FARTHEST = timedelta(hours=15)
+ZONE_DIFFERENCE = timedelta(hours=15)
 """The same while the watermark is no stored time yet, but the ledger's own: every time zone."""
-GRACE = timedelta(seconds=30)
-"""A run is made before its first event is stored: that long, nobody misses it."""
+NEW_RUN_GRACE = timedelta(seconds=30)
+"""A run is created before its first event is stored: a younger one is not missing."""
 
 
 class Reconciler:
@@ -44,7 +44,7 @@ class Reconciler:
 
     def run_once(self) -> int:
         """Add the runs that are missing, drop what is old, and return how many were added."""
-        self._next = time.monotonic() + EVERY.total_seconds()
+        self._next = time.monotonic() + RECONCILE_EVERY.total_seconds()
         if ahead := self._ledger.upkeep.ahead():
             logger.warning("A clock is wrong, or was: %s.", ahead)
         self._ledger.runs.look_for_runless()
@@ -56,29 +56,29 @@ class Reconciler:
 
     def _add_missing(self) -> int:
         """Follow the runs' updates from the watermark on, page by page."""
-        newest = self._clock() - GRACE.total_seconds()
+        newest = self._clock() - NEW_RUN_GRACE.total_seconds()
         oldest = self._clock() - self._retention.total_seconds()
         since = min(self._ledger.upkeep.captured_since(), self._clock())
         begun = max(oldest, since)
         mark = max(self._first_mark(since), oldest)
         added = 0
         while True:
-            page = self._source.updated(mark, PAGE)
+            page = self._source.updated(mark, RUNS_A_PAGE)
             # What seems to come from the future is local time, and as old as anything.
-            settled = [each for each in page if not newest < each.time <= self._clock()]
+            settled = [update for update in page if not newest < update.time <= self._clock()]
             # A tag on an old run counts as an update: its row was removed for good, or the run
             # is older than the ledger, or from a time when capture was off.
-            recent = [each.run_id for each in settled if (each.ended or begun) >= begun]
+            recent = [update.run_id for update in settled if (update.ended or begun) >= begun]
             added += len(self._ledger.runs.add(recent, backfilled=False))
             if not settled or settled[-1].time <= mark:
                 return added
             mark = settled[-1].time
             self._ledger.upkeep.set_watermark(min(mark, newest))
-            if len(page) < PAGE:
+            if len(page) < RUNS_A_PAGE:
                 return added
 
     def _first_mark(self, since: float) -> float:
         """From where on to look: what was stored lately may seem older than what was seen."""
         watermark = min(self._ledger.upkeep.watermark(), self._clock())
-        is_stored = watermark > since + GRACE.total_seconds()
-        return watermark - (BEHIND if is_stored else FARTHEST).total_seconds()
+        is_stored = watermark > since + NEW_RUN_GRACE.total_seconds()
+        return watermark - (CLOCK_DIFFERENCE if is_stored else ZONE_DIFFERENCE).total_seconds()

@@ -13,7 +13,7 @@ from deployment import Deployment, eventually, sqlite_yaml
 from receiver import Receiver
 
 from datahub_eventlog.config import Config, RestTarget
-from datahub_eventlog.dispatcher.core import AT_ONCE
+from datahub_eventlog.dispatcher.dispatcher import RUNS_A_ROUND
 from datahub_eventlog.ledger.tables import runs
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.context import Context
@@ -145,7 +145,7 @@ def test_two_workers_share_the_runs_and_never_deliver_one_at_the_same_time(
     scene.assert_true()
 
 
-LAST = AT_ONCE + 2
+LAST = RUNS_A_ROUND + 2
 """So that one worker can't take all runs at once."""
 
 

@@ -1,6 +1,6 @@
-"""What leaves: the proposals of a run, the user's functions included, within limits, no secrets.
+"""The proposals of a run, those of the user's functions included, within limits, without secrets.
 
-Everything that delivery, `show` and `preview` are given comes from here.
+All that is delivered, shown or previewed comes from here.
 """
 
 from __future__ import annotations
@@ -9,19 +9,16 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from datahub_eventlog.config import Config, Redaction
 from datahub_eventlog.dispatcher.context import context_of
+from datahub_eventlog.dispatcher.parts import Parts
 from datahub_eventlog.extractor import Extraction
 from datahub_eventlog.redact import Redactor
 from datahub_eventlog.translate import translate, translate_runless
 from datahub_eventlog.translate.aspects import json_of
 from datahub_eventlog.translate.limits import within_limits
 from datahub_eventlog.values import Change, Event, Problem, Proposal, Run, RunLog
-
-if TYPE_CHECKING:
-    from datahub_eventlog.dispatcher.core import Parts
 
 
 def run_items(log: RunLog, config: Config, parts: Parts) -> Iterator[Proposal | Problem]:
@@ -51,8 +48,11 @@ def _merged(
     translated: Iterator[Proposal | Problem], extraction: Extraction
 ) -> Iterator[Proposal | Problem]:
     """The run's own proposals, then the extractor's, which replace or add to ours."""
-    wholes = (each for each in extraction.proposals if each.change is Change.UPSERT)
-    replaced = {(each.urn, each.aspect) for each in wholes}
+    replaced = {
+        (proposal.urn, proposal.aspect)
+        for proposal in extraction.proposals
+        if proposal.change is Change.UPSERT
+    }
     for item in translated:
         is_whole = isinstance(item, Proposal) and item.change is Change.UPSERT
         if not is_whole or (item.urn, item.aspect) not in replaced:

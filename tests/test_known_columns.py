@@ -10,7 +10,7 @@ from proposals import body
 from receiver import Receiver
 
 from datahub_eventlog.config import RestTarget
-from datahub_eventlog.dispatcher.tables import FRESH, PAUSE, Tables
+from datahub_eventlog.dispatcher.known_columns import ANSWER_LIFETIME, ASKING_PAUSE, KnownColumns
 from datahub_eventlog.sinks import connect
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.lineage.queries import Query, QueryLineage, query_lineage
@@ -38,7 +38,7 @@ def _has_columns(receiver: Receiver, urn: str, *names: str) -> None:
     sink.close()
 
 
-def _read(tables: Tables) -> QueryLineage:
+def _read(tables: KnownColumns) -> QueryLineage:
     found = query_lineage(STAR, Context(resolver=tables.resolver))
     assert found.upstreams == {SOURCE}
     return found
@@ -50,7 +50,7 @@ def _asked(receiver: Receiver) -> int:
 
 def test_a_star_is_what_datahub_knows_of_the_table(receiver: Receiver) -> None:
     _has_columns(receiver, SOURCE, "id", "name")
-    tables = Tables(RestTarget(receiver.url))
+    tables = KnownColumns(RestTarget(receiver.url))
 
     assert _read(tables).columns == {
         "id": frozenset({(SOURCE, "id")}),
@@ -62,16 +62,16 @@ def test_a_star_is_what_datahub_knows_of_the_table(receiver: Receiver) -> None:
 
 
 def test_what_datahub_does_not_know_is_read_without(receiver: Receiver) -> None:
-    assert _read(Tables(RestTarget(receiver.url))).columns == {}
+    assert _read(KnownColumns(RestTarget(receiver.url))).columns == {}
 
 
 def test_columns_are_asked_for_again_after_a_while(receiver: Receiver) -> None:
     clock = Clock()
-    tables = Tables(RestTarget(receiver.url), clock)
+    tables = KnownColumns(RestTarget(receiver.url), clock)
     assert _read(tables).columns == {}
 
     _has_columns(receiver, SOURCE, "id")
-    clock.advance(FRESH.total_seconds())
+    clock.advance(ANSWER_LIFETIME.total_seconds())
     assert set(_read(tables).columns) == {"id"}
 
 
@@ -83,7 +83,7 @@ def test_a_datahub_that_refuses_is_let_be_for_a_while(
 ) -> None:
     _has_columns(receiver, SOURCE, "id")
     clock = Clock()
-    tables = Tables(RestTarget(receiver.url), clock)
+    tables = KnownColumns(RestTarget(receiver.url), clock)
     receiver.fault(fault.pop("kind"), path="/aspects/", **fault)
 
     assert _read(tables).columns == {}
@@ -91,7 +91,7 @@ def test_a_datahub_that_refuses_is_let_be_for_a_while(
     asked = _asked(receiver)
     assert _read(tables).columns == {}
     assert _asked(receiver) == asked
-    clock.advance(PAUSE.total_seconds())
+    clock.advance(ASKING_PAUSE.total_seconds())
     assert set(_read(tables).columns) == {"id"}
 
 
@@ -103,7 +103,7 @@ def test_a_datahub_that_is_slow_is_let_be(receiver: Receiver) -> None:
         clock.advance(10)
         return clock.time
 
-    tables = Tables(RestTarget(receiver.url, timeout_sec=8), slow)
+    tables = KnownColumns(RestTarget(receiver.url, timeout_sec=8), slow)
     assert tables.columns(SOURCE) is None
     asked = _asked(receiver)
     assert tables.columns(TARGET) is None
@@ -111,5 +111,5 @@ def test_a_datahub_that_is_slow_is_let_be(receiver: Receiver) -> None:
 
 
 def test_nothing_is_asked_before_there_is_sql(receiver: Receiver) -> None:
-    Tables(RestTarget(receiver.url))
+    KnownColumns(RestTarget(receiver.url))
     assert receiver.requests == []

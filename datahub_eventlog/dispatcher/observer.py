@@ -1,24 +1,24 @@
-"""What somebody may want to count of a dispatcher's work."""
+"""What can be counted of a dispatcher's work."""
 
 from __future__ import annotations
 
 from datahub_eventlog.ledger import Outcome
 
 
-class Watch:
-    """Is told what happens; this one lets it pass. Nothing that it does may fail."""
+class Observer:
+    """Is notified of a dispatcher's work. This one does nothing; none may raise."""
 
     def attempted(self) -> None:
-        """A run's delivery begins."""
+        """The delivery of a run begins."""
 
     def sent(self, proposals: int, rejected: int) -> None:
         """So many proposals were taken, and so many rejected or not translated."""
 
     def settled(self, outcome: Outcome) -> None:
-        """A run is done with."""
+        """The delivery of a run has ended."""
 
     def parked(self) -> None:
-        """A run was laid aside for somebody to look at."""
+        """A run was set aside for a person to look at."""
 
     def requested(self, seconds: float) -> None:
         """A request to DataHub took so long, whatever came of it."""

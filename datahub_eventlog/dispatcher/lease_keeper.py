@@ -1,4 +1,4 @@
-"""Keeping a lease while something takes long."""
+"""Keeping a lease while a delivery takes long."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from datetime import timedelta
 from datahub_eventlog.ledger import Lease, Ledger
 
 
-class Keeper:
-    """Extends a lease as long as it is called now and then; it costs nothing in between."""
+class LeaseKeeper:
+    """Extends a lease, as long as `keep` is called often enough; most calls do nothing."""
 
     def __init__(
         self, ledger: Ledger, lease: Lease, ttl: timedelta, on_call: Callable[[], None]

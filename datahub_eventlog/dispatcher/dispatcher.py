@@ -1,0 +1,336 @@
+# LEAD: read NOTE-FROM-LEAD.txt in the root of this worktree, then delete this line.
+"""Delivering what is due: the only place that knows the order of things."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import lru_cache
+
+from datahub_eventlog import definitions, error_text
+from datahub_eventlog.config import Config
+from datahub_eventlog.dispatcher.delivery import Delivery, Mark, Report, Rules
+from datahub_eventlog.dispatcher.filters import has_wanted_steps, is_wanted
+from datahub_eventlog.dispatcher.lease_keeper import LeaseKeeper
+from datahub_eventlog.dispatcher.observer import Observer
+from datahub_eventlog.dispatcher.parts import Parts
+from datahub_eventlog.dispatcher.pause import Pause
+from datahub_eventlog.dispatcher.proposals import redactor_of, run_items, runless_items
+from datahub_eventlog.errors import Conflict, LeaseLost, LedgerUnavailable, Unavailable
+from datahub_eventlog.event_types import PLANNED
+from datahub_eventlog.ledger import Lease, Outcome
+from datahub_eventlog.log import logger
+from datahub_eventlog.redact import DEFAULT
+from datahub_eventlog.source import has_ended
+from datahub_eventlog.values import Definitions, Problem, Proposal, Run, RunLog
+
+LEASE_TTL = timedelta(seconds=120)
+"""How long a run belongs to a dispatcher that does not extend its lease."""
+RUNS_A_ROUND = 10
+FIRST_RETRY_SECONDS = 5.0
+LONGEST_RETRY_SECONDS = 6 * 3600.0
+"""Until a run that failed is tried again; three times as long after each attempt."""
+CONFLICT_RETRY = timedelta(seconds=5)
+"""Until a run that met another transaction again and again is tried again."""
+SECOND_LOOK = timedelta(seconds=10)
+"""On top of `touch_interval`: when a delivered run is looked at once more."""
+QUIET = timedelta(seconds=60)
+"""A run that was not touched for so much longer when it is read needs no second look: all of its
+events are visible by then. It spares a backlog half of its reading."""
+LIVE_POLL_SECONDS = 5.0
+"""Until a run that is alive is looked at without a touch: steps shorter than `touch_interval`
+leave none. No more often than `ledger.touches.LIVE_THROTTLE_SECONDS` allows."""
+SILENT_AFTER_SECONDS = 30.0
+"""A run without news for so long is looked at after as long again."""
+LONGEST_POLL_SECONDS = 600.0
+DECODED_DEFINITIONS = 16
+"""Jobs whose definitions are kept decoded: the runs of one have the same again and again."""
+RUNS_UNDER_WAY = 1000
+"""Of which we know what was sent, and that it is being sent."""
+CUT_SHORT = (
+    "{} attempts, of which the last did not come to its end:"
+    " the process that delivers was killed in the middle of it (out of memory?), or hung"
+)
+
+
+class Dispatcher:
+    """Takes runs from the ledger and brings them to DataHub, one after the other."""
+
+    def __init__(
+        self,
+        config: Config,
+        parts: Parts,
+        on_request: Callable[[], None] = lambda: None,
+        observer: Observer | None = None,
+    ) -> None:
+        self._observer = observer or Observer()
+        self._config = config
+        self._parts = parts
+        self._on_request = on_request
+        self._under_way: OrderedDict[str, _UnderWay] = OrderedDict()
+        self._read_definitions = lru_cache(maxsize=DECODED_DEFINITIONS)(self._decode_definitions)
+        self._held: list[Lease] = []
+        self._is_stopping = False
+        self._redacted = (redactor_of(config.redact) or DEFAULT).text
+        self._look_again = config.touch_interval + SECOND_LOOK
+        self.pause = Pause()
+        if config.debug_mode:  # its parent's level is Dagster's, and hides them
+            logger.setLevel(logging.DEBUG)
+
+    def run_once(self) -> int:
+        """Deliver what is due and return how many runs that was; raises `LedgerUnavailable`."""
+        if self.pause.is_on:
+            return 0
+        self.abandon()  # what the ledger's database kept us from giving back
+        limit = 1 if self.pause.is_probing else RUNS_A_ROUND
+        leases = self._parts.ledger.leases.take(self._parts.owner, limit, LEASE_TTL)
+        self._work_off(leases)
+        return len(leases)
+
+    def deliver(self, run_ids: Sequence[str]) -> None:
+        """Deliver those runs that are due and that no other dispatcher has leased.
+
+        Raises `LedgerUnavailable`.
+        """
+        leases = self._parts.ledger.leases.take(
+            self._parts.owner, len(run_ids), LEASE_TTL, run_ids=run_ids
+        )
+        self._work_off(leases)
+
+    def stop(self) -> None:
+        """Finish the run at hand and give the others back."""
+        self._is_stopping = True
+
+    def abandon(self) -> None:
+        """Give back every run at hand; another thread calls this when a delivery hangs.
+
+        Whoever is still sending one finds its lease lost. Raises `LedgerUnavailable`.
+        """
+        at_hand, others = self._held[:1], self._held[1:]
+        # The ledger may fail for the run at hand alone, so the others come first.
+        for lease in (*others, *at_hand):
+            with suppress(LeaseLost):
+                self._parts.ledger.leases.release(lease)
+        self._held.clear()
+
+    def _work_off(self, leases: Sequence[Lease]) -> None:
+        self._held = list(leases)
+        for lease in leases:
+            try:
+                self._attempt(lease)
+            except LeaseLost:
+                logger.info("Run %s belongs to another dispatcher now.", lease.run_id)
+            with suppress(ValueError):  # abandoned
+                self._held.remove(lease)
+
+    def _attempt(self, lease: Lease) -> None:
+        """Deliver one run, and decide what follows if that fails."""
+        if self._is_stopping or self.pause.is_on:
+            self._parts.ledger.leases.release(lease)
+            return
+        if lease.attempts >= self._config.max_attempts:
+            self._park(lease, CUT_SHORT.format(lease.attempts))
+            return
+        try:
+            self._parts.ledger.leases.attempt(lease, LEASE_TTL)
+            if _is_counted(lease):
+                self._observer.attempted()
+            self._bring_up_to_date(lease)
+        except Unavailable as error:
+            self.pause.begin(error)
+            self._parts.ledger.leases.release(lease)
+        except Conflict as error:  # DataHub is up, so no pause
+            logger.info("Run %s is tried again soon: %s", lease.run_id, error)
+            reason = self._redacted(error_text.describe(error))
+            self._parts.ledger.leases.defer(lease, CONFLICT_RETRY, reason, counts=False)
+        except (LeaseLost, LedgerUnavailable):
+            raise
+        except Exception as error:  # noqa: BLE001 - one bad run must not hold up the others
+            self._put_off(lease, error)
+
+    def _bring_up_to_date(self, lease: Lease) -> None:
+        """Read a run, send it unless DataHub has all of it, and settle it or wait for more."""
+        if not lease.run_id:
+            self._send_runless_events(lease)
+            return
+        run = self._parts.source.run(lease.run_id)
+        if run is None:
+            self._settle(lease, "gone")
+            return
+        if not is_wanted(run, self._config):
+            self._settle(lease, "filtered")
+            return
+        log = self._read_log(lease, run)
+        if not has_wanted_steps(log, self._config):
+            self._settle(lease, "filtered")
+            return
+        mark = _mark(log)
+        is_over = has_ended(log) or _silence(log) > self._config.retention.total_seconds()
+        # Over, but not delivered: it was asked for again, such as by an older run that came late.
+        is_asked_for = lease.again or (is_over and lease.was != "delivered")
+        is_seen = (lease.cursor == mark or _has_not_begun(log)) and not is_asked_for
+        if not is_seen:
+            self._send_run(lease, log)
+        if not is_over:
+            self._parts.ledger.leases.wait(lease, _poll_delay(log, lease), mark)
+            return
+        is_quiet = lease.begun - lease.last_touch > (self._look_again + QUIET).total_seconds()
+        look_again = None if is_seen or is_quiet else self._look_again
+        self._settle(lease, "delivered", look_again, mark)
+
+    def _read_log(self, lease: Lease, run: Run) -> RunLog:
+        keep = LeaseKeeper(self._parts.ledger, lease, LEASE_TTL, self._on_request).keep
+        facts = None if lease.definitions is None else self._read_definitions(lease.definitions)
+        log = self._parts.source.log(run, facts, keep)
+        keep()  # the user's functions, which come next, may take long
+        return log
+
+    def _send_run(self, lease: Lease, log: RunLog) -> None:
+        if has_ended(log):
+            under_way = self._progress_of(lease.run_id)
+            # Once, however often it is tried.
+            if not under_way.is_announced and lease.was != "delivered":
+                logger.info("Emitting metadata... job %s, run %s", log.run.job_name, lease.run_id)
+            under_way.is_announced = True
+        report = self._send_items(lease, run_items(log, self._config, self._parts))
+        is_first = not (lease.cursor or lease.attempts or lease.again or lease.is_unfinished)
+        if report.rejected or not is_first:  # of a first delivery there are no older ones
+            self._parts.ledger.reports.record_rejections(lease.run_id, report.rejected)
+
+    def _send_runless_events(self, lease: Lease) -> None:
+        since = self._parts.ledger.upkeep.runless_since()
+        keep = LeaseKeeper(self._parts.ledger, lease, LEASE_TTL, self._on_request).keep
+        page = self._parts.source.runless(
+            lease.cursor or None, since, lease.begun, keep, noted=lease.last_touch
+        )
+        report = self._send_items(lease, runless_items(page.events, self._config, self._parts))
+        self._parts.ledger.reports.record_rejections(
+            lease.run_id, report.rejected, is_whole=not lease.cursor
+        )
+        self._settle(lease, "delivered", cursor=page.cursor)
+
+    def _send_items(self, lease: Lease, items: Iterator[Proposal | Problem]) -> Report:
+        rules = Rules(
+            LEASE_TTL,
+            self._config.resend_after,
+            self._on_request,
+            is_logged=self._config.debug_mode,
+        )
+        under_way = self._progress_of(lease.run_id)
+        if lease.again:
+            under_way.marks.clear()
+        begun = time.monotonic()
+        delivery = Delivery(self._parts.ledger, self._parts.sink, lease, rules, under_way.marks)
+        try:
+            report = delivery.send(items)
+        finally:
+            under_way.add(delivery.report, time.monotonic() - begun)
+        report.rejected = [
+            (urn, aspect, self._redacted(reason)) for urn, aspect, reason in report.rejected
+        ]
+        self._observer.sent(report.sent, len(report.rejected))
+        if report.sent:
+            self.pause.end()
+        return report
+
+    def _settle(
+        self,
+        lease: Lease,
+        outcome: Outcome,
+        look_again: timedelta | None = None,
+        cursor: str | None = None,
+    ) -> None:
+        leases = self._parts.ledger.leases
+        if not leases.settle(lease, outcome, look_again=look_again, cursor=cursor):
+            return
+        under_way = self._under_way.pop(lease.run_id, None)
+        if under_way is not None and under_way.proposals:
+            name = f"Run {lease.run_id}" if lease.run_id else "Events without a run"
+            logger.info("%s delivered: %s", name, under_way)
+        if _is_counted(lease):
+            self._observer.settled(outcome)
+
+    def _put_off(self, lease: Lease, error: Exception) -> None:
+        """Try the run again later, or park it after its last attempt."""
+        reason = self._redacted(error_text.describe(error))
+        if lease.attempts + 1 >= self._config.max_attempts:
+            self._park(lease, reason, error)
+            return
+        seconds = min(FIRST_RETRY_SECONDS * 3**lease.attempts, LONGEST_RETRY_SECONDS)
+        delay = timedelta(seconds=seconds)
+        logger.warning("Run %s failed, again in %s: %s", lease.run_id, delay, reason)
+        self._parts.ledger.leases.defer(lease, delay, reason, counts=True)
+
+    def _park(self, lease: Lease, reason: str, error: Exception | None = None) -> None:
+        trace = f"\n{error_text.trace(error)}" if error else ""
+        logger.error("Run %s is parked: %s%s", lease.run_id, reason, trace)
+        if self._parts.ledger.leases.park(lease, reason):
+            self._under_way.pop(lease.run_id, None)
+            self._observer.parked()
+
+    def _decode_definitions(self, hash_: str) -> Definitions | None:
+        blob = self._parts.ledger.runs.facts(hash_)
+        return None if blob is None else definitions.decode(blob)
+
+    def _progress_of(self, run_id: str) -> _UnderWay:
+        under_way = self._under_way.setdefault(run_id, _UnderWay())
+        self._under_way.move_to_end(run_id)
+        if len(self._under_way) > RUNS_UNDER_WAY:
+            self._under_way.popitem(last=False)
+        return under_way
+
+
+@dataclass
+class _UnderWay:
+    """What this process has sent of a run that is not settled yet."""
+
+    marks: set[Mark] = field(default_factory=set)
+    urns: set[str] = field(default_factory=set)
+    proposals: int = 0
+    seconds: float = 0.0
+    is_announced: bool = False
+
+    def add(self, report: Report, seconds: float) -> None:
+        """Count one delivery, whether or not it came to its end."""
+        self.urns |= report.urns
+        self.proposals += report.sent
+        self.seconds += seconds
+
+    def __str__(self) -> str:
+        return f"{len(self.urns)} entities, {self.proposals} proposals, {self.seconds:.1f} s"
+
+
+def _mark(log: RunLog) -> str:
+    """The cursor of a run's log: it changes with every new event."""
+    ids = [event.storage_id for event in log.events]
+    return f"{len(ids)}:{max(ids, default=0)}:{'ended' if has_ended(log) else 'going on'}"
+
+
+def _silence(log: RunLog) -> float:
+    """Seconds since the run's last event."""
+    last = max((event.time for event in log.events), default=log.run.created or 0.0)
+    return time.time() - last
+
+
+def _is_counted(lease: Lease) -> bool:
+    """Whether it is a run's delivery: not for events without a run, not a second look."""
+    return bool(lease.run_id) and lease.was != "delivered"
+
+
+def _has_not_begun(log: RunLog) -> bool:
+    return all(event.type in PLANNED for event in log.events)
+
+
+def _poll_delay(log: RunLog, lease: Lease) -> timedelta:
+    """The longer a run is silent, the less often it is looked at."""
+    silences = (_silence(log), time.time() - lease.last_touch)
+    # A negative one was stored by a clock that was ahead: we would look until its time has come.
+    silence = min((seconds for seconds in silences if seconds >= 0), default=0.0)
+    is_silent = silence >= SILENT_AFTER_SECONDS
+    seconds = min(silence, LONGEST_POLL_SECONDS) if is_silent else LIVE_POLL_SECONDS
+    return timedelta(seconds=seconds)
