@@ -354,6 +354,15 @@ def test_a_link_leads_to_a_file(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+def test_the_table_of_modules_has_each_module_once() -> None:
+    table = text_of("how-it-works.md").partition("## Modules")[2]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`(\w+)/?`", row)]
+    files = Path(datahub_eventlog.__file__).parent.iterdir()
+    modules = {path.stem for path in files if not path.name.startswith(("_", "py.typed"))}
+    assert sorted(named) == sorted(modules)
+
+
 def test_the_readme_is_short_enough_to_be_read() -> None:
     assert len(text_of("README.md").split()) <= 1000
 
