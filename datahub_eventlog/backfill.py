@@ -1,8 +1,8 @@
 """Bringing the history of an instance into DataHub, the newest run first.
 
-What was delivered stays in the ledger, so a backfill that was stopped goes on by itself: the same
-command leaves out what is done. Runs are added a few at a time: however long the history is, live
-runs come first, and dispatchers elsewhere help without going faster than the limit.
+The ledger remembers what was delivered, so the same command continues a backfill that was stopped.
+Runs are added a few at a time: however long the history is, live runs come first, and other
+dispatchers help without exceeding the rate.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from datahub_eventlog.dispatcher import Dispatcher, Parts
 from datahub_eventlog.ledger import Ledger, Outcome, State
 from datahub_eventlog.source.history import Selection
 
-AT_ONCE = 10
-"""Runs that are asked for at a time."""
-POLL = timedelta(seconds=0.2)
-"""Until we look again at runs that somebody else is delivering."""
+RUNS_AT_ONCE = 10
+"""Runs that are added to the ledger at a time."""
+POLL_INTERVAL = timedelta(seconds=0.2)
+"""Until we look again at runs that another dispatcher is delivering."""
 
 DONE: frozenset[State] = frozenset({*get_args(Outcome), "parked"})
 """The states that need nothing more of a backfill."""
@@ -38,7 +38,7 @@ class Orders:
     again: bool = False
     """Also runs that were delivered, with the state that has not changed since."""
     rate: float | None = None
-    """At most so many runs a minute."""
+    """Runs a minute, at most; None for no limit."""
 
     @property
     def name(self) -> str:
@@ -104,8 +104,8 @@ class Backfill:
         )
         if self._orders.selection.has_runless:
             self._recall_runless()
-        for some in self._portions():
-            self._take(some, settled_before)
+        for run_ids in self._portions():
+            self._deliver_portion(run_ids, settled_before)
             if self._stop.is_set():
                 return self.progress
         self._ledger.upkeep.finish(self._orders.name)
@@ -114,21 +114,21 @@ class Backfill:
         return self.progress
 
     def _recall_runless(self) -> None:
-        """Events without a run are one row of the ledger: they go back as far as is asked for."""
+        """Deliver events without a run, all one row of the ledger, as far back as is asked for."""
         wanted = self._orders.selection.since
         oldest = 0.0 if wanted is None else wanted.timestamp()
         if self._orders.again or oldest < self._ledger.upkeep.runless_since():
             since = min(oldest, self._ledger.upkeep.runless_since())
             self._ledger.runs.recall_runless(since, again=self._orders.again)
-            self._deliver([""])
+            self._deliver_until_done([""])
 
     def _portions(self) -> Iterator[Sequence[str]]:
         for page in self._history.pages():
-            for start in range(0, len(page), AT_ONCE):
-                yield page[start : start + AT_ONCE]
+            for start in range(0, len(page), RUNS_AT_ONCE):
+                yield page[start : start + RUNS_AT_ONCE]
 
-    def _take(self, run_ids: Sequence[str], settled_before: float | None) -> None:
-        """Ask for those that need it, and see to it that they are delivered."""
+    def _deliver_portion(self, run_ids: Sequence[str], settled_before: float | None) -> None:
+        """Add those that need it to the ledger, and wait until they are delivered."""
         needed = _needed(self._ledger, run_ids, settled_before)
         self.progress.skipped += len(run_ids) - len(needed)
         self.progress.passed += len(run_ids) - len(needed)
@@ -136,12 +136,12 @@ class Backfill:
             if settled_before is not None:
                 self._ledger.runs.redeliver(needed, backfilled=True, settled_before=settled_before)
             self._ledger.runs.add(needed, backfilled=True)
-            self._deliver(needed)
+            self._deliver_until_done(needed)
             self._count(needed)
         self._on_progress(self.progress)
 
-    def _deliver(self, run_ids: Sequence[str]) -> None:
-        """Until none of them is due or leased; whoever else is at it may help."""
+    def _deliver_until_done(self, run_ids: Sequence[str]) -> None:
+        """Deliver until none of them is due or leased; other dispatchers may help."""
         pause = self._dispatcher.pause
         while not self._stop.is_set():
             self._dispatcher.deliver(run_ids)
@@ -150,18 +150,18 @@ class Backfill:
                 return
             if pause.is_on:
                 self._on_progress(self.progress)
-            self._stop.wait(max(pause.remaining, POLL.total_seconds()))
+            self._stop.wait(max(pause.remaining, POLL_INTERVAL.total_seconds()))
 
     def _count(self, run_ids: Sequence[str]) -> None:
         """Note what became of them; those that a stop left undone are not passed."""
-        found = self._ledger.runs.states(run_ids)
-        done = [each for each, state in found.items() if state in DONE]
+        states = self._ledger.runs.states(run_ids)
+        done = [run_id for run_id, state in states.items() if state in DONE]
         counted = done if self._stop.is_set() else run_ids
         self.progress.passed += len(counted)
-        self.progress.outcomes.update(found.get(each, "pending") for each in counted)
+        self.progress.outcomes.update(states.get(run_id, "pending") for run_id in counted)
 
     def _may_ask_for(self, number: int) -> bool:
-        """Wait for the rate's sake; False if we are to stop."""
+        """Wait as long as the rate demands; False if `stop` was called."""
         if self._orders.rate is not None:
             due = self._begun + self._asked_for * 60 / self._orders.rate
             self._stop.wait(max(0.0, due - time.monotonic()))
@@ -173,10 +173,10 @@ def _needed(ledger: Ledger, run_ids: Sequence[str], settled_before: float | None
     """Those that are not delivered yet; with a time, all but what was settled since."""
     known = ledger.runs.states(run_ids)
     if settled_before is None:
-        done = {each for each, state in known.items() if state in DONE}
+        done = {run_id for run_id, state in known.items() if state in DONE}
     else:
         done = set(ledger.runs.settled_since(run_ids, settled_before))
-    return [each for each in run_ids if each not in done]
+    return [run_id for run_id in run_ids if run_id not in done]
 
 
 def count(ledger: Ledger, history: Iterator[Sequence[str]], *, again: bool) -> Progress:

@@ -1,4 +1,8 @@
-"""Where the ledger of an instance lives, so that all its processes find the same one."""
+"""Where the ledger of an instance is, so that all its processes find the same one.
+
+It stands between the two parts that it joins: `ledger` knows no Dagster, and capture, which needs
+it too, must load nothing of the dispatcher.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +33,14 @@ def ledger_of(instance: DagsterInstance, *, patience: float) -> Ledger:
         logger.warning("%s. A local file serves as the ledger instead.", error)
         return local_ledger(instance.root_directory, patience=patience)
     except LedgerUnavailable as error:
-        logger.debug("Where the ledger is can't be asked now: %s", error)
+        logger.debug("It can't be determined now whether the ledger's tables are there: %s", error)
     return ledger
 
 
 def take_over_local(ledger: Ledger, directory: str, *, patience: float) -> None:
-    """Take what the local file holds that served until the tables of `ledger` were there.
+    """Copy what the local file holds, which was the ledger until the tables of `ledger` were made.
 
-    Raises nothing because of the file: what can't be read is tried again at the next start.
+    A file that can't be read is logged, and tried again at the next start.
     """
     path = Path(directory, FILE)
     if not path.exists() or ledger.database.dialect() == "sqlite":

@@ -15,7 +15,7 @@ from instances import make_unreadable
 from receiver import Receiver
 from scenes import Scene
 
-from datahub_eventlog.backfill import AT_ONCE, Backfill, Orders, count
+from datahub_eventlog.backfill import RUNS_AT_ONCE, Backfill, Orders, count
 from datahub_eventlog.cli import main
 from datahub_eventlog.config import Config
 from datahub_eventlog.errors import Unavailable
@@ -241,17 +241,17 @@ def test_an_outage_is_waited_out_and_costs_no_attempt(scene: Scene) -> None:
 
 
 def test_only_a_few_runs_are_asked_for_at_a_time(scene: Scene) -> None:
-    _ran(scene, daily, AT_ONCE + 2)
+    _ran(scene, daily, RUNS_AT_ONCE + 2)
     waiting: list[int] = []
 
     def count_waiting(_: Sequence[Proposal]) -> None:
         counts = scene.counts()
         waiting.append(counts.get("pending", 0) + counts.get("leased", 0))
 
-    scene.sink.script = [count_waiting] * (AT_ONCE + 2)
+    scene.sink.script = [count_waiting] * (RUNS_AT_ONCE + 2)
     _backfill(scene, Orders(ALL, rate=60_000)).run()
-    assert max(waiting) == AT_ONCE
-    assert scene.counts() == {"delivered": AT_ONCE + 2}
+    assert max(waiting) == RUNS_AT_ONCE
+    assert scene.counts() == {"delivered": RUNS_AT_ONCE + 2}
 
 
 def test_events_without_a_run_from_before_are_delivered(scene: Scene) -> None:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from datahub_eventlog.dispatcher.lease_keeper import LeaseKeeper
 from datahub_eventlog.dispatcher.proposal_claims import claim_of, digest
 from datahub_eventlog.errors import LeaseLost
-from datahub_eventlog.ledger import AHEAD, Claim, Lease, Ledger
+from datahub_eventlog.ledger import CLOCK_TOLERANCE_SECONDS, Claim, Lease, Ledger
 from datahub_eventlog.log import logger
 from datahub_eventlog.sinks import Sink
 from datahub_eventlog.values import Problem, Proposal
@@ -99,7 +99,7 @@ class Delivery:
 
         Until their time comes they would count as the newest, and hold back all that follows them.
         """
-        latest = self._lease.begun + AHEAD
+        latest = self._lease.begun + CLOCK_TOLERANCE_SECONDS
         if all(each.claim is None or each.claim.time <= latest for each in claimed):
             return claimed
         now = self._ledger.database.read_clock()
@@ -149,7 +149,7 @@ class _Claimed:
 
     def not_after(self, now: float) -> _Claimed:
         """The same, with the claim as of now if its time is ahead."""
-        if self.claim is None or self.claim.time <= now + AHEAD:
+        if self.claim is None or self.claim.time <= now + CLOCK_TOLERANCE_SECONDS:
             return self
         return replace(self, claim=replace(self.claim, time=now))
 

@@ -18,7 +18,7 @@ def is_wanted(run: Run, config: Config) -> bool:
 
 def has_wanted_steps(log: RunLog, config: Config) -> bool:
     """Whether the run does more than to work on assets that `asset_pattern` leaves out."""
-    return not log.steps or any(_is_wanted(each, config) for each in log.steps)
+    return not log.steps or any(_is_wanted(step, config) for step in log.steps)
 
 
 def _is_wanted(step: Step, config: Config) -> bool:

@@ -6,7 +6,7 @@ All the package's SQL is in this folder, for SQLite, Postgres and MySQL alike.
 from __future__ import annotations
 
 from datahub_eventlog.ledger.claims import Claims
-from datahub_eventlog.ledger.clocks import AHEAD
+from datahub_eventlog.ledger.clocks import CLOCK_TOLERANCE_SECONDS
 from datahub_eventlog.ledger.database import Connect, Database, file_connections
 from datahub_eventlog.ledger.dialects import Clock
 from datahub_eventlog.ledger.leases import Leases
@@ -28,7 +28,7 @@ from datahub_eventlog.ledger.tables import ddl
 from datahub_eventlog.ledger.upkeep import Upkeep
 
 __all__ = [
-    "AHEAD",
+    "CLOCK_TOLERANCE_SECONDS",
     "Ahead",
     "Claim",
     "Connect",

@@ -22,7 +22,7 @@ from sqlalchemy.sql import Insert
 
 from datahub_eventlog.ledger import leases
 from datahub_eventlog.ledger.chunks import chunks
-from datahub_eventlog.ledger.clocks import AHEAD
+from datahub_eventlog.ledger.clocks import CLOCK_TOLERANCE_SECONDS
 from datahub_eventlog.ledger.database import LedgerPart, in_transaction, on_connection
 from datahub_eventlog.ledger.dialects import Instant, upsert, written
 from datahub_eventlog.ledger.records import Claim, Lease
@@ -227,7 +227,7 @@ def _must_be_sent(
         return True
     age = row.now - row.sent
     # `sent` in the future comes from a clock that was ahead: when it was sent is not known.
-    is_old = age >= resend_after.total_seconds() or age < -AHEAD
+    is_old = age >= resend_after.total_seconds() or age < -CLOCK_TOLERANCE_SECONDS
     return not claim.is_vacant and bool(lease.again or is_old)
 
 

@@ -13,8 +13,8 @@ from datahub_eventlog.ledger.named_values import CREATED, NO_TIMES
 from datahub_eventlog.ledger.records import Ahead
 from datahub_eventlog.ledger.tables import definitions, dispatchers, meta, rejections, runs
 
-AHEAD = 30.0
-"""Seconds by which a stored time may be ahead: clocks that are right differ by less."""
+CLOCK_TOLERANCE_SECONDS = 30.0
+"""By which a stored time may be ahead: clocks that are right differ by less."""
 LONGEST_LEASE_SECONDS = 900.0
 """No lease holds for so long without being extended."""
 LONGEST_DELAY_SECONDS = 7 * 3600.0
@@ -36,7 +36,11 @@ def times_ahead(connection: Connection, now: Instant) -> Ahead | None:
         row = connection.execute(select(*(column - now for column in columns))).one()
         seconds += [float(value) for value in row if value is not None]
     most = max(seconds, default=0.0)
-    return Ahead(most, is_local=connection.dialect.name == "sqlite") if most > AHEAD else None
+    return (
+        Ahead(most, is_local=connection.dialect.name == "sqlite")
+        if most > CLOCK_TOLERANCE_SECONDS
+        else None
+    )
 
 
 def set_right(connection: Connection, now: Instant) -> None:
@@ -44,7 +48,7 @@ def set_right(connection: Connection, now: Instant) -> None:
 
     Each statement finds nothing where the clocks are right.
     """
-    latest = now + AHEAD
+    latest = now + CLOCK_TOLERANCE_SECONDS
     longest = case((c.token.is_not(None), LONGEST_LEASE_SECONDS), else_=LONGEST_DELAY_SECONDS)
     is_stored_ahead = or_(*(column > latest for column in STORED))
     times = {column.name: earlier(column, now) for column in (c.due, *STORED)}

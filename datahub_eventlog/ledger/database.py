@@ -251,20 +251,29 @@ def _prefer_wal(connection: Connection) -> None:
 
 def _additions(connection: Connection) -> list[str]:
     """The statements that bring tables of an older version up to this one."""
-    return [each for table in metadata.sorted_tables for each in _additions_to(connection, table)]
+    return [
+        statement
+        for table in metadata.sorted_tables
+        for statement in _additions_to(connection, table)
+    ]
 
 
 def _additions_to(connection: Connection, table: Table) -> list[str]:
     inspector = inspect(connection)
-    columns = {each["name"] for each in inspector.get_columns(table.name)}
-    indexes = {each["name"] for each in inspector.get_indexes(table.name)}
-    specifications = [CreateColumn(each) for each in table.columns if each.name not in columns]
-    added = [
-        f"ALTER TABLE {table.name} ADD COLUMN {_compiled(connection, each)}"
-        for each in specifications
+    columns = {column["name"] for column in inspector.get_columns(table.name)}
+    indexes = {index["name"] for index in inspector.get_indexes(table.name)}
+    return [
+        *(
+            f"ALTER TABLE {table.name} ADD COLUMN {_compiled(connection, CreateColumn(column))}"
+            for column in table.columns
+            if column.name not in columns
+        ),
+        *(
+            _compiled(connection, CreateIndex(index))
+            for index in table.indexes
+            if index.name not in indexes
+        ),
     ]
-    new = [CreateIndex(each) for each in table.indexes if each.name not in indexes]
-    return added + [_compiled(connection, each) for each in new]
 
 
 def _compiled(connection: Connection, element: CreateColumn | CreateIndex) -> str:

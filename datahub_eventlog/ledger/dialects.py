@@ -202,5 +202,5 @@ def _mysql_upsert(
     updates = list(changes(insert.inserted))
     if only_if is not None:
         holds = only_if(insert.inserted)
-        updates = [(name, case((holds, each), else_=table.c[name])) for name, each in updates]
+        updates = [(name, case((holds, value), else_=table.c[name])) for name, value in updates]
     return insert.on_duplicate_key_update(updates)

@@ -102,7 +102,7 @@ class Parked:
 
 @dataclass(frozen=True)
 class Dispatcher:
-    """A process that can deliver and has said so lately."""
+    """A process that can deliver, and whose last heartbeat is recent."""
 
     host: str
     pid: int

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from sqlalchemy import bindparam, delete, func, select
 from sqlalchemy.engine import Connection
 
-from datahub_eventlog.ledger.clocks import AHEAD, times_ahead
+from datahub_eventlog.ledger.clocks import CLOCK_TOLERANCE_SECONDS, times_ahead
 from datahub_eventlog.ledger.database import LedgerPart, on_connection
 from datahub_eventlog.ledger.dialects import Instant, upsert, written
 from datahub_eventlog.ledger.named_values import EXPIRED, read_value
@@ -39,7 +39,9 @@ class Reports(LedgerPart):
         oldest = connection.execute(
             select(now - func.min(runs.c.due)).where(is_run, waits)
         ).scalar()
-        lately = (runs.c.state == "delivered") & runs.c.settled.between(now - 60, now + AHEAD)
+        lately = (runs.c.state == "delivered") & runs.c.settled.between(
+            now - 60, now + CLOCK_TOLERANCE_SECONDS
+        )
         delivered = select(func.count()).select_from(runs).where(is_run, lately)
         return Status(
             runs=_counts(connection),
@@ -153,6 +155,8 @@ def _parked(connection: Connection) -> tuple[Parked, ...]:
 def _dispatchers(connection: Connection, now: Instant) -> list[Dispatcher]:
     d = dispatchers.c
     statement = select(d.host, d.pid, d.version, (now - d.seen).label("age"))
-    is_recent = d.seen.between(now - HEARTBEAT_LIFETIME.total_seconds(), now + AHEAD)
+    is_recent = d.seen.between(
+        now - HEARTBEAT_LIFETIME.total_seconds(), now + CLOCK_TOLERANCE_SECONDS
+    )
     rows = connection.execute(statement.where(is_recent).order_by(d.seen.desc()))
     return [Dispatcher(row.host, row.pid, row.version, max(0.0, float(row.age))) for row in rows]

@@ -150,10 +150,10 @@ def ddl(dialect_name: str) -> str:
     elements: list[CreateTable | CreateIndex] = []
     for table in metadata.sorted_tables:
         elements.append(CreateTable(table, if_not_exists=True))
-        elements.extend(CreateIndex(each, if_not_exists=is_tolerant) for each in table.indexes)
-    statements = [str(each.compile(dialect=dialect)).strip() for each in elements]
+        elements.extend(CreateIndex(index, if_not_exists=is_tolerant) for index in table.indexes)
+    statements = [str(element.compile(dialect=dialect)).strip() for element in elements]
     hint = "-- Dagster's user needs SELECT, INSERT, UPDATE and DELETE on these tables.\n"
-    return hint + "".join(f"{each};\n" for each in statements)
+    return hint + "".join(f"{statement};\n" for statement in statements)
 
 
 def dialect_of(name: str, **options: Any) -> Dialect:

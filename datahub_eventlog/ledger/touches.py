@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection
 
-from datahub_eventlog.ledger.clocks import AHEAD
+from datahub_eventlog.ledger.clocks import CLOCK_TOLERANCE_SECONDS
 from datahub_eventlog.ledger.dialects import (
     Instant,
     Now,
@@ -153,7 +153,7 @@ def store_facts(connection: Connection, now: Instant, facts: Facts) -> None:
 
 def _heartbeat_age(now: Instant) -> Select[tuple[float]]:
     # One that is ahead would be alive until its time has come.
-    is_past = dispatchers.c.seen <= now + AHEAD
+    is_past = dispatchers.c.seen <= now + CLOCK_TOLERANCE_SECONDS
     return select(now - func.max(dispatchers.c.seen)).where(is_past)
 
 
