@@ -331,7 +331,7 @@ def test_the_command_goes_on_where_ctrl_c_stopped_it(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         receiver.clear()
         assert process.wait(DEADLINE) == 1
-        assert "the same command goes on" in deployment.log("backfill.log")
+        assert "the same command continues from there" in deployment.log("backfill.log")
         assert _ended(receiver) == 1
 
         done = deployment.cli("backfill")
