@@ -1,4 +1,3 @@
-# LEAD: read NOTE-FROM-LEAD.txt in the root of this worktree, then delete this line.
 """What Prometheus gets to see of a worker."""
 
 from __future__ import annotations

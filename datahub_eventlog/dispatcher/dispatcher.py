@@ -1,4 +1,3 @@
-# LEAD: read NOTE-FROM-LEAD.txt in the root of this worktree, then delete this line.
 """Delivering what is due: the only place that knows the order of things."""
 
 from __future__ import annotations
