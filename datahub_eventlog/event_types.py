@@ -1,4 +1,8 @@
-"""Dagster's event types, and what this package does with each of them: the only list.
+"""Dagster's event types that are captured or read, and what follows from each.
+
+The first event of a run whose subject is RUN, and each that ends a run, makes the run due at once;
+other captured events do so every `touch_interval` (`capture.policy`). What an event becomes in
+DataHub is decided in `translate/`, by its type's name.
 
 A type that is not listed is no reason to look at a run: log messages, engine events, FRESHNESS_*,
 and what a newer Dagster adds and nobody translates yet.

@@ -8,8 +8,15 @@ from logs import RUN_ID, asset_key, path_of, run, text
 
 from datahub_eventlog.config import Config
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.translate.lineage.asset_details import AssetDetails, details_of
-from datahub_eventlog.translate.lineage.evidence import Evidence, evidence_of, winner
+from datahub_eventlog.translate.lineage.asset_details import NAMING_TABLES, AssetDetails, details_of
+from datahub_eventlog.translate.lineage.evidence import (
+    CONVERTER,
+    KEY,
+    Evidence,
+    evidence_of,
+    ranked,
+    winner,
+)
 from datahub_eventlog.translate.lineage.platforms import sql_platform
 from datahub_eventlog.values import AssetFacts, Materialization, Metadatum
 
@@ -478,3 +485,8 @@ def test_the_language_of_the_sql_is_that_of_the_platform() -> None:
     assert sql_platform(details("orders", "trino"), urn("s3", "bucket/orders")) == "trino"
     assert sql_platform(details("orders", "duckdb"), None) == "duckdb"
     assert sql_platform(details(), None) is None
+
+
+def test_a_change_of_any_metadata_that_is_evidence_changes_the_assets_lineage() -> None:
+    metadata = set(ranked(details(), Context())) - {CONVERTER, KEY}
+    assert metadata <= set(NAMING_TABLES)

@@ -16,7 +16,8 @@ from datahub_eventlog.sinks import Sink
 from datahub_eventlog.values import Problem, Proposal
 
 PROPOSALS_IN_BATCH = 1536
-"""Claimed and sent at once: over HTTP, a little less than fills the requests under way at once."""
+"""Claimed and sent at once. Over HTTP that is eight requests of up to 200 (`sinks.lanes.LANES`),
+so that all lanes are busy."""
 
 Mark: TypeAlias = tuple[str, str]
 """Urn and digest of what is sent without a claim; the ledger remembers the rest."""

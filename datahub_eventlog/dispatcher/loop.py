@@ -112,7 +112,7 @@ class Loop:
             raise
         except Exception as error:  # noqa: BLE001 - the next time may succeed
             reason = error_text.trace(error)
-            logger.error("The instance's runs could not be compared with the ledger: %s", reason)  # noqa: TRY400 - `traced` has the traceback
+            logger.error("The instance's runs could not be compared with the ledger: %s", reason)  # noqa: TRY400 - `trace` has the traceback
 
     def _wait(self, interval: timedelta) -> None:
         self._stop.wait(max(interval.total_seconds(), self._dispatcher.pause.remaining))

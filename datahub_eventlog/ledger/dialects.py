@@ -80,7 +80,7 @@ def prepared(statement: Insert, dialect: str, prefix: str = "") -> TextClause:
     """The statement as text, whose parameters are given when it is executed.
 
     SQLAlchemy would compile an upsert anew each time, at the price of a millisecond. `prefix` is
-    what `patience` says.
+    what `lock_timeout_prefix` says.
     """
     compiled = statement.compile(dialect=dialect_of(dialect, paramstyle="named"))
     constants = {name: value for name, value in compiled.params.items() if value is not None}
@@ -125,7 +125,7 @@ def insert_absent(dialect: str, table: Table, values: Values) -> Insert:
     return inserting
 
 
-def patience(connection: Connection) -> str:
+def lock_timeout_prefix(connection: Connection) -> str:
     """What to write before a statement that is not to wait longer for locks than a touch may.
 
     Postgres waits for the lock of a whole table before it begins with a statement, so nothing
@@ -139,11 +139,11 @@ def patience(connection: Connection) -> str:
 
 @contextmanager
 def impatient(connection: Connection) -> Iterator[None]:
-    """Let statements wait for locks no longer than a touch may, where `patience` is empty.
+    """Let statements wait for locks as long as a touch may, where `lock_timeout_prefix` is empty.
 
     One more statement, and one at the end where the connection comes from a pool that others use.
     """
-    settings = {} if patience(connection) else _SETTINGS.get(connection.dialect.name, {})
+    settings = {} if lock_timeout_prefix(connection) else _SETTINGS.get(connection.dialect.name, {})
     _set(connection, settings)
     try:
         yield

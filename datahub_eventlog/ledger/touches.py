@@ -31,7 +31,7 @@ from datahub_eventlog.ledger.dialects import (
     earlier,
     instant_parameters,
     later,
-    patience,
+    lock_timeout_prefix,
     prepared,
     returns,
     upsert,
@@ -63,7 +63,7 @@ def touch(
         is_urgent,
         has_definitions=definitions is not None,
         has_clock=not isinstance(now, Now),
-        prefix=patience(connection),
+        prefix=lock_timeout_prefix(connection),
     )
     hashes = {"definitions": definitions} if kind.has_definitions else {}
     parameters = {"run_id": run_id, **hashes, **instant_parameters(now)}
@@ -148,7 +148,7 @@ def store_facts(connection: Connection, now: Instant, facts: Facts) -> None:
         lambda _: [("seen", now)],
         lambda _: definitions.c.seen < now - SEEN_PRECISION_SECONDS,
     )
-    connection.execute(prepared(statement, dialect, patience(connection)))
+    connection.execute(prepared(statement, dialect, lock_timeout_prefix(connection)))
 
 
 def _heartbeat_age(now: Instant) -> Select[tuple[float]]:

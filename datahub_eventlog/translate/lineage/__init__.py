@@ -1,6 +1,6 @@
 """What an asset is made of, which table it is, and what ops and steps read and write.
 
-`asset_lineage` answers for an asset. It asks, in this order:
+`asset_lineage` answers for an asset. It collects from six sources:
 
 1. `evidence`: which table of a data platform the asset is. The strongest evidence wins: the
    metadata `datahub_urn`, the user's converter, a long key, `table_uri`, `dagster/table_name`,
@@ -13,7 +13,7 @@
 5. The tables of upstream assets that Dagster does not make.
 6. The metadata `dagster/column_lineage`.
 
-All of these count together; only for the asset's own table does one win.
+All six count together. Only within the first, the asset's own table, does one win.
 
 `op_lineage` answers for ops and steps. It puts together `asset_ports` (the datasets of asset
 events and definitions), `stored_paths` (where I/O managers stored and loaded), `declared`
