@@ -327,7 +327,7 @@ WRONG_BLOCKS = {
     "unknown option": ({"evn": "PROD"}, [TYPO]),
     "no block": ([1, 2], ["datahub: expected a block of options"]),
     "text": ("http://localhost:8080", ["datahub: expected a block of options"]),
-    "wrong type": ({"max_attempts": "many"}, ["datahub: max_attempts: expected Int"]),
+    "wrong type": ({"max_attempts": "many"}, ["datahub: max_attempts: expected a whole number"]),
     "unset variable": ({"datahub_client_config": {"server": {"env": "NO_SUCH_VARIABLE"}}}, []),
     "unimportable extractor": ({"asset_lineage_extractor": "no_such_module:function"}, []),
     "empty": (None, []),
