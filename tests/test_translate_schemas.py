@@ -109,6 +109,8 @@ ELSEWHERE = {
     "map": "a record for Spark, a map for Trino and Athena",
     "super": "a NullType, where Snowflake's VARIANT is a record",
     '"any"': "of functions, no column's",
+    "xml": "a record for Postgres in acryl-datahub 1.1, a string in the newest",
+    "xid8[]": "no type of DataHub in acryl-datahub 1.1, an array in the newest",
 }
 """What DataHub's maps have otherwise, of which the one here is the type that another has."""
 
