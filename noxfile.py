@@ -42,7 +42,7 @@ TESTS = (
 MORE_TESTS = (
     *("translate_assets", "translate_checks", "translate_jobs", "translate_lineage"),
     *("translate_runs", "translate_schemas", "translate_steps", "ledger_states"),
-    *("plain", "sinks_lanes"),
+    *("json_writer", "sinks_lanes", "config", "event_types"),
 )
 """What is added in the corners."""
 

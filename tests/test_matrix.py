@@ -1,6 +1,8 @@
 """What the matrix says of a combination that can't be installed, and its table."""
 
+import runpy
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from matrix.refusals import declared_refusal, refusal
@@ -70,3 +72,9 @@ def test_the_table_has_a_row_for_each_dagster_and_says_why_one_is_excluded() -> 
 def test_a_cell_that_failed_is_shown_as_such() -> None:
     failed = {"result": "failed", "dagster": "newest", "python": "3.13"}
     assert list(lines([failed], ["newest"]))[-1] == "| newest | failed |"
+
+
+def test_every_file_of_tests_that_a_cell_runs_is_there() -> None:
+    cells = runpy.run_path(str(Path(__file__).parent.parent / "noxfile.py"))
+    names = {f"test_{name}.py" for name in (*cells["TESTS"], *cells["MORE_TESTS"])}
+    assert names <= {path.name for path in Path(__file__).parent.iterdir()}
