@@ -41,6 +41,8 @@ TYPE_NAME = "nativeDataType"
 """The field of a column's type, such as `struct<token:string>`, which is left as it is."""
 PATTERN_SECONDS = 0.5
 """How long a user's pattern may search one text."""
+MAX_PASSES = 5
+"""Without the secrets that one pattern finds, another may find more: until nothing changes."""
 CACHED_TEXTS = 20_000
 MAX_CACHED_LENGTH = 300
 """Characters; longer texts are seldom repeated."""
@@ -117,13 +119,11 @@ class Redactor:
         return self._plain(text)
 
     def _plain(self, text: str) -> str:
-        is_naming = _names_secret(text.lower())
-        text = _without_known(text)
-        if is_naming or self._assignment:
-            text = _TAG.sub(self._tag, text)
-        if is_naming:
-            for pattern in NAMED:
-                text = pattern.sub(hide_value, text)
+        for _ in range(MAX_PASSES):
+            redacted = self._without_named(text)
+            if redacted == text:
+                break
+            text = redacted
         if self._assignment:
             text = self._assignment.sub(partial(hide_value, is_sure=True), text)
         try:
@@ -131,6 +131,17 @@ class Redactor:
                 text = _without_matches(text, pattern)
         except TimeoutError:
             return HIDDEN  # better than to show a secret
+        return text
+
+    def _without_named(self, text: str) -> str:
+        """The text without what has a secret's shape, and without the values of known names."""
+        is_naming = _names_secret(text.lower())
+        text = _without_known(text)
+        if is_naming or self._assignment:
+            text = _TAG.sub(self._tag, text)
+        if is_naming:
+            for pattern in NAMED:
+                text = pattern.sub(hide_value, text)
         return text
 
     def _tag(self, match: re.Match[str]) -> str:

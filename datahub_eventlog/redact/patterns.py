@@ -122,7 +122,8 @@ NAMED = (
         rf"(?i)(?P<name>[\"'][\w.-]{{0,40}}{NAMES}[\"'])(?P<between>,\s*)(?P<value>{_QUOTED})"
     ),
     re.compile(
-        r"(?i)(?P<name>\blogin\s+\S+\s+password)(?P<between>\s+)"
+        # What follows a colon or an equals sign is an assignment's value, see above.
+        r"(?i)(?P<name>\blogin\s+\S+\s+password)(?P<between>\s+)(?![:=])"
         rf"(?P<value>{_STAND_IN}|{_QUOTED}|\S+)"
     ),
     re.compile(
