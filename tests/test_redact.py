@@ -70,6 +70,7 @@ HIDDEN = [
     ("psql --password hunter2 --port 5", "psql --password *** --port 5"),
     ("export PGPASSWORD=hunter2; psql", "export PGPASSWORD=***; psql"),
     ("machine h login bob password pw", "machine h login bob password ***"),
+    ("machine h login bob password :;&", "machine h login bob password ***"),
     ("CREATE USER x IDENTIFIED BY 'pw'", "CREATE USER x IDENTIFIED BY '***'"),
     ("CREATE ROLE x PASSWORD 'pw' LOGIN", "CREATE ROLE x PASSWORD '***' LOGIN"),
     ("COPY x CREDENTIALS (AWS_SECRET_KEY = 'pw')", "COPY x CREDENTIALS (AWS_SECRET_KEY = '***')"),

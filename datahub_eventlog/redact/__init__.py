@@ -124,8 +124,6 @@ class Redactor:
             if redacted == text:
                 break
             text = redacted
-        if self._assignment:
-            text = self._assignment.sub(partial(hide_value, is_sure=True), text)
         try:
             for pattern in self._patterns:
                 text = _without_matches(text, pattern)
@@ -142,6 +140,8 @@ class Redactor:
         if is_naming:
             for pattern in NAMED:
                 text = pattern.sub(hide_value, text)
+        if self._assignment:
+            text = self._assignment.sub(partial(hide_value, is_sure=True), text)
         return text
 
     def _tag(self, match: re.Match[str]) -> str:

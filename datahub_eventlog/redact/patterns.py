@@ -122,8 +122,7 @@ NAMED = (
         rf"(?i)(?P<name>[\"'][\w.-]{{0,40}}{NAMES}[\"'])(?P<between>,\s*)(?P<value>{_QUOTED})"
     ),
     re.compile(
-        # What follows a colon or an equals sign is an assignment's value, see above.
-        r"(?i)(?P<name>\blogin\s+\S+\s+password)(?P<between>\s+)(?![:=])"
+        r"(?i)(?P<name>\blogin\s+\S+\s+password)(?P<between>\s+)"
         rf"(?P<value>{_STAND_IN}|{_QUOTED}|\S+)"
     ),
     re.compile(
