@@ -5,7 +5,6 @@ from typing import Any
 import dagster as dg
 
 PLANTED = "planted text"
-KEYED = {"password": PLANTED}
 
 
 def every_kind(text: str = PLANTED) -> dict[str, Any]:

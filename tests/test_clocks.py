@@ -180,6 +180,14 @@ def test_an_event_of_tomorrow_holds_no_newer_state_back(
         assert connection.execute(select(states.c.time)).scalar() == clock.time
 
 
+def test_a_run_is_delivered_whole_where_the_ledger_is_a_day_behind_it(scene: Scene) -> None:
+    scene.ledger.database.clock = Clock(time.time() - DAY.total_seconds())
+    run_id = small.execute_in_process(instance=scene.instance).run_id
+    scene.ledger.upkeep.sweep(MONTH)
+    scene.dispatcher().run_once()
+    assert scene.ledger.runs.state(run_id) == "delivered"
+
+
 def test_events_without_a_run_that_are_of_tomorrow_are_read_once(scene: Scene) -> None:
     """The ledger's clock is a day behind: the event's time lies ahead of it."""
     scene.ledger.database.clock = clock = Clock(time.time() - DAY.total_seconds())

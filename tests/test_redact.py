@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -20,7 +21,7 @@ from detect_secrets.plugins.sendgrid import SendGridDetector
 from detect_secrets.plugins.slack import SlackDetector
 from detect_secrets.plugins.square_oauth import SquareOAuthDetector
 from detect_secrets.plugins.stripe import StripeDetector
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from datahub_eventlog.redact import DEFAULT, Redactor
@@ -255,7 +256,6 @@ DETECTORS = [
     BasicAuthDetector,
     GitHubTokenDetector,
     GitLabTokenDetector,
-    JwtTokenDetector,
     MailchimpDetector,
     OpenAIDetector,
     PypiTokenDetector,
@@ -268,7 +268,6 @@ DETECTORS = [
 
 @pytest.mark.parametrize("detector", DETECTORS)
 @given(data=st.data())
-@settings(max_examples=30, deadline=None, derandomize=True)
 def test_what_a_detector_of_secrets_finds_is_hidden(
     detector: type[RegexBasedDetector], data: st.DataObject
 ) -> None:
@@ -279,13 +278,29 @@ def test_what_a_detector_of_secrets_finds_is_hidden(
     )
     secret = data.draw(
         st.from_regex(
-            pattern, fullmatch=True, alphabet=st.characters(codec="ascii", exclude_characters='"')
+            pattern,
+            fullmatch=True,
+            alphabet=st.characters(min_codepoint=33, max_codepoint=126, exclude_characters='"'),
         )
     )
-    text = f"before {secret} after"
-    found = [each for each in detector().analyze_string(text) if len(each) > 7]
-    shown = DEFAULT.text(text)
-    assert not [each for each in found if shown.count(each) == text.count(each)]
+    assert secret not in DEFAULT.text(f"before {secret} after")
+
+
+def _encoded(content: bytes) -> str:
+    """As a part of a JWT (RFC 7515)."""
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
+
+
+@given(
+    algorithm=st.sampled_from(["HS256", "RS512", "ES384"]),
+    claims=st.dictionaries(st.text(max_size=9), st.text(max_size=20) | st.integers(), min_size=1),
+    signature=st.binary(min_size=32, max_size=256),
+)
+def test_a_json_web_token_is_hidden(algorithm: str, claims: Any, signature: bytes) -> None:
+    parts = (json.dumps(each).encode() for each in ({"alg": algorithm, "typ": "JWT"}, claims))
+    token = ".".join(map(_encoded, (*parts, signature)))
+    assert list(JwtTokenDetector().analyze_string(f"before {token} after"))
+    assert DEFAULT.text(f"before {token} after") == "before *** after"
 
 
 PIECES = [

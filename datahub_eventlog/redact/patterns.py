@@ -143,7 +143,7 @@ NAMED = (
 # A password may contain any of `@ / # ' "`, although they should be encoded. Only digits before the
 # path are a port.
 _IN_AUTHORITY = r"(?:(?!://)[^\s\"'?]|[\"'](?![\s,:;)\]}<>]|$)){0,2000}"
-_PORT = r"\d*(?:[/?#\s]|[,;)\]}\"'<>](?![^\s\"'<>]{0,500}@)|$)"
+_PORT = r"\d*(?:[/?#\s]|[,;)\]}\"'<>](?![^\s\"']{0,500}@)|$)"
 USER_INFO = re.compile(
     rf"(?i)((?://|\\/\\/|%2F%2F)[^\s:/?#\"']{{0,500}}(?::|%3A))(?!{_PORT})"
     rf"(?:{_IN_AUTHORITY}(?=@|%40|{_CUT})|{_IN_AUTHORITY}\?{_IN_AUTHORITY}(?=@))"
