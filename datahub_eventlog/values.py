@@ -320,6 +320,57 @@ class RunLog:
     definitions: Definitions | None = None
 
 
+@dataclass(frozen=True)
+class CodeRepository:
+    """Where definitions come from; a run of one of its jobs names the same in `Run`."""
+
+    location: str
+    name: str
+    module: str | None = None
+    """As in `Run.module`."""
+    file: str | None = None
+    """As in `Run.file`."""
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """A schedule or a sensor, which launches runs of a job."""
+
+    name: str
+    kind: str
+    """`schedule`, or Dagster's SensorType in lower case, such as `asset` or `automation`."""
+    is_running: bool
+    cron: tuple[str, ...] = ()
+    """Of a schedule: its cron expressions."""
+    timezone: str | None = None
+    interval_seconds: float | None = None
+    """Of a sensor: the least time between two evaluations."""
+    description: str | None = None
+
+
+@dataclass(frozen=True)
+class CatalogJob:
+    """A job as its code location defines it, whether or not it ever ran."""
+
+    job: Job
+    steps: tuple[Step, ...] = ()
+    """A step for each op node, as a plan of the whole job has it; key and handle are equal."""
+    assets: tuple[AssetFacts, ...] = ()
+    """What its ops make and what those depend on, without columns and column lineage."""
+    triggers: tuple[Trigger, ...] = ()
+
+
+@dataclass(frozen=True)
+class CatalogPart:
+    """Some of a repository's definitions, few enough to be in memory at once."""
+
+    repository: CodeRepository
+    assets: tuple[AssetFacts, ...] = ()
+    upstream: tuple[AssetFacts, ...] = ()
+    """The assets directly upstream that are not among `assets`, without columns."""
+    jobs: tuple[CatalogJob, ...] = ()
+
+
 class Change(Enum):
     """DataHub's change types that we use."""
 
