@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dagster import DagsterInstance
 
 from datahub_eventlog import definitions, error_text
+from datahub_eventlog.catalog.workspace import (
+    LocationState,
+    Workspace,
+    loading_workspace,
+    open_workspace,
+)
 from datahub_eventlog.config import Block, Config, Reading
 from datahub_eventlog.dagster_internals import InstanceRef, instance_ref
 from datahub_eventlog.errors import ConfigurationError, DataHubEventLogError
@@ -27,10 +33,11 @@ from datahub_eventlog.reopening import LEDGER_LOCK_SECONDS, opened
 from datahub_eventlog.sinks.memory import MemorySink
 from datahub_eventlog.source import Source
 from datahub_eventlog.storages import DataHubEventLogStorage
-from datahub_eventlog.values import AssetKey, Materialization, Problem, Proposal, Run, RunLog
+from datahub_eventlog.values import AssetKey, Json, Materialization, Problem, Proposal, Run, RunLog
 
 if TYPE_CHECKING:
     from datahub_eventlog.backfill import Backfill, Orders, Progress
+    from datahub_eventlog.catalog_delivery import CatalogDelivery, CatalogProgress
     from datahub_eventlog.dispatcher import Parts, Worker
     from datahub_eventlog.translate.explain import Explanation
 
@@ -93,14 +100,33 @@ class Operations:
         # An older version may have written secrets there.
         return DEFAULT.value(self.ledger.reports.status())
 
-    def worker(self, *, metrics_port: int | None = None) -> Worker:
-        """A worker for this instance, which the caller runs."""
+    def worker(
+        self,
+        *,
+        metrics_port: int | None = None,
+        find_workspace: Callable[[], Workspace | None] = lambda: None,
+    ) -> Worker:
+        """A worker for this instance, which the caller runs.
+
+        It also delivers what the code locations of the workspace define, once that is found.
+        """
         from datahub_eventlog.dispatcher import Worker
 
         ref = self._ref("seen by a worker")
         if not self.config.enabled:
             self._wrapper.datahub.note_off()
-        return Worker(self.config, lambda: opened(ref), metrics_port=metrics_port)
+        return Worker(
+            self.config,
+            lambda: opened(ref),
+            metrics_port=metrics_port,
+            find_workspace=find_workspace,
+        )
+
+    def loading_workspace(
+        self, options: Mapping[str, Any]
+    ) -> AbstractContextManager[Callable[[], Workspace | None]]:
+        """What returns the workspace that Dagster's options name, once it is loaded."""
+        return loading_workspace(self._instance, options)
 
     def preview(self, run_id: str) -> list[Proposal | Problem]:
         """What would be sent for a run now; raises `DataHubEventLogError` for an unknown run."""
@@ -164,6 +190,46 @@ class Operations:
             own.ledger.database.migrate()
             pool(own.instance)
             yield Backfill(config, parts, orders, on_progress)
+
+    def count_catalog(self, workspace: Mapping[str, Any]) -> CatalogProgress:
+        """How many entities the catalogues of these code locations have; changes nothing."""
+        from datahub_eventlog.catalog_delivery import count
+
+        config = self.config
+        with open_workspace(self._instance, workspace) as loaded:
+            return count(loaded.locations(), config, self._parts(config), self._instance)
+
+    def catalog_document(self, workspace: Mapping[str, Any]) -> dict[str, Json]:
+        """What these code locations define, as `diff` reads it."""
+        from datahub_eventlog.catalog.document import document
+        from datahub_eventlog.catalog_delivery import readings
+        from datahub_eventlog.dispatcher import redactor_of
+
+        config = self.config
+        with open_workspace(self._instance, workspace) as loaded:
+            found = readings(loaded.locations(), self._instance)
+            parts = (part for _, reading in found if reading for part in reading.parts())
+            redactor = redactor_of(config.redact) or DEFAULT
+            return redactor.value(document(parts, config))
+
+    @contextmanager
+    def catalog(
+        self, workspace: Mapping[str, Any], on_progress: Callable[[CatalogProgress], None]
+    ) -> Iterator[tuple[CatalogDelivery, list[LocationState]]]:
+        """The delivery of these code locations, which the caller runs."""
+        from datahub_eventlog.catalog_delivery import CatalogDelivery
+        from datahub_eventlog.dispatcher import assemble, pool
+
+        config = self.config
+        with (
+            open_workspace(self._instance, workspace) as loaded,
+            opened(self._ref("catalogued")) as own,
+            assemble(own, config) as parts,
+        ):
+            own.ledger.database.migrate()
+            pool(own.instance)
+            running = CatalogDelivery(config, parts, self._instance, on_progress)
+            yield running, loaded.locations()
 
     def retry(self, run_ids: Sequence[str] | None) -> int:
         """Deliver these runs, or all that fell short, again; return their number."""

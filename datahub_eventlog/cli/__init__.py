@@ -11,6 +11,7 @@ from datahub_eventlog import error_text, extras
 from datahub_eventlog._version import __version__
 from datahub_eventlog.cli import (
     backfill,
+    catalog,
     check,
     ddl,
     demo,
@@ -56,6 +57,7 @@ def main() -> None:
 
 
 main.add_command(backfill.backfill)
+main.add_command(catalog.catalog)
 main.add_command(check.check)
 main.add_command(ddl.ddl)
 main.add_command(demo.demo)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
@@ -26,6 +24,7 @@ from rich.progress import (
 from rich.text import Text
 
 from datahub_eventlog.cli.output import asset_key, examples
+from datahub_eventlog.cli.signals import stopped_by_signals
 from datahub_eventlog.log import LOGGER_NAME
 from datahub_eventlog.operations import Operations
 from datahub_eventlog.source import statuses
@@ -119,7 +118,7 @@ def backfill(  # noqa: PLR0913 - one for each option
         with (
             _progress_bar() as show,
             operations.backfill(orders, show) as running,
-            _stopped_by_signals(running),
+            stopped_by_signals(running),
         ):
             progress = running.run()
     _print_summary(progress)
@@ -154,23 +153,6 @@ def _progress_bar() -> Iterator[Callable[[history.Progress], None]]:
             )
 
         yield show
-
-
-@contextlib.contextmanager
-def _stopped_by_signals(running: history.Backfill) -> Iterator[None]:
-    """Stop after the current run at the first Ctrl-C or SIGTERM, and at once at the second."""
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        running.stop()
-        signal.signal(number, before[number])
-
-    signals: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, stop) for number in signals}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _print_summary(progress: history.Progress) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 import click
@@ -52,6 +53,12 @@ def status_json(status: Status) -> dict[str, Any]:
             }
             for dispatcher in status.dispatchers
         ],
+        "removed": [
+            {"location": row.location, "urn": row.urn, "time": row.time} for row in status.removed
+        ],
+        "held_back": [
+            {"location": row.location, "entities": row.entities} for row in status.held_back
+        ],
     }
 
 
@@ -67,6 +74,7 @@ def print_status(console: Console, status: Status) -> None:
     _dispatchers(console, status)
     _parked(console, status)
     _rejected(console, status)
+    _gone(console, status)
 
 
 def _remark(state: str, status: Status) -> str:
@@ -113,6 +121,25 @@ def _rejected(console: Console, status: Status) -> None:
         _line(console, f"    {row.aspect}, run {row.run_id or 'none'}")
         _paragraph(console, row.reason)
     _more(console, len(status.rejected))
+
+
+def _gone(console: Console, status: Status) -> None:
+    """What code locations do not define any more."""
+    for row in status.held_back:
+        console.print()
+        console.print(
+            "[yellow]Much is gone at once[/yellow], so it is not removed:", highlight=False
+        )
+        _line(console, f"  {row.entities} entities of code location {row.location}")
+        console.print("`datahub-eventlog catalog --allow-removal` removes them.", highlight=False)
+    if not status.removed:
+        return
+    _title(console, "Removed", len(status.removed), "Their definitions are gone")
+    for entity in status.removed[:SHOWN]:
+        _line(console, f"  {entity.urn}")
+        when = datetime.fromtimestamp(entity.time, tz=timezone.utc)
+        _line(console, f"    code location {entity.location}, {when:%Y-%m-%d %H:%M} UTC")
+    _more(console, len(status.removed))
 
 
 def _title(console: Console, name: str, number: int, advice: str = "") -> None:

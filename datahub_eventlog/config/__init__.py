@@ -10,6 +10,7 @@ from datahub_eventlog.config.environment import PREFIX, Environ
 from datahub_eventlog.config.masking import inline_secrets, masked
 from datahub_eventlog.config.options import (
     FABRICS,
+    CatalogOptions,
     Config,
     Option,
     Redaction,
@@ -24,6 +25,7 @@ __all__ = [
     "FABRICS",
     "PREFIX",
     "Block",
+    "CatalogOptions",
     "Config",
     "Environ",
     "Fault",

@@ -20,7 +20,7 @@ from typing import (
     get_type_hints,
 )
 
-from pydantic import Field, StrictBool, StrictInt, StrictStr, TypeAdapter
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt, StrictStr, TypeAdapter
 
 from datahub_eventlog.config.constraints import (
     NO_OTHER_KEYS,
@@ -72,6 +72,29 @@ class Redaction:
     """Regular expressions of what else is hidden; if one has groups, only those are."""
     keys: tuple[Annotated[str, text(_redaction_key)], ...] = ()
     """Names of metadata and tags whose values are hidden, whatever they are."""
+
+
+def _percent(value: Any) -> float:
+    # Written so that it refuses NaN, too.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:  # noqa: PLR2004
+        raise ValueError("expected percent, 0 to 100")
+    return float(value)
+
+
+@dataclass(frozen=True)
+class CatalogOptions:
+    """What is sent of the definitions of code locations, whether or not they ever ran."""
+
+    __pydantic_config__ = NO_OTHER_KEYS
+
+    enabled: StrictBool = True
+    """Whether definitions are sent by themselves, whenever a code location is loaded."""
+    interval: PositiveDuration = timedelta(hours=1)
+    """How often definitions are compared although their code was not loaded anew."""
+    remove_stale_metadata: StrictBool = True
+    """Whether what is not defined any more is marked as removed."""
+    fail_safe_threshold: Annotated[float, BeforeValidator(_percent)] = 40.0
+    """Percent of a code location's entities; if more are gone at once, nothing is removed."""
 
 
 def option(meaning: str, *, default: T) -> T:
@@ -187,6 +210,12 @@ class Config:
         "`{patterns: [regex], keys: [name], enabled: bool}`: additional secrets to "
         "hide, beside passwords, tokens and keys",
         default=Redaction(),
+    )
+    catalog: CatalogOptions = option(
+        "`{enabled: bool, interval: seconds, remove_stale_metadata: bool, "
+        "fail_safe_threshold: percent}`: what code locations define is sent whenever they are "
+        "loaded, and what they define no longer is marked as removed",
+        default=CatalogOptions(),
     )
     debug_mode: StrictBool = option("log every proposal at DEBUG", default=False)
 

@@ -6,18 +6,21 @@ from datahub_eventlog.dispatcher.assembling import Open, Opened, assemble, pool,
 from datahub_eventlog.dispatcher.at_exit import deliver_runs
 from datahub_eventlog.dispatcher.daemon_thread import DaemonThread, start_in_daemon
 from datahub_eventlog.dispatcher.dispatcher import Dispatcher
+from datahub_eventlog.dispatcher.observer import Observer
 from datahub_eventlog.dispatcher.parts import Parts
-from datahub_eventlog.dispatcher.proposals import redactor_of, run_items
+from datahub_eventlog.dispatcher.proposals import catalog_items, redactor_of, run_items
 from datahub_eventlog.dispatcher.worker import Worker
 
 __all__ = [
     "DaemonThread",
     "Dispatcher",
+    "Observer",
     "Open",
     "Opened",
     "Parts",
     "Worker",
     "assemble",
+    "catalog_items",
     "deliver_runs",
     "pool",
     "redactor_of",

@@ -16,6 +16,7 @@ from dagster import DagsterInstance
 
 from datahub_eventlog import extractor, extras, sinks
 from datahub_eventlog.config import Config, RestTarget, obstacle_in
+from datahub_eventlog.dispatcher.catalog_facts import CatalogFacts
 from datahub_eventlog.dispatcher.known_columns import KnownColumns
 from datahub_eventlog.dispatcher.observer import Observer
 from datahub_eventlog.dispatcher.parts import Parts
@@ -89,6 +90,7 @@ def assemble(
             graph=_graph(config) if calls.has_extractor else None,
             owner=f"{socket.gethostname()}:{os.getpid()}",
             known_columns=_known_columns(config),
+            catalog=CatalogFacts(opened.ledger) if config.catalog.enabled else None,
         )
     finally:
         sink.close()

@@ -40,6 +40,7 @@ def context_of(log: RunLog, config: Config, parts: Parts) -> tuple[Context, Extr
         platform_urns=converted.platform_urns,
         lineages=extracted.lineages,
         scratch=scratch,
+        has_catalog=bool(parts.catalog and parts.catalog.has(log.run.location)),
         resolver=parts.known_columns.resolver if parts.known_columns else None,
     )
     problems = converted.problems + extracted.problems

@@ -6,6 +6,7 @@ import threading
 from datetime import timedelta
 
 from datahub_eventlog import error_text
+from datahub_eventlog.catalog.workspace import daemon_workspace
 from datahub_eventlog.config import Block, Config, read
 from datahub_eventlog.dispatcher.assembling import Open
 from datahub_eventlog.dispatcher.worker import Worker
@@ -64,7 +65,7 @@ class DaemonThread:
             # Whoever stops us from now on finds the worker.
             if self._is_stopped.is_set():
                 return
-            worker = self._worker = Worker(config, self._open)
+            worker = self._worker = Worker(config, self._open, find_workspace=daemon_workspace)
         try:
             worker.run()
         except ConfigurationError:

@@ -7,22 +7,29 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import lru_cache
 
 from datahub_eventlog import definitions, error_text
 from datahub_eventlog.config import Config
+from datahub_eventlog.dispatcher.catalog_sending import CatalogSending
+from datahub_eventlog.dispatcher.context import asset_keys
 from datahub_eventlog.dispatcher.delivery import Delivery, Mark, Report, Rules
 from datahub_eventlog.dispatcher.filters import has_wanted_steps, is_wanted
 from datahub_eventlog.dispatcher.lease_keeper import LeaseKeeper
 from datahub_eventlog.dispatcher.observer import Observer
 from datahub_eventlog.dispatcher.parts import Parts
 from datahub_eventlog.dispatcher.pause import Pause
-from datahub_eventlog.dispatcher.proposals import redactor_of, run_items, runless_items
+from datahub_eventlog.dispatcher.proposals import (
+    redactor_of,
+    removals,
+    run_items,
+    runless_items,
+)
 from datahub_eventlog.errors import Conflict, LeaseLost, LedgerUnavailable, Unavailable
 from datahub_eventlog.event_types import PLANNED
-from datahub_eventlog.ledger import Lease, Outcome
+from datahub_eventlog.ledger import Lease, Outcome, location_of
 from datahub_eventlog.log import logger
 from datahub_eventlog.redact import DEFAULT
 from datahub_eventlog.source import has_ended
@@ -54,6 +61,12 @@ RUNS_UNDER_WAY = 1000
 CUT_SHORT = (
     "{} attempts, of which the last did not come to its end:"
     " the process that delivers was killed in the middle of it (out of memory?), or hung"
+)
+
+TOO_MUCH_GONE = (
+    "Code location %s does not define %d of its %d entities any more. That is more than"
+    " `fail_safe_threshold`, so they are not removed from DataHub. If that is right, remove them"
+    " with `datahub-eventlog catalog --allow-removal`"
 )
 
 
@@ -123,7 +136,7 @@ class Dispatcher:
             try:
                 self._attempt(lease)
             except LeaseLost:
-                logger.info("Run %s belongs to another dispatcher now.", lease.run_id)
+                logger.info("%s belongs to another dispatcher now.", _name(lease))
             with suppress(ValueError):  # abandoned
                 self._held.remove(lease)
 
@@ -144,7 +157,7 @@ class Dispatcher:
             self.pause.begin(error)
             self._parts.ledger.leases.release(lease)
         except Conflict as error:  # DataHub is up, so no pause
-            logger.info("Run %s is tried again soon: %s", lease.run_id, error)
+            logger.info("%s is tried again soon: %s", _name(lease), error)
             reason = self._redacted(error_text.describe(error))
             self._parts.ledger.leases.defer(lease, CONFLICT_RETRY, reason, counts=False)
         except (LeaseLost, LedgerUnavailable):
@@ -156,6 +169,10 @@ class Dispatcher:
         """Read a run, send it unless DataHub has all of it, and settle it or wait for more."""
         if not lease.run_id:
             self._send_runless_events(lease)
+            return
+        location = location_of(lease.run_id)
+        if location is not None:
+            self._send_catalog(lease, location)
             return
         run = self._parts.source.run(lease.run_id)
         if run is None:
@@ -186,6 +203,9 @@ class Dispatcher:
         keep = LeaseKeeper(self._parts.ledger, lease, LEASE_TTL, self._on_request).keep
         facts = None if lease.definitions is None else self._read_definitions(lease.definitions)
         log = self._parts.source.log(run, facts, keep)
+        if facts is None and self._parts.catalog is not None:
+            defined = self._parts.catalog.definitions_of(run.location, asset_keys(log))
+            log = replace(log, definitions=defined)
         keep()  # the user's functions, which come next, may take long
         return log
 
@@ -212,6 +232,32 @@ class Dispatcher:
             lease.run_id, report.rejected, is_whole=not lease.cursor
         )
         self._settle(lease, "delivered", cursor=page.cursor)
+
+    def _send_catalog(self, lease: Lease, location: str) -> None:
+        """Send what a code location defines, and that what it defines no longer is removed."""
+        options, catalogs = self._config.catalog, self._parts.ledger.catalogs
+        catalog = catalogs.find(location) if options.enabled else None
+        if catalog is None:
+            self._settle(lease, "filtered")
+            return
+        sending = CatalogSending(catalog, self._config, self._parts)
+        report = self._send_items(lease, sending.items())
+        if sending.is_replaced:  # it was touched with the newer one
+            self._settle(lease, "delivered")
+            return
+        gone = catalogs.gone(location, sending.defined)
+        catalogs.note_defined(location, sending.sent)
+        if options.remove_stale_metadata and catalog.is_whole:
+            percent = 100 * gone.newly / max(1, gone.known)
+            if percent > options.fail_safe_threshold and not catalog.is_confirmed:
+                logger.warning(TOO_MUCH_GONE, location, gone.newly, gone.known)
+                catalogs.hold_back(location, gone.newly)
+            else:
+                items = removals(gone.urns, catalog.loaded, self._config)
+                report.rejected += self._send_items(lease, items).rejected
+                catalogs.note_removed(location, gone)
+        self._parts.ledger.reports.record_rejections(lease.run_id, report.rejected)
+        self._settle(lease, "delivered", cursor=catalog.hash)
 
     def _send_items(self, lease: Lease, items: Iterator[Proposal | Problem]) -> Report:
         rules = Rules(
@@ -249,7 +295,7 @@ class Dispatcher:
             return
         under_way = self._under_way.pop(lease.run_id, None)
         if under_way is not None and under_way.proposals:
-            name = f"Run {lease.run_id}" if lease.run_id else "Events without a run"
+            name = _name(lease)
             logger.info("%s delivered: %s", name, under_way)
         if _is_counted(lease):
             self._observer.settled(outcome)
@@ -262,12 +308,12 @@ class Dispatcher:
             return
         seconds = min(FIRST_RETRY_SECONDS * 3**lease.attempts, LONGEST_RETRY_SECONDS)
         delay = timedelta(seconds=seconds)
-        logger.warning("Run %s failed, again in %s: %s", lease.run_id, delay, reason)
+        logger.warning("%s failed, again in %s: %s", _name(lease), delay, reason)
         self._parts.ledger.leases.defer(lease, delay, reason, counts=True)
 
     def _park(self, lease: Lease, reason: str, error: Exception | None = None) -> None:
         trace = f"\n{error_text.trace(error)}" if error else ""
-        logger.error("Run %s is parked: %s%s", lease.run_id, reason, trace)
+        logger.error("%s is parked: %s%s", _name(lease), reason, trace)
         if self._parts.ledger.leases.park(lease, reason):
             self._under_way.pop(lease.run_id, None)
             self._observer.parked()
@@ -318,7 +364,16 @@ def _silence(log: RunLog) -> float:
 
 def _is_counted(lease: Lease) -> bool:
     """Whether it is a run's delivery: not for events without a run, not a second look."""
-    return bool(lease.run_id) and lease.was != "delivered"
+    is_run = bool(lease.run_id) and location_of(lease.run_id) is None
+    return is_run and lease.was != "delivered"
+
+
+def _name(lease: Lease) -> str:
+    """What is delivered, in words."""
+    if not lease.run_id:
+        return "Events without a run"
+    location = location_of(lease.run_id)
+    return f"Run {lease.run_id}" if location is None else f"Catalogue of {location}"
 
 
 def _has_not_begun(log: RunLog) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from datahub_eventlog.config import Config
-from datahub_eventlog.values import AssetKey, Run, RunLog, Step
+from datahub_eventlog.values import AssetKey, CatalogJob, CatalogPart, Run, RunLog, Step
 
 IGNORE_TAG = "datahub/ignore"
 
@@ -19,6 +20,17 @@ def is_wanted(run: Run, config: Config) -> bool:
 def has_wanted_steps(log: RunLog, config: Config) -> bool:
     """Whether the run does more than to work on assets that `asset_pattern` leaves out."""
     return not log.steps or any(_is_wanted(step, config) for step in log.steps)
+
+
+def wanted_jobs(part: CatalogPart, config: Config) -> CatalogPart:
+    """The part without the jobs whose runs would all be left out."""
+    jobs = [job for job in part.jobs if _is_wanted_job(job, config)]
+    return replace(part, jobs=tuple(jobs))
+
+
+def _is_wanted_job(job: CatalogJob, config: Config) -> bool:
+    run = Run("", job.job.name, "", tags=job.job.tags)
+    return is_wanted(run, config) and has_wanted_steps(RunLog(run, job.job, job.steps, ()), config)
 
 
 def _is_wanted(step: Step, config: Config) -> bool:

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from datahub_eventlog import error_text
 from datahub_eventlog.config import Config
+from datahub_eventlog.dispatcher.catalog_watcher import CatalogWatcher
 from datahub_eventlog.dispatcher.dispatcher import Dispatcher
 from datahub_eventlog.dispatcher.reconciler import Reconciler
 from datahub_eventlog.errors import LedgerUnavailable
@@ -49,12 +50,18 @@ class Loop:
     """Runs a dispatcher until `stop`."""
 
     def __init__(
-        self, config: Config, dispatcher: Dispatcher, reconciler: Reconciler, beat: Heartbeat
+        self,
+        config: Config,
+        dispatcher: Dispatcher,
+        reconciler: Reconciler,
+        beat: Heartbeat,
+        catalog: CatalogWatcher | None = None,
     ) -> None:
         self._config = config
         self._dispatcher = dispatcher
         self._reconciler = reconciler
         self._beat = beat
+        self._catalog = catalog
         self._stop = threading.Event()
 
     def run(self, *, is_done: Callable[[], bool] = lambda: False) -> None:
@@ -101,6 +108,8 @@ class Loop:
             return True
         if self._reconciler.is_due:
             self._reconcile()
+            return True
+        if self._catalog is not None and self._catalog.is_due and self._catalog.run_once():
             return True
         return self._dispatcher.run_once() > 0
 

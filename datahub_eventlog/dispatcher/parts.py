@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from datahub_eventlog.dispatcher.catalog_facts import CatalogFacts
 from datahub_eventlog.dispatcher.known_columns import KnownColumns
 from datahub_eventlog.extractor import Extractor
 from datahub_eventlog.ledger import Ledger
@@ -29,3 +30,5 @@ class Parts:
     """Who leases, such as `host:pid`."""
     known_columns: KnownColumns | None = None
     """For reading SQL; None where the target can't be asked."""
+    catalog: CatalogFacts | None = None
+    """What code locations define; None where that is not sent."""

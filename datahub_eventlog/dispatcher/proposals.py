@@ -12,13 +12,24 @@ from functools import lru_cache
 
 from datahub_eventlog.config import Config, Redaction
 from datahub_eventlog.dispatcher.context import context_of
+from datahub_eventlog.dispatcher.filters import wanted_jobs
 from datahub_eventlog.dispatcher.parts import Parts
 from datahub_eventlog.extractor import Extraction
 from datahub_eventlog.redact import Redactor
 from datahub_eventlog.translate import translate, translate_runless
 from datahub_eventlog.translate.aspects import json_of
+from datahub_eventlog.translate.catalog import catalog_proposals, removal
 from datahub_eventlog.translate.limits import within_limits
-from datahub_eventlog.values import Change, Event, Problem, Proposal, Run, RunLog
+from datahub_eventlog.values import (
+    CatalogPart,
+    Change,
+    Definitions,
+    Event,
+    Problem,
+    Proposal,
+    Run,
+    RunLog,
+)
 
 
 def run_items(log: RunLog, config: Config, parts: Parts) -> Iterator[Proposal | Problem]:
@@ -34,6 +45,22 @@ def runless_items(
     log = RunLog(Run("", "", ""), None, (), events)
     context, extraction = context_of(log, config, parts)
     return _outgoing(_merged(translate_runless(events, None, context), extraction), config)
+
+
+def catalog_items(
+    part: CatalogPart, since: float, config: Config, parts: Parts
+) -> Iterator[Proposal | Problem]:
+    """Everything that a part of a code location's catalogue becomes; `since`: it was loaded."""
+    assets = {asset.key: asset for asset in (*part.upstream, *part.assets)}
+    log = RunLog(Run("", "", ""), None, (), (), Definitions(assets))
+    context, extraction = context_of(log, config, parts)
+    items = _merged(catalog_proposals(wanted_jobs(part, config), since, context), extraction)
+    return _outgoing(items, config)
+
+
+def removals(urns: Iterable[str], since: float, config: Config) -> Iterator[Proposal | Problem]:
+    """That these entities are not defined any more."""
+    return _outgoing((removal(urn, since) for urn in urns), config)
 
 
 @lru_cache(maxsize=8)

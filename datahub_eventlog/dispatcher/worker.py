@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 
 from datahub_eventlog import sinks
 from datahub_eventlog._version import __version__
+from datahub_eventlog.catalog.workspace import Workspace
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher.assembling import Open, assemble, pool, require_delivery
+from datahub_eventlog.dispatcher.catalog_watcher import CatalogWatcher
 from datahub_eventlog.dispatcher.dispatcher import Dispatcher
 from datahub_eventlog.dispatcher.loop import Heartbeat, Loop
 from datahub_eventlog.dispatcher.observer import Observer
@@ -28,8 +31,15 @@ class Worker:
     """A dispatcher with its loop, in the calling thread; `stop` may come from another."""
 
     def __init__(
-        self, config: Config, open_instance: Open, *, metrics_port: int | None = None
+        self,
+        config: Config,
+        open_instance: Open,
+        *,
+        metrics_port: int | None = None,
+        find_workspace: Callable[[], Workspace | None] = lambda: None,
     ) -> None:
+        """Take what finds the workspace whose code locations are delivered, if there is one."""
+        self._find_workspace = find_workspace
         self._metrics_port = metrics_port
         self._config = config
         self._open = open_instance
@@ -73,7 +83,10 @@ class Worker:
             heartbeat = Heartbeat(lambda: self._beat(opened.ledger))
             dispatcher = Dispatcher(self._config, parts, observer=observer)
             reconciler = Reconciler(opened.ledger, parts.source, self._config.retention)
-            self._loop = Loop(self._config, dispatcher, reconciler, heartbeat)
+            catalog = CatalogWatcher(
+                opened.ledger, opened.instance, self._find_workspace, self._config.catalog
+            )
+            self._loop = Loop(self._config, dispatcher, reconciler, heartbeat, catalog)
             if self._is_stopped:
                 return
             logger.info("Delivering to DataHub: %s", sinks.where(self._config.target))

@@ -5,6 +5,7 @@ All the package's SQL is in this folder, for SQLite, Postgres and MySQL alike.
 
 from __future__ import annotations
 
+from datahub_eventlog.ledger.catalogs import Catalogs, catalog_row, location_of
 from datahub_eventlog.ledger.claims import Claims
 from datahub_eventlog.ledger.clocks import CLOCK_TOLERANCE_SECONDS
 from datahub_eventlog.ledger.database import Connect, Database, file_connections
@@ -15,12 +16,16 @@ from datahub_eventlog.ledger.records import (
     Claim,
     Dispatcher,
     Facts,
+    Gone,
+    HeldBack,
     Lease,
     Outcome,
     Parked,
     Rejection,
+    Removed,
     State,
     Status,
+    StoredCatalog,
 )
 from datahub_eventlog.ledger.reports import Reports
 from datahub_eventlog.ledger.runs import Runs
@@ -34,19 +39,25 @@ __all__ = [
     "Connect",
     "Dispatcher",
     "Facts",
+    "Gone",
+    "HeldBack",
     "Lease",
     "Ledger",
     "Outcome",
     "Parked",
     "Rejection",
+    "Removed",
     "State",
     "Status",
+    "StoredCatalog",
+    "catalog_row",
     "ddl",
+    "location_of",
 ]
 
 
 class Ledger:
-    """The tables beside an event log, in five parts that share one database.
+    """The tables beside an event log, in six parts that share one database.
 
     ```
            runs.touch       leases.take     leases.settle (untouched since it was read)
@@ -58,7 +69,8 @@ class Ledger:
     ```
 
     `runs` asks for deliveries, `leases` makes and ends them, `claims` keeps older state from
-    overwriting newer, `reports` is what people see, `upkeep` the ledger's own numbers and sweep.
+    overwriting newer, `catalogs` has what code locations define, `reports` is what people see,
+    `upkeep` the ledger's own numbers and sweep.
 
     To touch a run is to mark it as having news: a row that is not there is made, a settled run
     becomes pending, and a leased one is delivered once more.
@@ -79,6 +91,7 @@ class Ledger:
         self.runs = Runs(self.database)
         self.leases = Leases(self.database)
         self.claims = Claims(self.database)
+        self.catalogs = Catalogs(self.database)
         self.reports = Reports(self.database)
         self.upkeep = Upkeep(self.database)
 

@@ -11,7 +11,14 @@ from sqlalchemy.engine import Connection
 from datahub_eventlog.ledger.dialects import Instant, earlier
 from datahub_eventlog.ledger.named_values import CREATED, NO_TIMES
 from datahub_eventlog.ledger.records import Ahead
-from datahub_eventlog.ledger.tables import definitions, dispatchers, meta, rejections, runs
+from datahub_eventlog.ledger.tables import (
+    catalogs,
+    definitions,
+    dispatchers,
+    meta,
+    rejections,
+    runs,
+)
 
 CLOCK_TOLERANCE_SECONDS = 30.0
 """By which a stored time may be ahead: clocks that are right differ by less."""
@@ -62,6 +69,7 @@ def set_right(connection: Connection, now: Instant) -> None:
         update(meta).where(is_value_ahead).values(value=created),
         update(rejections).where(rejections.c.noted > latest).values(noted=now),
         update(definitions).where(definitions.c.seen > latest).values(seen=now),
+        update(catalogs).where(catalogs.c.loaded > latest).values(loaded=now),
         # A dispatcher that is alive sends another heartbeat.
         delete(dispatchers).where(dispatchers.c.seen > latest),
     ):

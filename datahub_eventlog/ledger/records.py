@@ -111,6 +111,54 @@ class Dispatcher:
 
 
 @dataclass(frozen=True)
+class StoredCatalog:
+    """What a code location defines, as the ledger has it."""
+
+    location: str
+    hash: str
+    """Of the content."""
+    parts: int
+    """The number of its parts."""
+    loaded: float
+    """When the code location was loaded, by the ledger's clock: the time of its state."""
+    is_whole: bool
+    """All definitions could be read, so that what is not among them is gone."""
+    is_confirmed: bool
+    """Whatever is gone is to be removed, however much it is."""
+
+
+@dataclass(frozen=True)
+class Gone:
+    """The entities that a code location defined once and does not define any more."""
+
+    known: int
+    """How many it defined until now."""
+    urns: tuple[str, ...] = ()
+    """Those that no other code location defines, the ones that were removed before included."""
+    newly: int = 0
+    """How many of them were not removed before."""
+    elsewhere: tuple[str, ...] = ()
+    """Those that another code location defines."""
+
+
+@dataclass(frozen=True)
+class Removed:
+    """An entity that was marked as removed in DataHub, since its definition is gone."""
+
+    location: str
+    urn: str
+    time: float
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """A code location of which too much is gone at once for its removal."""
+
+    location: str
+    entities: int
+
+
+@dataclass(frozen=True)
 class Ahead:
     """The ledger has times that are ahead of its clock."""
 
@@ -143,3 +191,6 @@ class Status:
     dispatchers: tuple[Dispatcher, ...]
     ahead: Ahead | None = None
     """None where the clocks are right."""
+    removed: tuple[Removed, ...] = ()
+    """The newest ones."""
+    held_back: tuple[HeldBack, ...] = ()

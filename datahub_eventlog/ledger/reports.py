@@ -15,14 +15,23 @@ from datahub_eventlog.ledger.clocks import CLOCK_TOLERANCE_SECONDS, times_ahead
 from datahub_eventlog.ledger.database import LedgerPart, on_connection
 from datahub_eventlog.ledger.dialects import Instant, upsert, written
 from datahub_eventlog.ledger.named_values import EXPIRED, read_value
-from datahub_eventlog.ledger.records import Dispatcher, Parked, Rejection, State, Status
-from datahub_eventlog.ledger.tables import dispatchers, rejections, runs
+from datahub_eventlog.ledger.records import (
+    Dispatcher,
+    HeldBack,
+    Parked,
+    Rejection,
+    Removed,
+    State,
+    Status,
+)
+from datahub_eventlog.ledger.tables import catalogs, dispatchers, entities, is_run, rejections, runs
 from datahub_eventlog.ledger.texts import clean
 
 HEARTBEAT_LIFETIME = timedelta(seconds=30)
 """How long a heartbeat counts."""
 KEPT_REJECTIONS = 1000
 SHOWN_PARKED = 100
+SHOWN_REMOVED = 1000
 LONGEST_REASON = 2000
 """Characters of a rejection's reason that are kept."""
 
@@ -32,17 +41,16 @@ class Reports(LedgerPart):
 
     @on_connection
     def status(self, connection: Connection) -> Status:
-        """Everything at once; the row of the events without a run is in no count."""
+        """Everything at once; rows that are no runs are in no count."""
         now = self.database.now
-        is_run = runs.c.run_id != ""
         waits = (runs.c.state == "pending") & (runs.c.due <= now)
         oldest = connection.execute(
-            select(now - func.min(runs.c.due)).where(is_run, waits)
+            select(now - func.min(runs.c.due)).where(is_run(), waits)
         ).scalar()
         lately = (runs.c.state == "delivered") & runs.c.settled.between(
             now - 60, now + CLOCK_TOLERANCE_SECONDS
         )
-        delivered = select(func.count()).select_from(runs).where(is_run, lately)
+        delivered = select(func.count()).select_from(runs).where(is_run(), lately)
         return Status(
             runs=_counts(connection),
             oldest_pending_seconds=None if oldest is None else float(oldest),
@@ -51,6 +59,8 @@ class Reports(LedgerPart):
             parked=_parked(connection),
             dispatchers=tuple(_dispatchers(connection, now)),
             ahead=times_ahead(connection, now),
+            removed=_removed(connection),
+            held_back=_held_back(connection),
         )
 
     def record_rejections(
@@ -131,7 +141,7 @@ def _digest(run_id: str, urn: str, aspect: str) -> str:
 
 def _counts(connection: Connection) -> dict[str, int]:
     statement = select(runs.c.state, func.count().label("number"))
-    rows = connection.execute(statement.where(runs.c.run_id != "").group_by(runs.c.state))
+    rows = connection.execute(statement.where(is_run()).group_by(runs.c.state))
     numbers = {row.state: row.number for row in rows}
     expired = read_value(connection, EXPIRED)
     return {
@@ -160,3 +170,16 @@ def _dispatchers(connection: Connection, now: Instant) -> list[Dispatcher]:
     )
     rows = connection.execute(statement.where(is_recent).order_by(d.seen.desc()))
     return [Dispatcher(row.host, row.pid, row.version, max(0.0, float(row.age))) for row in rows]
+
+
+def _removed(connection: Connection) -> tuple[Removed, ...]:
+    c = entities.c
+    newest = select(c.location, c.urn, c.removed).where(c.removed.is_not(None))
+    rows = connection.execute(newest.order_by(c.removed.desc(), c.urn).limit(SHOWN_REMOVED))
+    return tuple(Removed(row.location, row.urn, float(row.removed)) for row in rows)
+
+
+def _held_back(connection: Connection) -> tuple[HeldBack, ...]:
+    c = catalogs.c
+    rows = connection.execute(select(c.location, c.held).where(c.held > 0).order_by(c.location))
+    return tuple(HeldBack(row.location, row.held) for row in rows)

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Float,
     Index,
     Integer,
@@ -131,12 +132,62 @@ dispatchers = Table(
     Column("seen", Moment, nullable=False),
 )
 
+catalogs = Table(
+    "datahub_eventlog_catalogs",
+    metadata,
+    Column("location", String(255), primary_key=True),
+    # Of the content, and the key of its parts.
+    Column("hash", String(64), nullable=False),
+    Column("parts", Integer, nullable=False),
+    # The time of its state: when the code location was loaded.
+    Column("loaded", Moment, nullable=False),
+    # All definitions could be read, so that what is not among them is gone.
+    Column("whole", SmallInteger, nullable=False),
+    # Somebody asked for the removal of however many entities are gone.
+    Column("confirmed", SmallInteger, nullable=False, server_default="0"),
+    # How many entities are gone and were not removed, since they are too many.
+    Column("held", Integer, nullable=False, server_default="0"),
+)
+
+catalog_parts = Table(
+    "datahub_eventlog_catalog_parts",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("location", String(255), nullable=False),
+    Column("blob", LongBlob, nullable=False),
+    Index("datahub_eventlog_catalog_parts_location", "location"),
+)
+
+entities = Table(
+    "datahub_eventlog_entities",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("location", String(255), nullable=False),
+    # Of the urn alone: several code locations can define the same.
+    Column("urn_digest", String(64), nullable=False),
+    Column("urn", Text, nullable=False),
+    # When it was marked as removed in DataHub; NULL while the code location defines it.
+    Column("removed", Moment),
+    Index("datahub_eventlog_entities_location", "location"),
+    Index("datahub_eventlog_entities_urn", "urn_digest"),
+    Index("datahub_eventlog_entities_removed", "removed"),
+)
+
 meta = Table(
     "datahub_eventlog_meta",
     metadata,
     Column("name", String(64), primary_key=True),
     Column("value", Moment, nullable=False),
 )
+
+
+CATALOG = "catalog:"
+"""Begins the id of the row in `runs` that stands for the catalogue of a code location."""
+
+
+def is_run() -> ColumnElement[bool]:
+    """Whether a row of `runs` is a run: not the events without a run, and no catalogue."""
+    return (runs.c.run_id != "") & runs.c.run_id.not_like(f"{CATALOG}%")
 
 
 def ddl(dialect_name: str) -> str:

@@ -26,6 +26,8 @@ from datahub_eventlog.ledger.records import Ahead
 from datahub_eventlog.ledger.tables import (
     definitions,
     dispatchers,
+    entities,
+    is_run,
     meta,
     rejections,
     runs,
@@ -123,8 +125,7 @@ class Upkeep(LedgerPart):
         is_settled = runs.c.state.in_(("delivered", "filtered", "gone")) & runs.c.due.is_(None)
         is_old = runs.c.settled < self.database.now - retention.total_seconds()
         # The row of the events without a run has their cursor.
-        is_run = runs.c.run_id != ""
-        old = select(runs.c.run_id).where(is_run, is_settled, is_old).limit(SWEPT_ROWS)
+        old = select(runs.c.run_id).where(is_run(), is_settled, is_old).limit(SWEPT_ROWS)
         run_ids = connection.execute(old).scalars().all()
         if not run_ids:
             return 0
@@ -152,6 +153,7 @@ class Upkeep(LedgerPart):
         connection.execute(delete(dispatchers).where(dispatchers.c.seen < now - GRACE_SECONDS))
         kept = max(STATES_KEPT, retention).total_seconds()
         connection.execute(delete(states).where(states.c.claimed < now - kept))
+        connection.execute(delete(entities).where(entities.c.removed < now - kept))
 
     def _seeded(self, name: str) -> float:
         """A value that every seeded ledger has; tables made from `ddl` are not seeded yet."""

@@ -24,11 +24,11 @@ from datahub.metadata.urns import AssertionUrn
 from datahub_eventlog.translate import links, urns
 from datahub_eventlog.translate.aspects import Proposals, dagster_platform, instance, state
 from datahub_eventlog.translate.assets.description import plain_texts
-from datahub_eventlog.translate.assets.ranks import rank
 from datahub_eventlog.translate.assets.timeseries import partition_spec
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.lineage.run_assets import RunAssets
 from datahub_eventlog.translate.properties import present, time_text
+from datahub_eventlog.translate.ranks import rank
 from datahub_eventlog.translate.runs.instances import milliseconds
 from datahub_eventlog.values import (
     CheckFacts,
@@ -123,11 +123,7 @@ class CheckEmitter:
 
     def _asset(self, check: CheckKey) -> str | None:
         """The dataset that is checked: the asset or, where assets aren't emitted, its table."""
-        if not self._assets.allows(check.asset_key):
-            return None
-        if self._context.config.emit_assets:
-            return self._assets.urn(check.asset_key)
-        return self._assets.dataset(check.asset_key)
+        return self._assets.checked(check.asset_key)
 
     def _assertion(
         self, check: CheckKey, asset: str, time: float, *, blocking: bool = False
@@ -136,7 +132,7 @@ class CheckEmitter:
         urn, facts = assertion_urn(check, self._context), self._assets.facts(check.asset_key)
         checks = facts.checks if facts else ()
         defined = next((known for known in checks if known.check == check), None)
-        info = _info(defined or CheckFacts(check, blocking=blocking), asset, self._context)
+        info = assertion_info(defined or CheckFacts(check, blocking=blocking), asset, self._context)
         yield state(urn, info, rank(time, defined), self._run_id)
         yield state(urn, dagster_platform(self._context), time, self._run_id)
 
@@ -159,7 +155,8 @@ class CheckEmitter:
         return instance(urn, aspect, self._run_id)
 
 
-def _info(facts: CheckFacts, asset: str, context: Context) -> AssertionInfoClass:
+def assertion_info(facts: CheckFacts, asset: str, context: Context) -> AssertionInfoClass:
+    """A check by its definition, on the dataset that it checks."""
     check = facts.check
     own = {
         "asset_key": "/".join(check.asset_key),

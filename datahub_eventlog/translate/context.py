@@ -25,6 +25,8 @@ class Context:
     """The input and output urns of steps, by their keys, that the user's extractor returned."""
     scratch: tuple[str, ...] = ()
     """Directories that are Dagster's own storage: nothing in them is a dataset."""
+    has_catalog: bool = False
+    """The definitions of the run's code location are sent by themselves, see `catalog`."""
     resolver: Callable[[str, str, str | None], Any] | None = None
     """Returns DataHub's `SchemaResolver` for a platform, environment and platform instance, or None
     while DataHub is not asked. None for a target that knows no schemas."""

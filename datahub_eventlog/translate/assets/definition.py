@@ -11,8 +11,10 @@ makes the asset knows which they are.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from datahub.metadata.schema_classes import SiblingsClass
+from datahub.metadata.urns import DatasetUrn
 
 from datahub_eventlog.translate.aspects import additions, patches, state
 from datahub_eventlog.translate.assets.description import (
@@ -22,15 +24,36 @@ from datahub_eventlog.translate.assets.description import (
     definition_properties,
     tag_names,
 )
-from datahub_eventlog.translate.assets.ranks import rank_alone, rank_of_columns
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.lineage.asset_lineage import AssetLineage
 from datahub_eventlog.translate.lineage.upstream_aspects import upstream_additions
+from datahub_eventlog.translate.ranks import rank_alone, rank_of_columns
 from datahub_eventlog.values import AssetFacts, Materialization, Problem, Proposal
 
 FACTS = "definition"
 METADATA = "definition metadata"
 """The topics of patches."""
+
+
+def defined_asset(
+    facts: AssetFacts, lineage: AssetLineage, since: float, run_id: str, context: Context
+) -> Iterator[Proposal | Problem]:
+    """All that a definition gives by itself: what can't be read of it, the asset, and datasets.
+
+    Nothing of the tables that it makes: what is added to a table stays.
+    """
+    yield from lineage.problems
+    yield from definition_proposals(facts, lineage, since, run_id, context)
+    known = replace(lineage, downstreams=frozenset())
+    for urn in sorted(dependencies(known, context)):
+        yield state(urn, DatasetUrn.from_string(urn).to_key_aspect(), since, run_id)
+
+
+def dependencies(lineage: AssetLineage, context: Context) -> frozenset[str]:
+    """The datasets whose keys are sent: what SQL reads, as the sensor plugin does, or all."""
+    if context.config.materialize_dependencies:
+        return lineage.queried | lineage.upstreams | lineage.downstreams
+    return lineage.queried
 
 
 def definition_proposals(

@@ -23,7 +23,7 @@ from datahub_eventlog.translate.aspects import (
     prepared,
     state,
 )
-from datahub_eventlog.translate.assets.definition import definition_proposals
+from datahub_eventlog.translate.assets.definition import defined_asset, dependencies
 from datahub_eventlog.translate.assets.description import (
     asset_properties,
     asset_schema,
@@ -33,7 +33,6 @@ from datahub_eventlog.translate.assets.description import (
     plain_texts,
     tag_names,
 )
-from datahub_eventlog.translate.assets.ranks import rank
 from datahub_eventlog.translate.assets.schemas import column_schema
 from datahub_eventlog.translate.assets.timeseries import (
     is_settled,
@@ -47,6 +46,7 @@ from datahub_eventlog.translate.lineage.asset_lineage import AssetLineage, asset
 from datahub_eventlog.translate.lineage.queries import QueryEntities, query_text
 from datahub_eventlog.translate.lineage.run_assets import RunAssets
 from datahub_eventlog.translate.lineage.upstream_aspects import TableEdges, upstream_lineage
+from datahub_eventlog.translate.ranks import rank
 from datahub_eventlog.translate.runs.asset_events import (
     OBSERVED,
     AssetCourse,
@@ -231,10 +231,7 @@ class AssetEmitter:
 
     def _dependencies(self, lineage: AssetLineage, time: float) -> Proposals:
         """The keys of what SQL reads, as the sensor plugin sends them, or of all if asked for."""
-        datasets = lineage.queried
-        if self._config.materialize_dependencies:
-            datasets = datasets | lineage.upstreams | lineage.downstreams
-        for urn in sorted(datasets - self._keyed):
+        for urn in sorted(dependencies(lineage, self._context) - self._keyed):
             self._keyed.add(urn)
             yield self._since(time, urn, DatasetUrn.from_string(urn).to_key_aspect())
 
@@ -298,11 +295,8 @@ class AssetEmitter:
                 yield from self._defined(facts, self._history.began)
 
     def _defined(self, facts: AssetFacts, since: float) -> Proposals:
-        """Nothing of the tables that it makes: what is added to a table stays."""
         lineage = asset_lineage(facts.key, None, self._assets)
-        yield from lineage.problems
-        yield from definition_proposals(facts, lineage, since, self._run_id, self._context)
-        yield from self._dependencies(replace(lineage, downstreams=frozenset()), since)
+        yield from defined_asset(facts, lineage, since, self._run_id, self._context)
 
     def _wiped(self) -> Proposals:
         if not self._config.remove_wiped_assets:

@@ -38,6 +38,12 @@ class RunAssets:
         except urns.InvalidUrn:
             return None
 
+    def checked(self, key: AssetKey) -> str | None:
+        """The dataset that the asset's checks are of: where assets aren't sent, its table."""
+        if not self.allows(key):
+            return None
+        return self.urn(key) if self.context.config.emit_assets else self.dataset(key)
+
     def upstream(self, key: AssetKey, asset: Materialization | None) -> list[AssetKey]:
         """The assets that it depends on, by its definition and by what Dagster noted down."""
         facts = self.facts(key)

@@ -23,10 +23,11 @@ from datahub_eventlog.translate.aspects import Aspect, additions, dagster_platfo
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.datasets import INPUTS, OUTPUTS
 from datahub_eventlog.translate.properties import json_text, present, property_texts
+from datahub_eventlog.translate.ranks import rank_alone
 from datahub_eventlog.translate.runs.plan import OpNode, Plan, handles
 from datahub_eventlog.translate.runs.progress import RunProgress
 from datahub_eventlog.translate.runs.run import HIDDEN, tag_properties
-from datahub_eventlog.values import Job, Op, Port, Problem, Proposal, Run, RunLog
+from datahub_eventlog.values import Job, Op, Port, Problem, Proposal, Run, RunLog, Trigger
 
 FLOW = "Job"
 OP = "Op"
@@ -34,10 +35,19 @@ ASSET = "Asset"
 
 
 def flow_proposals(
-    log: RunLog, progress: RunProgress, context: Context
+    log: RunLog, progress: RunProgress, context: Context, *, triggers: Iterable[Trigger] = ()
 ) -> Iterator[Proposal | Problem]:
-    """The job as a dataFlow; without its snapshot, only that it exists."""
+    """The job as a dataFlow; without its snapshot, only that it exists.
+
+    A run knows none of the `triggers`. So where there is a catalogue, what the run says of the job
+    ranks below.
+    """
     urn = urns.flow_urn(log.run, context)
+    if log.job is not None:
+        info = _flow_info(log.job, log.run, context, triggers)
+        is_below = context.has_catalog and log.run.run_id
+        since = rank_alone(progress.began) if is_below else progress.began
+        yield state(urn, info, since, log.run.run_id)
     for aspect in _flow_aspects(log, context):
         yield state(urn, aspect, progress.began, log.run.run_id)
     facts = log.definitions
@@ -85,8 +95,6 @@ def flow_name(run: Run) -> str:
 
 
 def _flow_aspects(log: RunLog, context: Context) -> Iterator[Aspect]:
-    if log.job is not None:
-        yield _flow_info(log.job, log.run, context)
     yield StatusClass(removed=False)
     yield SubTypesClass(typeNames=[FLOW])
     yield dagster_platform(context)
@@ -94,8 +102,14 @@ def _flow_aspects(log: RunLog, context: Context) -> Iterator[Aspect]:
     yield _browse_path(context, BrowsePathEntryClass(id=module))
 
 
-def _flow_info(job: Job, run: Run, context: Context) -> DataFlowInfoClass:
-    facts = {"code_location": run.location or run.file, "repository": run.repository}
+def _flow_info(
+    job: Job, run: Run, context: Context, triggers: Iterable[Trigger]
+) -> DataFlowInfoClass:
+    facts = {
+        "code_location": run.location or run.file,
+        "repository": run.repository,
+        **_trigger_texts(triggers),
+    }
     properties = {**property_texts(job.metadata), **tag_properties(job.tags), **facts}
     return DataFlowInfoClass(
         name=flow_name(run),
@@ -104,6 +118,18 @@ def _flow_info(job: Job, run: Run, context: Context) -> DataFlowInfoClass:
         externalUrl=links.job_link(run, context),
         env=context.config.env,
     )
+
+
+def _trigger_texts(triggers: Iterable[Trigger]) -> dict[str, str]:
+    """Schedules such as `daily: 0 6 * * * Europe/Berlin, running`, and sensors alike."""
+    texts: dict[str, list[str]] = {}
+    for trigger in sorted(triggers, key=lambda trigger: trigger.name):
+        name = "schedules" if trigger.kind == "schedule" else "sensors"
+        times = f"{' | '.join(trigger.cron)} {trigger.timezone or 'UTC'}"
+        what = times if trigger.cron else f"{trigger.kind.replace('_', ' ')} sensor"
+        status = "running" if trigger.is_running else "stopped"
+        texts.setdefault(name, []).append(f"{trigger.name}: {what}, {status}")
+    return {name: "; ".join(lines) for name, lines in texts.items()}
 
 
 def _job_info(run: Run, op: Op, node: OpNode | None, context: Context) -> DataJobInfoClass:

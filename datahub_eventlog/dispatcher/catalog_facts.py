@@ -1,0 +1,83 @@
+"""The definitions of a run that has none of its own, from the catalogue of its code location.
+
+Such a run is history: it ended before capture was switched on, and a backfill brings it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import lru_cache
+
+from datahub_eventlog.catalog.packing import decode
+from datahub_eventlog.ledger import Ledger, StoredCatalog
+from datahub_eventlog.values import (
+    AssetFacts,
+    AssetKey,
+    CatalogPart,
+    CodeRepository,
+    Definitions,
+)
+
+DECODED_PARTS = 8
+"""Parts that are kept decoded; the runs of a job need the same again and again."""
+INDEXES = 16
+"""Catalogues of which we remember which part has which asset."""
+
+LOCATIONS_KEPT = timedelta(seconds=60)
+"""How long it is remembered which code locations have a catalogue."""
+
+
+class CatalogFacts:
+    """Reads catalogues from the ledger, and keeps what the next run may need."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._locations: frozenset[str] = frozenset()
+        self._asked = float("-inf")
+        self._part = lru_cache(maxsize=DECODED_PARTS)(self._read_part)
+        self._places = lru_cache(maxsize=INDEXES)(self._find_places)
+
+    def has(self, location: str | None) -> bool:
+        """Whether the code location has a catalogue; asked once a minute."""
+        if location is None:
+            return False
+        if time.monotonic() - self._asked > LOCATIONS_KEPT.total_seconds():
+            self._locations = frozenset(self._ledger.catalogs.locations())
+            self._asked = time.monotonic()
+        return location in self._locations
+
+    def definitions_of(self, location: str | None, keys: set[AssetKey]) -> Definitions | None:
+        """What the code location defines of these assets now; None if it has no catalogue.
+
+        The run's own code may have been another, so its lineage is only added to what is known.
+        """
+        catalog = None if location is None else self._ledger.catalogs.find(location)
+        if catalog is None:
+            return None
+        own = self._facts(catalog, keys)
+        upstream = {dep for asset in own.values() for dep in asset.deps} - own.keys()
+        assets = {**self._facts(catalog, upstream), **own}
+        return Definitions(assets=assets, is_cut=True) if assets else None
+
+    def _facts(self, catalog: StoredCatalog, keys: set[AssetKey]) -> dict[AssetKey, AssetFacts]:
+        places = self._places(catalog)
+        facts: dict[AssetKey, AssetFacts] = {}
+        for number in sorted({places[key] for key in keys if key in places}):
+            part = self._part(catalog, number)
+            facts.update({asset.key: asset for asset in part.assets if asset.key in keys})
+        return facts
+
+    def _find_places(self, catalog: StoredCatalog) -> Mapping[AssetKey, int]:
+        """The number of the part that has each asset."""
+        return {
+            asset.key: number
+            for number in range(catalog.parts)
+            for asset in self._read_part(catalog, number).assets
+        }
+
+    def _read_part(self, catalog: StoredCatalog, number: int) -> CatalogPart:
+        blob = self._ledger.catalogs.part(catalog, number)
+        # A newer catalogue has taken its place: the next run finds that one.
+        return CatalogPart(CodeRepository(catalog.location, "")) if blob is None else decode(blob)

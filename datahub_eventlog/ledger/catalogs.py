@@ -1,0 +1,214 @@
+"""What each code location defines, and which entities were made of it.
+
+A catalogue is stored in parts, under the hash of its content. The row of `runs` with the id
+`catalog:<location>` is touched with it, and a dispatcher delivers it like a run.
+
+An entity is noted once for each code location that defines it. It is gone where its code location
+does not define it any more, and to be removed if no other code location does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import bindparam, delete, or_, select, update
+from sqlalchemy.engine import Connection
+
+from datahub_eventlog.ledger.chunks import chunks
+from datahub_eventlog.ledger.database import LedgerPart, in_transaction, on_connection
+from datahub_eventlog.ledger.dialects import insert_absent, upsert
+from datahub_eventlog.ledger.records import Gone, StoredCatalog
+from datahub_eventlog.ledger.tables import CATALOG, catalog_parts, catalogs, entities, runs
+from datahub_eventlog.ledger.touches import touch
+
+c = catalogs.c
+p = catalog_parts.c
+e = entities.c
+
+
+class Catalogs(LedgerPart):
+    """The catalogues of the code locations, and the entities in them."""
+
+    @on_connection
+    def find(self, connection: Connection, location: str) -> StoredCatalog | None:
+        """The newest catalogue of the code location, None if there is none."""
+        row = connection.execute(select(catalogs).where(c.location == location)).first()
+        if row is None:
+            return None
+        return StoredCatalog(
+            location=row.location,
+            hash=row.hash,
+            parts=row.parts,
+            loaded=float(row.loaded),
+            is_whole=bool(row.whole),
+            is_confirmed=bool(row.confirmed),
+        )
+
+    @on_connection
+    def locations(self, connection: Connection) -> list[str]:
+        """The names of the code locations that have a catalogue."""
+        return list(connection.execute(select(c.location)).scalars())
+
+    @in_transaction
+    def store(
+        self,
+        connection: Connection,
+        location: str,
+        blobs: Sequence[bytes],
+        loaded: float,
+        *,
+        is_whole: bool,
+        is_confirmed: bool = False,
+    ) -> bool:
+        """Store a catalogue and have it delivered; False if that one is there and was delivered.
+
+        Nor is one stored that was loaded before the one that is there: its process still has an
+        older version of the code. `is_confirmed`: it is delivered in any case, and however many
+        entities are gone, they are removed.
+        """
+        now = self.database.now
+        values: dict[str, Any] = {
+            "location": location,
+            "hash": _hash(*blobs, str(is_whole).encode()),
+            "parts": len(blobs),
+            "loaded": loaded,
+            "whole": int(is_whole),
+            "confirmed": int(is_confirmed),
+        }
+        statement = upsert(
+            connection.dialect.name,
+            catalogs,
+            {name: bindparam(name) for name in values},
+            # MySQL sees what an earlier one has set, and the condition reads the last two.
+            lambda new: [
+                (name, new[name]) for name in ("parts", "whole", "confirmed", "loaded", "hash")
+            ],
+            lambda new: or_(
+                new["confirmed"] == 1, (c.loaded <= new["loaded"]) & (c.hash != new["hash"])
+            ),
+        )
+        before = connection.execute(select(c.hash).where(c.location == location)).scalar()
+        connection.execute(statement, values)
+        row = connection.execute(select(c.hash, c.loaded).where(c.location == location)).one()
+        if row.hash != values["hash"] or (before == row.hash and not is_confirmed):
+            return _deliver_undelivered(connection, now, location)
+        connection.execute(delete(catalog_parts).where(p.location == location))
+        parts = [
+            {
+                "digest": _part_key(location, row.hash, number),
+                "location": location,
+                "blob": blob,
+            }
+            for number, blob in enumerate(blobs)
+        ]
+        if parts:
+            connection.execute(catalog_parts.insert(), parts)
+        touch(connection, now, catalog_row(location), is_urgent=True, definitions=None)
+        return True
+
+    @on_connection
+    def part(self, connection: Connection, catalog: StoredCatalog, number: int) -> bytes | None:
+        """The part of that number, from 0 on; None if a newer catalogue has taken its place."""
+        key = _part_key(catalog.location, catalog.hash, number)
+        blob = connection.execute(select(p.blob).where(p.digest == key)).scalar()
+        return None if blob is None else bytes(blob)
+
+    @on_connection
+    def gone(self, connection: Connection, location: str, urns: Collection[str]) -> Gone:
+        """What is gone of a code location that defines these entities now."""
+        columns = (e.urn_digest, e.urn, e.removed)
+        rows = connection.execute(select(*columns).where(e.location == location)).all()
+        absent = {row.urn_digest: row for row in rows if row.urn not in urns}
+        elsewhere: set[str] = set()
+        for chunk in chunks(sorted(absent)):
+            others = select(e.urn_digest).where(
+                e.urn_digest.in_(chunk), e.location != location, e.removed.is_(None)
+            )
+            elsewhere.update(connection.execute(others).scalars())
+        nowhere = [row for key, row in absent.items() if key not in elsewhere]
+        return Gone(
+            known=sum(row.removed is None for row in rows),
+            urns=tuple(sorted(row.urn for row in nowhere)),
+            newly=sum(row.removed is None for row in nowhere),
+            elsewhere=tuple(sorted(absent[key].urn for key in elsewhere)),
+        )
+
+    @in_transaction
+    def note_defined(self, connection: Connection, location: str, urns: Collection[str]) -> None:
+        """Remember that the code location defines these entities."""
+        known = {
+            row.urn: row.removed is not None
+            for row in connection.execute(select(e.urn, e.removed).where(e.location == location))
+        }
+        absent = [
+            {
+                "digest": _hash(location.encode(), urn.encode()),
+                "location": location,
+                "urn_digest": _hash(urn.encode()),
+                "urn": urn,
+            }
+            for urn in sorted(urns)
+            if urn not in known
+        ]
+        if absent:
+            values: dict[str, Any] = {name: bindparam(name) for name in absent[0]}
+            connection.execute(insert_absent(connection.dialect.name, entities, values), absent)
+        back = [_hash(urn.encode()) for urn in sorted(urns) if known.get(urn)]
+        for chunk in chunks(back):
+            is_back = (e.location == location) & e.urn_digest.in_(chunk)
+            connection.execute(update(entities).where(is_back).values(removed=None))
+
+    @in_transaction
+    def note_removed(self, connection: Connection, location: str, gone: Gone) -> None:
+        """Remember that DataHub has taken the removal of what is gone."""
+        now = self.database.now
+        for chunk in chunks([_hash(urn.encode()) for urn in gone.urns]):
+            is_it = (e.location == location) & e.urn_digest.in_(chunk) & e.removed.is_(None)
+            connection.execute(update(entities).where(is_it).values(removed=now))
+        for chunk in chunks([_hash(urn.encode()) for urn in gone.elsewhere]):
+            is_it = (e.location == location) & e.urn_digest.in_(chunk)
+            connection.execute(delete(entities).where(is_it))
+        connection.execute(
+            update(catalogs).where(c.location == location).values(confirmed=0, held=0)
+        )
+
+    @on_connection
+    def hold_back(self, connection: Connection, location: str, entities_gone: int) -> None:
+        """Note that so many entities are gone, and are too many to be removed unasked."""
+        held = update(catalogs).where(c.location == location)
+        connection.execute(held.values(held=entities_gone))
+
+
+def catalog_row(location: str) -> str:
+    """The id of the row of `runs` that stands for the catalogue of a code location."""
+    return f"{CATALOG}{location}"[:255]
+
+
+def location_of(row_id: str) -> str | None:
+    """The code location whose catalogue a row of `runs` stands for; None for a run."""
+    return row_id.removeprefix(CATALOG) if row_id.startswith(CATALOG) else None
+
+
+def _deliver_undelivered(connection: Connection, now: Any, location: str) -> bool:
+    """Touch the row of a catalogue that nobody has delivered, such as an older dispatcher."""
+    row_id = catalog_row(location)
+    state = connection.execute(select(runs.c.state).where(runs.c.run_id == row_id)).scalar()
+    if state not in {None, "gone"}:
+        return False
+    touch(connection, now, row_id, is_urgent=True, definitions=None)
+    return True
+
+
+def _part_key(location: str, hash_: str, number: int) -> str:
+    return _hash(location.encode(), hash_.encode(), str(number).encode())
+
+
+def _hash(*parts: bytes) -> str:
+    """The hash of all parts, whatever is in them."""
+    total = hashlib.blake2b(digest_size=20)
+    for part in parts:
+        total.update(len(part).to_bytes(8, "big"))
+        total.update(part)
+    return total.hexdigest()
