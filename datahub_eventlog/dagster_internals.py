@@ -239,7 +239,7 @@ def workspace_context(instance: DagsterInstance, options: Mapping[str, Any]) -> 
         target = module.workspace_opts_to_load_target(values)
     else:  # Dagster 1.10
         target = module.get_workspace_load_target(options)
-    return WorkspaceProcessContext(instance, target)
+    return WorkspaceProcessContext(instance, target, code_server_log_level="WARNING")
 
 
 def job_snapshots(repository: Any) -> Iterator[tuple[str, Callable[[], JobSnap]]]:

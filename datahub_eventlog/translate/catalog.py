@@ -121,6 +121,8 @@ def _check_proposals(
             urn = assertion_urn(check.check, context)
             yield state(urn, assertion_info(check, dataset, context), rank_alone(since))
             yield state(urn, dagster_platform(context), rank_alone(since))
+            # Runs don't send it, so only a removal is taken back.
+            yield state(urn, StatusClass(removed=False), since, is_vacant=True)
 
 
 def _run(repository: CodeRepository, job: CatalogJob) -> Run:
