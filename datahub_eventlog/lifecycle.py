@@ -27,7 +27,7 @@ from datahub_eventlog.dagster_internals import InstanceRef, instance_ref
 from datahub_eventlog.fork_safe_import import importing
 from datahub_eventlog.log import logger
 from datahub_eventlog.process_role import role
-from datahub_eventlog.reopening import completed_ref, opened
+from datahub_eventlog.reopening import completed_ref, opened, opened_with_ledger
 
 HEARTBEAT_SECONDS = 30.0
 """A dispatcher whose heartbeat is older is taken for dead."""
@@ -46,7 +46,7 @@ def on_registration(storage: Capture, instance: DagsterInstance) -> None:
     config = storage.reading.config
     if not config.enabled and role() == "daemon":
         _note_off(storage, instance)
-    elif _delivers_by_itself(config) and role() == "daemon":
+    elif (_delivers_by_itself(config) or _watches(config)) and role() == "daemon":
         current().start_dispatcher(storage, instance)
 
 
@@ -78,6 +78,11 @@ def on_dispose(storage: Capture) -> None:
 
 def _delivers_by_itself(config: Config) -> bool:
     return config.enabled and config.dispatch == "auto"
+
+
+def _watches(config: Config) -> bool:
+    """Whether a daemon that does not deliver stores what code locations define."""
+    return config.enabled and config.dispatch == "worker" and config.catalog.enabled
 
 
 def _note_off(storage: Capture, instance: DagsterInstance) -> None:
@@ -131,7 +136,8 @@ class Lifecycle:
     def start_dispatcher(self, owner: Capture, instance: DagsterInstance) -> None:
         """Start the dispatcher of a daemon, unless this process has one; it ends with `owner`.
 
-        Returns at once, and starts it when the instance is complete.
+        Where workers deliver, it is the watch over code locations alone. Returns at once, and
+        starts it when the instance is complete.
         """
         with self._lock:
             if self._is_forked or self._owner is not None:
@@ -141,7 +147,7 @@ class Lifecycle:
             self._end_with_process()
         threading.Thread(
             target=self._start,
-            args=(weakref.ref(instance), owner.settings.block),
+            args=(weakref.ref(instance), owner.settings.block, owner.reading.config),
             name="datahub-eventlog-start",
             daemon=True,
         ).start()
@@ -175,9 +181,16 @@ class Lifecycle:
         for runs in by_instance.values():
             _deliver(runs)
 
-    def _start(self, instance: weakref.ref[DagsterInstance], block: object) -> None:
+    def _start(self, instance: weakref.ref[DagsterInstance], block: object, config: Config) -> None:
         ref = completed_ref(instance)
         if ref is None:
+            return
+        if not _delivers_by_itself(config):
+            from datahub_eventlog.catalog.watch_thread import watch_in_daemon
+
+            with self._lock:
+                if not self._is_stopped:
+                    self._handle = watch_in_daemon(config.catalog, lambda: opened_with_ledger(ref))
             return
         try:
             with importing():

@@ -14,6 +14,7 @@ from datahub_eventlog.dagster_internals import InstanceRef, instance_ref, is_com
 
 if TYPE_CHECKING:
     from datahub_eventlog.dispatcher import Opened
+    from datahub_eventlog.ledger import Ledger
 
 LEDGER_LOCK_SECONDS = 5.0
 """How long what delivers, and a command, waits for a lock of the ledger's."""
@@ -25,10 +26,18 @@ COMPLETION_SECONDS = 60.0
 def opened(ref: InstanceRef) -> Iterator[Opened]:
     """An instance and its ledger for a dispatcher."""
     from datahub_eventlog.dispatcher import Opened
+
+    with opened_with_ledger(ref) as (instance, ledger):
+        yield Opened(instance, ledger)
+
+
+@contextmanager
+def opened_with_ledger(ref: InstanceRef) -> Iterator[tuple[DagsterInstance, Ledger]]:
+    """An instance and its ledger, where what delivers need not be installed."""
     from datahub_eventlog.ledger_location import ledger_of
 
     with DagsterInstance.from_ref(ref) as instance:
-        yield Opened(instance, ledger_of(instance, patience=LEDGER_LOCK_SECONDS))
+        yield instance, ledger_of(instance, patience=LEDGER_LOCK_SECONDS)
 
 
 def completed_ref(instance: weakref.ref[DagsterInstance]) -> InstanceRef | None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from datahub_eventlog.config import (
     PREFIX,
+    CatalogOptions,
     Config,
     FileTarget,
     KafkaTarget,
@@ -65,6 +66,12 @@ EXAMPLES: dict[str, tuple[Any, Any]] = {
     "redact": (
         {"patterns": [r"C-\d+"], "keys": ["ssn"]},
         Redaction(patterns=(r"C-\d+",), keys=("ssn",)),
+    ),
+    "catalog": (
+        {"interval": 60, "remove_stale_metadata": False, "fail_safe_threshold": 75},
+        CatalogOptions(
+            interval=timedelta(minutes=1), remove_stale_metadata=False, fail_safe_threshold=75.0
+        ),
     ),
     "debug_mode": (True, True),
 }

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from datahub_eventlog import error_text
+from datahub_eventlog.catalog.watcher import CatalogWatcher
 from datahub_eventlog.config import Config
-from datahub_eventlog.dispatcher.catalog_watcher import CatalogWatcher
 from datahub_eventlog.dispatcher.dispatcher import Dispatcher
 from datahub_eventlog.dispatcher.reconciler import Reconciler
 from datahub_eventlog.errors import LedgerUnavailable

@@ -10,10 +10,10 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 
 from datahub_eventlog import sinks
 from datahub_eventlog._version import __version__
+from datahub_eventlog.catalog.watcher import CatalogWatcher
 from datahub_eventlog.catalog.workspace import Workspace
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher.assembling import Open, assemble, pool, require_delivery
-from datahub_eventlog.dispatcher.catalog_watcher import CatalogWatcher
 from datahub_eventlog.dispatcher.dispatcher import Dispatcher
 from datahub_eventlog.dispatcher.loop import Heartbeat, Loop
 from datahub_eventlog.dispatcher.observer import Observer
