@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, delete, event
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import NullPool
 
-from datahub_eventlog.ledger import Lease, Ledger
+from datahub_eventlog.ledger import Facts, Lease, Ledger
 from datahub_eventlog.ledger.database import Connect, file_connections
 from datahub_eventlog.ledger.tables import metadata
 
@@ -94,6 +94,13 @@ def lease_of(ledger: Ledger, run_id: str) -> Lease:
     """The lease of that run, which must be due."""
     (lease,) = ledger.leases.take("test", 1, MINUTE, run_ids=[run_id])
     return lease
+
+
+def facts_of(ledger: Ledger, run_id: str) -> Facts | None:
+    """The facts of the definitions that were captured with a run."""
+    name = ledger.runs.definitions_of(run_id)
+    stored = None if name is None else ledger.runs.facts(name)
+    return None if name is None or stored is None else Facts(name, stored)
 
 
 def due(ledger: Ledger) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
+from ledgers import facts_of
 from receiver import Receiver
 from typing_extensions import Self
 
@@ -50,11 +51,9 @@ class DataHub:
         }
 
     def _facts(self, run_id: str) -> Facts:
-        name = self._captured.runs.definitions_of(run_id)
-        assert name is not None
-        stored = self._captured.runs.facts(name)
-        assert stored is not None
-        return Facts(name, stored)
+        facts = facts_of(self._captured, run_id)
+        assert facts is not None
+        return facts
 
     def deliver_runless(self) -> None:
         self._ledger.runs.touch("")

@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from kafka_mock import TOPIC, Brokers, registry
+from ledgers import facts_of
 from logs import log, materialized, ran, succeeded
 from proposals import RUN_ID, mixture
 from receiver import Receiver
@@ -20,7 +21,7 @@ from receiver import Receiver
 from datahub_eventlog.config import Config, FileTarget, KafkaTarget, RestTarget, Target
 from datahub_eventlog.demo import jobs
 from datahub_eventlog.dispatcher import Dispatcher, Opened, assemble
-from datahub_eventlog.ledger import Facts, Ledger
+from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.ledger_location import ledger_of
 from datahub_eventlog.sinks import connect
 from datahub_eventlog.testing import capturing, delivered
@@ -105,13 +106,10 @@ def run_id(home: dg.DagsterInstance) -> str:
 
 def deliver(instance: dg.DagsterInstance, run_id: str, target: Target, file: Path) -> None:
     """Deliver the run as a dispatcher does, with a ledger that knows of nothing else."""
-    captured = ledger_of(instance, patience=5)
-    name = captured.runs.definitions_of(run_id)
-    stored = None if name is None else captured.runs.facts(name)
-    assert name is not None
-    assert stored is not None
+    facts = facts_of(ledger_of(instance, patience=5), run_id)
+    assert facts is not None
     ledger = Ledger.in_file(str(file), patience=5)
-    ledger.runs.touch(run_id, definitions=Facts(name, stored))
+    ledger.runs.touch(run_id, definitions=facts)
     # Only GMS knows the columns of tables, so that queries are read without them here.
     config = Config(target=target, enable_asset_query_metadata_parsing=False)
     with assemble(Opened(instance, ledger), config) as parts:
