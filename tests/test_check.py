@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from deployment import DEADLINE, postgres_yaml, sqlite_yaml
 from instances import configured, write_yaml
 from kafka_mock import TOPIC, Brokers, registry
 from ledgers import Clock
+from postgres import over_psycopg2
 from receiver import Receiver
 from sqlalchemy import create_engine, text
 
@@ -27,11 +27,7 @@ from datahub_eventlog.config import Config
 from datahub_eventlog.ledger.tables import metadata
 from datahub_eventlog.ledger_location import ledger_of
 
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver(token="right") as receiver:
-        yield receiver
+TOKEN = "right"
 
 
 @pytest.fixture
@@ -39,7 +35,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("DAGSTER_HOME", str(home))
-    monkeypatch.setenv("TOKEN", "right")
+    monkeypatch.setenv("TOKEN", TOKEN)
     return home
 
 
@@ -207,7 +203,7 @@ def test_a_wrong_token_is_proved_wrong_by_an_authenticated_call(
 def test_each_secret_in_the_file_is_named_with_the_form_that_hides_it(
     home: Path, receiver: Receiver
 ) -> None:
-    client = {"server": receiver.url, "token": "right", "extra_headers": {"Authorization": "hush"}}
+    client = {"server": receiver.url, "token": TOKEN, "extra_headers": {"Authorization": "hush"}}
     write_yaml(home, **sqlite_yaml({"datahub_client_config": client}))
     printed = CliRunner().invoke(main, ["check"]).stdout
     assert "datahub_client_config: token stands in dagster.yaml itself" in printed
@@ -220,7 +216,7 @@ def test_a_ledger_that_may_not_make_its_tables_is_found_with_the_command_that_he
     home: Path, postgres_url: str
 ) -> None:
     files = {"datahub_file_config": {"path": str(home / "files")}}
-    url = postgres_url.replace("postgresql://", "postgresql+psycopg2://")
+    url = over_psycopg2(postgres_url)
     config = postgres_yaml(url, files)
     with configured(home, **config) as instance:
         instance.get_runs_count()

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from dagster_postgres import PostgresEventLogStorage
 from deployment import Deployment, eventually, sqlite_yaml
-from sqlalchemy import make_url
+from postgres import over_psycopg2
 from styles import named, style_a, style_b
 
 from datahub_eventlog.ledger_location import ledger_of
@@ -99,8 +99,7 @@ def test_style_a_without_a_storage_says_what_to_write_without_a_dagster_home(
 def test_check_finds_an_event_log_on_postgres_beside_runs_on_sqlite(
     tmp_path: Path, block: dict[str, Any], postgres_url: str
 ) -> None:
-    url = make_url(postgres_url).set(drivername="postgresql+psycopg2")
-    backend = named(PostgresEventLogStorage, postgres_url=url.render_as_string(hide_password=False))
+    backend = named(PostgresEventLogStorage, postgres_url=over_psycopg2(postgres_url))
     deployment = Deployment(tmp_path / "home", style_b(backend, block))
     said = deployment.cli("check", check=False)
     assert said.returncode == 1

@@ -24,7 +24,7 @@ from deployment import (
     postgres_yaml,
     sqlite_yaml,
 )
-from sqlalchemy import make_url
+from postgres import over_psycopg2
 
 from datahub_eventlog.definitions import decode
 from datahub_eventlog.ledger_location import ledger_of
@@ -55,9 +55,8 @@ def either_home(
     request: pytest.FixtureRequest, home: Deployment, datahub: dict[str, Any]
 ) -> Deployment:
     if request.param == "postgres":
-        url = make_url(request.getfixturevalue("postgres_url"))
-        text = url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
-        home.write(postgres_yaml(text, datahub))
+        url = over_psycopg2(request.getfixturevalue("postgres_url"))
+        home.write(postgres_yaml(url, datahub))
     return home
 
 

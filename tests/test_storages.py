@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -37,14 +36,6 @@ from datahub_eventlog.ledger_location import FILE
 from datahub_eventlog.process_role import IS_DAEMON_VARIABLE, role
 
 THREADS = 20
-
-
-@pytest.fixture(autouse=True)
-def _fresh_process() -> Iterator[None]:
-    """What one test touched and complained of is forgotten by the next."""
-    capture.forget()
-    yield
-    capture.forget()
 
 
 # Both styles, both databases

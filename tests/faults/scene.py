@@ -12,8 +12,8 @@ from typing import Any
 import dagster as dg
 from dagster import DagsterEventType
 from deployment import postgres_yaml
+from postgres import over_psycopg2
 from receiver import Receiver
-from sqlalchemy import make_url
 from undisturbed import differences, dispatcher_of, undisturbed
 
 from datahub_eventlog.config import Config, RestTarget
@@ -121,9 +121,7 @@ BLOCK = {"dispatch": "off", "touch_interval": 1}
 
 
 def postgres_storage(url: str) -> dict[str, Any]:
-    psycopg2 = make_url(url).set(drivername="postgresql+psycopg2")
-    text = psycopg2.render_as_string(hide_password=False)
-    return postgres_yaml(text, BLOCK)
+    return postgres_yaml(over_psycopg2(url), BLOCK)
 
 
 @dg.op

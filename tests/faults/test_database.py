@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import dagster as dg
 import pytest
@@ -25,6 +24,7 @@ from receiver import Receiver
 from sqlalchemy import Connection, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
+from visitors import visitor
 
 from datahub_eventlog import DataHubEventLogStorage, capture
 from datahub_eventlog.dispatcher import Dispatcher, pool, start_in_daemon
@@ -360,18 +360,5 @@ def test_a_full_disk_where_the_ledger_is_costs_no_run_and_delivery_goes_on(
 @pytest.fixture
 def humble_url(postgres_url: str) -> Iterator[str]:
     """A database with all of Dagster's tables, for a user who may make no others."""
-    url = make_url(postgres_url).set(drivername="postgresql+psycopg2")
-    plain = {"postgres_url": url.render_as_string(hide_password=False)}
-    with TemporaryDirectory() as folder, configured(Path(folder), storage={"postgres": plain}):
-        pass
-    user = f"humble_{url.database}"
-    admin = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE ROLE {user} LOGIN"))
-        connection.execute(text("REVOKE CREATE ON SCHEMA public FROM PUBLIC"))
-        connection.execute(text(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {user}"))
-        connection.execute(text(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {user}"))
-    yield url.set(username=user).render_as_string(hide_password=False)
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP OWNED BY {user}"))
-        connection.execute(text(f"DROP ROLE {user}"))
+    with visitor(postgres_url) as url:
+        yield url
