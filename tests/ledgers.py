@@ -114,9 +114,9 @@ def due(ledger: Ledger) -> list[str]:
 def in_processes(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
     """Do the work in as many processes at once, none of which may fail."""
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=work, args=each) for each in arguments]
-    for each in processes:
-        each.start()
+    processes = [context.Process(target=work, args=argument) for argument in arguments]
+    for process in processes:
+        process.start()
     for each in processes:
         each.join(120)
     assert [each.exitcode for each in processes] == [0] * len(arguments)

@@ -116,7 +116,7 @@ def tell(scenario: Scenario, home: Path) -> Told:
             problems=problems,
             again=ours.state(),
             logs=_logs(config, instance, captured, runs),
-            unaccepted=sum(not each.applied for each in ours.writes),
+            unaccepted=sum(not write.applied for write in ours.writes),
         )
 
 

@@ -34,10 +34,10 @@ class Scripted(MemorySink):
     def emit(
         self, batch: Sequence[Proposal], proceed: Callable[[], None] = lambda: None
     ) -> Sequence[Rejected]:
-        said = self.script.pop(0)(batch) if self.script else None
-        refused = {(each.urn, each.aspect) for each in said or ()}
+        rejected = self.script.pop(0)(batch) if self.script else None
+        refused = {(each.urn, each.aspect) for each in rejected or ()}
         super().emit([each for each in batch if (each.urn, each.aspect) not in refused], proceed)
-        return said or ()
+        return rejected or ()
 
 
 class Scene:

@@ -85,4 +85,4 @@ def ledger(instance: DagsterInstance) -> Ledger:
 def touched(instance: DagsterInstance) -> dict[str, int]:
     """How often each run was touched."""
     leases = ledger(instance).leases.take("test", 100, timedelta(minutes=1))
-    return {each.run_id: each.touches for each in leases}
+    return {lease.run_id: lease.touches for lease in leases}

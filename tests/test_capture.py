@@ -242,7 +242,7 @@ def leases(storage: EventLogStorage) -> list[Lease]:
 
 def touched(storage: EventLogStorage) -> dict[str, int]:
     """How often each run was touched."""
-    return {each.run_id: each.touches for each in leases(storage)}
+    return {lease.run_id: lease.touches for lease in leases(storage)}
 
 
 @contextmanager
@@ -393,7 +393,7 @@ def test_many_threads_store_their_events_and_every_run_is_touched(backend: Backe
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(execute, runs))
     assert touched(storage) == dict.fromkeys(runs, 2)
-    assert all(len(storage.get_logs_for_run(each)) == 3 for each in runs)
+    assert all(len(storage.get_logs_for_run(run)) == 3 for run in runs)
     assert process().warnings.count == 0
 
 

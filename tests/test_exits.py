@@ -71,7 +71,7 @@ def states(home: Deployment) -> list[str | None]:
     """The states of all runs in the ledger."""
     with home.instance() as instance:
         ledger = ledger_of(instance, patience=5)
-        return [ledger.runs.state(each.run_id) for each in instance.get_runs()]
+        return [ledger.runs.state(run.run_id) for run in instance.get_runs()]
 
 
 def assert_true(home: Deployment, receiver: Receiver) -> None:

@@ -72,7 +72,7 @@ class Place:
         """The runs that the reconciler adds so many seconds from now."""
         with self.instance() as instance:
             ledger = ledger_of(instance, patience=5)
-            runs = [each.run_id for each in instance.get_runs()]
+            runs = [run.run_id for run in instance.get_runs()]
             before = set(ledger.runs.missing(runs))
             reconciler = Reconciler(ledger, Source(instance), MONTH, lambda: time.time() + after)
             reconciler.run_once()

@@ -79,7 +79,7 @@ class Scene:
         self.ledger.database.clock = lambda: time.time() + HOUR
 
     def run_ids(self) -> list[str]:
-        return [each.run_id for each in self.instance.get_runs()]
+        return [run.run_id for run in self.instance.get_runs()]
 
     def new_run(self, job: dg.JobDefinition) -> dg.DagsterRun:
         """A run that somebody has to report the events of."""
@@ -100,7 +100,7 @@ class Scene:
 
     def is_delivered(self, *run_ids: str) -> bool:
         try:
-            return all(self.ledger.runs.state(each) == "delivered" for each in run_ids)
+            return all(self.ledger.runs.state(run_id) == "delivered" for run_id in run_ids)
         except LedgerUnavailable:
             return False
 
