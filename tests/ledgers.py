@@ -103,6 +103,12 @@ def facts_of(ledger: Ledger, run_id: str) -> Facts | None:
     return None if name is None or stored is None else Facts(name, stored)
 
 
+def counts_of(ledger: Ledger) -> dict[str, int]:
+    """How many runs are in each state; without the states that no run is in."""
+    counts = ledger.reports.status().runs
+    return {state: number for state, number in counts.items() if number}
+
+
 def due(ledger: Ledger) -> list[str]:
     """The runs that are due, in the order in which they are leased; leaves them as they are."""
     leases = ledger.leases.take("test", 100, MINUTE)

@@ -21,7 +21,7 @@ from datahub_dagster_plugin.client.dagster_generator import (
 from datahub_dagster_plugin.sensors.datahub_sensors import DatahubSensors
 from deployment import sqlite_yaml
 from instances import configured
-from ledgers import facts_of
+from ledgers import counts_of, facts_of
 from receiver import Json, Receiver
 
 from datahub_eventlog.config import Config, read
@@ -127,7 +127,7 @@ def _tell_by_us(
         dispatcher = Dispatcher(config, parts)
         while dispatcher.run_once():
             pass
-    assert set(_states(ledger.reports.status().runs)) <= {"delivered"}
+    assert counts_of(ledger).keys() <= {"delivered"}
     return sorted((each.urn, each.aspect, each.reason) for each in ledger.reports.status().rejected)
 
 
@@ -157,10 +157,6 @@ def _logs(
 def our_config(url: str, options: Mapping[str, Any]) -> Config:
     block = {"datahub_client_config": {"server": url}, **options}
     return read(block, {}).strict()
-
-
-def _states(counts: Mapping[str, int]) -> list[str]:
-    return [state for state, number in counts.items() if number]
 
 
 def _tell_by_plugin(

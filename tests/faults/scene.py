@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 from dagster import DagsterEventType
 from deployment import postgres_yaml
+from ledgers import counts_of
 from postgres import over_psycopg2
 from receiver import Receiver
 from undisturbed import differences, dispatcher_of, undisturbed
@@ -94,9 +95,7 @@ class Scene:
         self.instance.report_dagster_event(event, run.run_id)
 
     def counts(self) -> dict[str, int]:
-        return {
-            name: number for name, number in self.ledger.reports.status().runs.items() if number
-        }
+        return counts_of(self.ledger)
 
     def is_delivered(self, *run_ids: str) -> bool:
         try:
