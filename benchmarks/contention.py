@@ -16,8 +16,9 @@ from typing import Any
 from sqlalchemy import create_engine, insert, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import URL, Engine
+from statements import statements
 
-from benchmarks.environment import Environment, statements
+from benchmarks.environment import Environment
 from benchmarks.rows import Row
 from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.ledger.dialects import instant

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 from deployment import Deployment, postgres_yaml
 from postgres import PostgresServer
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Engine
 
 from benchmarks.endpoint import Endpoint, endpoint
@@ -112,21 +111,6 @@ def make_environment(folder: Path) -> Iterator[Environment]:
         finally:
             deployment.stop()
             engine.dispose()
-
-
-@contextmanager
-def statements() -> Iterator[list[str]]:
-    """All statements of this process, in their order."""
-    seen: list[str] = []
-
-    def note(*arguments: Any) -> None:
-        seen.append(arguments[2])
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
 
 
 def load() -> str:

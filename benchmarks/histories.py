@@ -18,6 +18,7 @@ from dagster._core.events import StepMaterializationData
 from dagster._core.storage.dagster_run import DagsterRun
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._serdes import serialize_value
+from ledgers import facts_of
 from sqlalchemy import insert
 from typing_extensions import Self
 
@@ -133,13 +134,6 @@ class Template:
         shift = time.time() - self.entries[-1].timestamp
         for entry in self.entries:
             yield entry._replace(run_id=run_id, timestamp=entry.timestamp + shift)
-
-
-def facts_of(ledger: Ledger, run_id: str) -> Facts | None:
-    """The facts that were captured with a run."""
-    name = ledger.runs.definitions_of(run_id)
-    blob = None if name is None else ledger.runs.facts(name)
-    return None if name is None or blob is None else Facts(name, blob)
 
 
 def _kind(entry: EventLogEntry) -> str:

@@ -12,8 +12,8 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,7 @@ from postgres import PostgresServer
 from receiver import Receiver
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import event as sqlalchemy_event
-from sqlalchemy.engine import Engine
+from statements import statements
 
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.context import Context
@@ -74,19 +73,6 @@ def _is_complete(receiver: Receiver, run_id: str) -> bool:
     return any(event["status"] == "COMPLETE" for event in events)
 
 
-@contextmanager
-def _statements() -> Iterator[list[str]]:
-    """All statements of this process, in their order."""
-    seen: list[str] = []
-
-    def note(*arguments: Any) -> None:
-        seen.append(arguments[2])
-
-    sqlalchemy_event.listen(Engine, "before_cursor_execute", note)
-    yield seen
-    sqlalchemy_event.remove(Engine, "before_cursor_execute", note)
-
-
 def _deliveries(deployment: Deployment, receiver: Receiver, runs: int, table: Table) -> None:
     with deployment.instance() as instance:
         deployment.start("datahub_eventlog.cli", "worker", log="worker.log")
@@ -121,7 +107,7 @@ def _storing(deployment: Deployment, plain: Mapping[str, Any], runs: int, table:
             _execute("20 assets", instance)
         for _ in range(runs):
             for name, instance in (("ours", ours), ("plain", theirs)):
-                with _statements() as seen:
+                with statements() as seen:
                     start = time.perf_counter()
                     run_id = _execute("20 assets", instance)
                     seconds = time.perf_counter() - start

@@ -22,10 +22,11 @@ from datahub.metadata.schema_classes import (
 )
 from datahub_dagster_plugin.client.dagster_generator import DatahubDagsterSourceConfig
 from datahub_dagster_plugin.sensors.datahub_sensors import DatahubSensors
+from ledgers import facts_of
 
 from benchmarks.endpoint import Write
 from benchmarks.environment import Environment
-from benchmarks.histories import assets, facts_of
+from benchmarks.histories import assets
 from benchmarks.pairs import Cost, Pair, cpu, wall
 from benchmarks.rows import Row
 from datahub_eventlog.dispatcher import redactor_of

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
+from statements import statements
 
-from benchmarks.environment import Environment, statements
+from benchmarks.environment import Environment
 from benchmarks.histories import Template, ten_steps
 from benchmarks.rows import Row
 from datahub_eventlog.dispatcher import Dispatcher

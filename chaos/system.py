@@ -14,9 +14,8 @@ from typing import Any
 
 import yaml
 from deployment import Deployment, eventually, free_port, postgres_yaml, sqlite_yaml
-from postgres import PostgresServer
+from postgres import PostgresServer, over_psycopg2
 from receiver import Receiver
-from sqlalchemy import make_url
 
 REEXECUTE = """
 mutation($run: String!) {
@@ -150,9 +149,8 @@ def start_system(storage: str, home: Path) -> Iterator[System]:
             yield from _running(home, sqlite_yaml(datahub), receiver, None)
             return
         with PostgresServer() as server, server.database() as url:
-            psycopg2 = make_url(url).set(drivername="postgresql+psycopg2")
-            text = psycopg2.render_as_string(hide_password=False)
-            yield from _running(home, postgres_yaml(text, datahub), receiver, server)
+            config = postgres_yaml(over_psycopg2(url), datahub)
+            yield from _running(home, config, receiver, server)
 
 
 def _running(

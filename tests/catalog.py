@@ -34,15 +34,15 @@ class Catalog:
 
     def deliver(self, items: Iterable[Proposal | Problem]) -> Catalog:
         """Take one translation of a run; nothing in it may stand there twice."""
-        said: set[tuple[str, str]] = set()
+        places: set[tuple[str, str]] = set()
         for each in items:
             if isinstance(each, Problem):
                 self.problems.add(each)
                 continue
             place = (each.urn, slot(each))
             is_series = schemas.aspects()[each.aspect].is_timeseries
-            assert is_series or place not in said, f"twice: {place}"
-            said.add(place)
+            assert is_series or place not in places, f"twice: {place}"
+            places.add(place)
             self._take(each)
         return self
 

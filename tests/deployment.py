@@ -44,10 +44,10 @@ REPOSITORIES = """
 def eventually(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:
     """What the condition says as soon as it says something true; fails after the deadline."""
     end = time.monotonic() + deadline
-    while not (said := condition()):
+    while not (value := condition()):
         assert time.monotonic() < end, f"not within {deadline:g} s: {what}"
         time.sleep(0.05)
-    return said
+    return value
 
 
 def free_port() -> int:
@@ -202,13 +202,13 @@ class Deployment:
         except OSError:
             return set()
         nodes = answer["repositoriesOrError"].get("nodes", [])
-        return {each["location"]["name"] for each in nodes}
+        return {node["location"]["name"] for node in nodes}
 
     def graphql(self, query: str, **variables: Any) -> Any:
         """The data of the webserver's answer; fails if there are errors."""
-        said = self.ask(query, **variables)
-        assert not said.get("errors"), said
-        return said["data"]
+        answer = self.ask(query, **variables)
+        assert not answer.get("errors"), answer
+        return answer["data"]
 
     def ask(self, query: str, **variables: Any) -> Any:
         """All of the webserver's answer."""
@@ -222,15 +222,15 @@ class Deployment:
 
     def launch(self, location: str, job: str, **tags: str) -> str:
         """Launch a run as the UI does, and return its id."""
-        said = self.graphql(
+        launch = self.graphql(
             LAUNCH,
             location=location,
             repository="__repository__",
             job=job,
             tags=[{"key": key, "value": value} for key, value in tags.items()],
         )["launchRun"]
-        assert said["__typename"] == "LaunchRunSuccess", said
-        run_id: str = said["run"]["runId"]
+        assert launch["__typename"] == "LaunchRunSuccess", launch
+        run_id: str = launch["run"]["runId"]
         return run_id
 
     def terminate(self, run_id: str) -> None:

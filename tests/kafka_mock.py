@@ -45,7 +45,7 @@ class Brokers:
         finally:
             consumer.close()
         messages.sort(key=lambda each: each.timestamp())
-        return [_decoded(each.value()) for each in messages]
+        return [_decoded(message.value()) for message in messages]
 
 
 def _decoded(content: bytes | None) -> dict[str, Any]:

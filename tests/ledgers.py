@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, delete, event
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import NullPool
 
-from datahub_eventlog.ledger import Lease, Ledger
+from datahub_eventlog.ledger import Facts, Lease, Ledger
 from datahub_eventlog.ledger.database import Connect, file_connections
 from datahub_eventlog.ledger.tables import metadata
 
@@ -96,6 +96,19 @@ def lease_of(ledger: Ledger, run_id: str) -> Lease:
     return lease
 
 
+def facts_of(ledger: Ledger, run_id: str) -> Facts | None:
+    """The facts of the definitions that were captured with a run."""
+    name = ledger.runs.definitions_of(run_id)
+    stored = None if name is None else ledger.runs.facts(name)
+    return None if name is None or stored is None else Facts(name, stored)
+
+
+def counts_of(ledger: Ledger) -> dict[str, int]:
+    """How many runs are in each state; without the states that no run is in."""
+    counts = ledger.reports.status().runs
+    return {state: number for state, number in counts.items() if number}
+
+
 def due(ledger: Ledger) -> list[str]:
     """The runs that are due, in the order in which they are leased; leaves them as they are."""
     leases = ledger.leases.take("test", 100, MINUTE)
@@ -107,9 +120,9 @@ def due(ledger: Ledger) -> list[str]:
 def in_processes(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
     """Do the work in as many processes at once, none of which may fail."""
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=work, args=each) for each in arguments]
-    for each in processes:
-        each.start()
+    processes = [context.Process(target=work, args=argument) for argument in arguments]
+    for process in processes:
+        process.start()
     for each in processes:
         each.join(120)
     assert [each.exitcode for each in processes] == [0] * len(arguments)

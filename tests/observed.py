@@ -95,18 +95,18 @@ def environment(folder: Path, *, without: Iterable[str] = ()) -> dict[str, str]:
 
 def processes(folder: Path) -> list[Process]:
     """All that have ended."""
-    told = [json.loads(each.read_text()) for each in (folder / "observed").glob("*.json")]
-    servers = {each["pid"] for each in told if each["role"] in {"grpc", "program"}}
-    return [_process(each, servers) for each in told]
+    records = [json.loads(each.read_text()) for each in (folder / "observed").glob("*.json")]
+    servers = {record["pid"] for record in records if record["role"] in {"grpc", "program"}}
+    return [_process(record, servers) for record in records]
 
 
-def _process(told: dict[str, object], servers: set[int]) -> Process:
-    role = str(told["role"])
+def _process(record: dict[str, object], servers: set[int]) -> Process:
+    role = str(record["role"])
     if role.startswith("child of "):
         is_run = int(role.removeprefix("child of ")) in servers
         role = "run" if is_run else "step"
-    modules, statements = told["modules"], told["statements"]
+    modules, statements = record["modules"], record["statements"]
     assert isinstance(modules, list)
     assert isinstance(statements, list)
-    connections = int(str(told["connections"]))
+    connections = int(str(record["connections"]))
     return Process(role, frozenset(modules), tuple(statements), connections)

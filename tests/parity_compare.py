@@ -81,8 +81,8 @@ def _lineage(aspect: Any) -> Any:
     """The urns on each side of a job, in whichever of DataHub's two forms they stand there."""
     if aspect is ABSENT:
         return ABSENT
-    said = {"form": "edges" if "inputDatasetEdges" in aspect else "lists"}
-    return {**said, **{name: _urns(aspect, name) for name in _SIDES}}
+    form = {"form": "edges" if "inputDatasetEdges" in aspect else "lists"}
+    return {**form, **{name: _urns(aspect, name) for name in _SIDES}}
 
 
 def _urns(aspect: Mapping[str, Any], name: str) -> list[str]:
@@ -142,7 +142,7 @@ def frozen(told: Told) -> str:
         freezing.text(urn): {name: freezing.value(each) for name, each in aspects.items()}
         for urn, aspects in told.ours.items()
     }
-    problems = [[freezing.text(text) for text in each] for each in told.problems]
+    problems = [[freezing.text(text) for text in problem] for problem in told.problems]
     document: dict[str, Any] = {"entities": state}
     if problems:
         document["problems"] = problems

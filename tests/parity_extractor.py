@@ -28,14 +28,14 @@ def _extract(
     found: dict[str, Any] = {}
     kinds = {DagsterEventType.ASSET_MATERIALIZATION}
     for log in context.instance.all_logs(context.dagster_run.run_id, kinds):
-        said = log.asset_materialization
-        if said is None or log.step_key is None:
+        materialization = log.asset_materialization
+        if materialization is None or log.step_key is None:
             continue
         urn = generator.emit_asset(
             graph,
-            said.asset_key.path,
-            said.description,
-            {key: str(value.value) for key, value in said.metadata.items()},
+            materialization.asset_key.path,
+            materialization.description,
+            {key: str(value.value) for key, value in materialization.metadata.items()},
             downstreams=set(),
             upstreams={SOURCE},
         )
@@ -47,10 +47,10 @@ def by_tags(context: RunStatusSensorContext, generator: Any, graph: Any) -> Mapp
     """Emits what the run's tag says of each asset, and returns nothing."""
     run = context.dagster_run
     for log in context.instance.all_logs(run.run_id, {DagsterEventType.ASSET_MATERIALIZATION}):
-        said = log.asset_materialization
-        assert said is not None
+        materialization = log.asset_materialization
+        assert materialization is not None
         rows = {"rows": run.tags["rows"]}
-        generator.emit_asset(graph, said.asset_key.path, None, rows, upstreams={SOURCE})
+        generator.emit_asset(graph, materialization.asset_key.path, None, rows, upstreams={SOURCE})
     return {}
 
 

@@ -175,7 +175,7 @@ def _(found: Difference, told: Told) -> object:
     if told.scenario.name != "paths_of_io_managers":
         return False
     urns = [found.urn] if found.aspect == "datasetKey" else _urns(found.theirs, found.ours)
-    is_remote = [not each.startswith(FILE) for each in urns]
+    is_remote = [not urn.startswith(FILE) for urn in urns]
     return found.aspect in {*SIDES, "datasetKey"} and urns and all(is_remote)
 
 
@@ -186,7 +186,7 @@ def _(found: Difference, told: Told) -> object:
     if found.urn.startswith(FILE):
         return found.aspect in {"datasetKey", "upstreamLineage"}
     urns = _urns(found.theirs, found.ours)
-    return found.aspect in SIDES and urns and all(each.startswith(FILE) for each in urns)
+    return found.aspect in SIDES and urns and all(urn.startswith(FILE) for urn in urns)
 
 
 # --------------------------------------------------------------------------------------------- runs

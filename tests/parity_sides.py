@@ -21,13 +21,14 @@ from datahub_dagster_plugin.client.dagster_generator import (
 from datahub_dagster_plugin.sensors.datahub_sensors import DatahubSensors
 from deployment import sqlite_yaml
 from instances import configured
+from ledgers import counts_of, facts_of
 from receiver import Json, Receiver
 
 from datahub_eventlog.config import Config, read
 from datahub_eventlog.definitions import decode
 from datahub_eventlog.dispatcher import Dispatcher, Opened, assemble
 from datahub_eventlog.dispatcher.context import context_of
-from datahub_eventlog.ledger import Facts, Ledger
+from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.ledger_location import ledger_of
 from datahub_eventlog.source import Source
 from datahub_eventlog.translate import Context
@@ -115,7 +116,7 @@ def tell(scenario: Scenario, home: Path) -> Told:
             problems=problems,
             again=ours.state(),
             logs=_logs(config, instance, captured, runs),
-            unaccepted=sum(not each.applied for each in ours.writes),
+            unaccepted=sum(not write.applied for write in ours.writes),
         )
 
 
@@ -126,7 +127,7 @@ def _tell_by_us(
         dispatcher = Dispatcher(config, parts)
         while dispatcher.run_once():
             pass
-    assert set(_states(ledger.reports.status().runs)) <= {"delivered"}
+    assert counts_of(ledger).keys() <= {"delivered"}
     return sorted((each.urn, each.aspect, each.reason) for each in ledger.reports.status().rejected)
 
 
@@ -135,10 +136,7 @@ def _forgetful(home: Path, captured: Ledger, runs: Sequence[str]) -> Ledger:
     ledger = Ledger.in_file(str(home / "again.db"), patience=5)
     ledger.database.migrate()
     for run_id in reversed(runs):
-        name = captured.runs.definitions_of(run_id)
-        stored = None if name is None else captured.runs.facts(name)
-        known = None if name is None or stored is None else Facts(name, stored)
-        ledger.runs.touch(run_id, definitions=known)
+        ledger.runs.touch(run_id, definitions=facts_of(captured, run_id))
     return ledger
 
 
@@ -148,11 +146,10 @@ def _logs(
     found = []
     with assemble(Opened(instance, captured), config) as parts:
         for run_id in runs:
-            name = captured.runs.definitions_of(run_id)
-            stored = None if name is None else captured.runs.facts(name)
+            facts = facts_of(captured, run_id)
             run = parts.source.run(run_id)
             assert run is not None
-            log = parts.source.log(run, None if stored is None else decode(stored))
+            log = parts.source.log(run, None if facts is None else decode(facts.blob))
             found.append((log, context_of(log, config, parts)[0]))
     return found
 
@@ -160,10 +157,6 @@ def _logs(
 def our_config(url: str, options: Mapping[str, Any]) -> Config:
     block = {"datahub_client_config": {"server": url}, **options}
     return read(block, {}).strict()
-
-
-def _states(counts: Mapping[str, int]) -> list[str]:
-    return [state for state, number in counts.items() if number]
 
 
 def _tell_by_plugin(

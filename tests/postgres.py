@@ -231,6 +231,12 @@ def new_database(server_url: str, options: str = "") -> Iterator[str]:
         _administer(url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+def over_psycopg2(url: str) -> str:
+    """The same database by the driver that Dagster brings; SQLAlchemy 2.1 prefers another."""
+    driver = make_url(url).set(drivername="postgresql+psycopg2")
+    return driver.render_as_string(hide_password=False)
+
+
 def _administer(url: URL, statement: str) -> None:
     engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
     with engine.connect() as connection:

@@ -602,7 +602,7 @@ class _Control:
     def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         asked = json.loads(body)
         if asked["call"] == "written":
-            return _json(200, [asdict(each) for each in self._receiver.writes])
+            return _json(200, [asdict(write) for write in self._receiver.writes])
         if asked["call"] not in self.CALLS:
             return _json(404, None)
         result = getattr(self._receiver, asked["call"])(**asked["options"])

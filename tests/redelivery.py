@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
+from ledgers import counts_of, facts_of
 from receiver import Receiver
 from typing_extensions import Self
 
@@ -42,19 +43,13 @@ class DataHub:
         self._dispatcher.deliver([run_id])
         while self._dispatcher.run_once():
             pass
-        found = self._ledger.reports.status()
-        assert not found.rejected
-        assert {state for state, number in found.runs.items() if number} <= {
-            "delivered",
-            "filtered",
-        }
+        assert not self._ledger.reports.status().rejected
+        assert counts_of(self._ledger).keys() <= {"delivered", "filtered"}
 
     def _facts(self, run_id: str) -> Facts:
-        name = self._captured.runs.definitions_of(run_id)
-        assert name is not None
-        stored = self._captured.runs.facts(name)
-        assert stored is not None
-        return Facts(name, stored)
+        facts = facts_of(self._captured, run_id)
+        assert facts is not None
+        return facts
 
     def deliver_runless(self) -> None:
         self._ledger.runs.touch("")

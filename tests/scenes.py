@@ -11,6 +11,7 @@ import pytest
 import yaml
 from deployment import postgres_yaml, sqlite_yaml
 from instances import configured
+from ledgers import counts_of
 
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher import Dispatcher, Parts
@@ -34,10 +35,10 @@ class Scripted(MemorySink):
     def emit(
         self, batch: Sequence[Proposal], proceed: Callable[[], None] = lambda: None
     ) -> Sequence[Rejected]:
-        said = self.script.pop(0)(batch) if self.script else None
-        refused = {(each.urn, each.aspect) for each in said or ()}
+        rejected = self.script.pop(0)(batch) if self.script else None
+        refused = {(each.urn, each.aspect) for each in rejected or ()}
         super().emit([each for each in batch if (each.urn, each.aspect) not in refused], proceed)
-        return said or ()
+        return rejected or ()
 
 
 class Scene:
@@ -65,9 +66,7 @@ class Scene:
         return Parts(self.ledger, self.source, sink or self.sink, extractor, None, owner)
 
     def counts(self) -> dict[str, int]:
-        return {
-            name: number for name, number in self.ledger.reports.status().runs.items() if number
-        }
+        return counts_of(self.ledger)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -11,7 +11,7 @@ import pytest
 from dagster import DagsterInstance
 from dagster_postgres import PostgresEventLogStorage, PostgresRunStorage
 from instances import configured
-from sqlalchemy import make_url
+from postgres import over_psycopg2
 
 from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.ledger_location import ledger_of
@@ -51,10 +51,9 @@ def on_postgres() -> Yaml:
 
 @pytest.fixture
 def pg_url(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    url = make_url(postgres_url).set(drivername="postgresql+psycopg2")
-    text = url.render_as_string(hide_password=False)
-    monkeypatch.setenv("TEST_PG_URL", text)
-    return text
+    url = over_psycopg2(postgres_url)
+    monkeypatch.setenv("TEST_PG_URL", url)
+    return url
 
 
 @pytest.fixture(
@@ -86,4 +85,4 @@ def ledger(instance: DagsterInstance) -> Ledger:
 def touched(instance: DagsterInstance) -> dict[str, int]:
     """How often each run was touched."""
     leases = ledger(instance).leases.take("test", 100, timedelta(minutes=1))
-    return {each.run_id: each.touches for each in leases}
+    return {lease.run_id: lease.touches for lease in leases}

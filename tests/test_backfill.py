@@ -66,16 +66,16 @@ def _backfill(scene: Scene, orders: Orders) -> Backfill:
 def _delivered(scene: Scene) -> list[str]:
     """The urns of the runs whose end was sent, in that order."""
     return [
-        each.urn
-        for each in scene.sink.proposals
-        if each.aspect == "dataProcessInstanceRunEvent"
-        and json.loads(each.body)["status"] == "COMPLETE"
-        and each.urn in _runs(scene)
+        proposal.urn
+        for proposal in scene.sink.proposals
+        if proposal.aspect == "dataProcessInstanceRunEvent"
+        and json.loads(proposal.body)["status"] == "COMPLETE"
+        and proposal.urn in _runs(scene)
     ]
 
 
 def _runs(scene: Scene) -> dict[str, str]:
-    return {urns.run_urn(each.run_id, Context()): each.run_id for each in scene.instance.get_runs()}
+    return {urns.run_urn(run.run_id, Context()): run.run_id for run in scene.instance.get_runs()}
 
 
 def test_a_history_is_delivered_the_newest_first_and_with_its_times(scene: Scene) -> None:
@@ -89,9 +89,9 @@ def test_a_history_is_delivered_the_newest_first_and_with_its_times(scene: Scene
     assert progress.outcomes == {"delivered": 3}
     assert progress.is_complete
     ended = {
-        each.urn: json.loads(each.body)["timestampMillis"]
-        for each in scene.sink.proposals
-        if each.aspect == "dataProcessInstanceRunEvent"
+        proposal.urn: json.loads(proposal.body)["timestampMillis"]
+        for proposal in scene.sink.proposals
+        if proposal.aspect == "dataProcessInstanceRunEvent"
     }
     for record in scene.instance.get_run_records():
         urn = urns.run_urn(record.dagster_run.run_id, Context())
@@ -124,7 +124,9 @@ def test_again_sends_all_of_it_and_the_same(scene: Scene) -> None:
 
 def _final(proposals: Sequence[Proposal]) -> dict[tuple[str, ...], str]:
     """What DataHub has after them: the last of each, timeseries by their times."""
-    return {(each.urn, each.aspect, _event(each)): each.body for each in proposals}
+    return {
+        (proposal.urn, proposal.aspect, _event(proposal)): proposal.body for proposal in proposals
+    }
 
 
 def _event(proposal: Proposal) -> str:
@@ -211,8 +213,8 @@ def test_what_is_selected_is_delivered_and_nothing_else(
 def test_the_times_select_runs_by_their_creation(scene: Scene) -> None:
     first, second, third = _ran(scene, daily, 3)
     created = {
-        each.dagster_run.run_id: each.create_timestamp.replace(tzinfo=timezone.utc)
-        for each in scene.instance.get_run_records()
+        record.dagster_run.run_id: record.create_timestamp.replace(tzinfo=timezone.utc)
+        for record in scene.instance.get_run_records()
     }
     selection = Selection(since=created[second], until=created[third])
 
@@ -272,7 +274,8 @@ def test_events_without_a_run_from_before_are_delivered(scene: Scene) -> None:
 
 def _reported(scene: Scene) -> int:
     return sum(
-        each.aspect == "operation" and "reported" in each.urn for each in scene.sink.proposals
+        proposal.aspect == "operation" and "reported" in proposal.urn
+        for proposal in scene.sink.proposals
     )
 
 
@@ -351,9 +354,9 @@ def test_the_command_goes_on_where_ctrl_c_stopped_it(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_option_of_the_command_is_named(arguments: tuple[str, ...], message: str) -> None:
-    said = CliRunner().invoke(main, ["backfill", *arguments])
-    assert said.exit_code == 2
-    assert message in said.output
+    done = CliRunner().invoke(main, ["backfill", *arguments])
+    assert done.exit_code == 2
+    assert message in done.output
 
 
 def test_a_run_that_is_deleted_meanwhile_ends_no_backfill(

@@ -52,7 +52,7 @@ class Side:
     processes: list[observed.Process]
 
     def modules(self, role: str) -> set[str]:
-        found = [each.modules for each in self.processes if each.role == role]
+        found = [process.modules for process in self.processes if process.role == role]
         assert found, f"no {role} has told anything"
         return set().union(*found)
 
@@ -197,9 +197,9 @@ def test_the_processes_of_a_run_ask_the_database_for_no_more_than_they_may(
     """A run: two statements at its start, one at its end; what launches it: one; a step: none."""
     counts = {
         role: sorted(
-            (len(each.statements), each.connections)
-            for each in sides["ours"].processes
-            if each.role == role
+            (len(process.statements), process.connections)
+            for process in sides["ours"].processes
+            if process.role == role
         )
         for role in ("webserver", "grpc", "run", "step")
     }
@@ -209,4 +209,6 @@ def test_the_processes_of_a_run_ask_the_database_for_no_more_than_they_may(
         "run": [(3, 2), (3, 2)],
         "step": [(0, 0), (0, 0)],
     }
-    assert not any(each.statements or each.connections for each in sides["plain"].processes)
+    assert not any(
+        process.statements or process.connections for process in sides["plain"].processes
+    )

@@ -26,6 +26,7 @@ from dagster._core.storage.event_log.base import EventLogStorage
 from dagster_postgres import PostgresEventLogStorage
 from entries import RUN, entry, materialized, message
 from instances import in_memory
+from postgres import over_psycopg2
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.pool import NullPool
 from visitors import make_tables, visitor
@@ -227,16 +228,8 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     """Makes storages on the same event log."""
     if request.param == "sqlite":
         return lambda: SqliteEventLogStorage(str(tmp_path))
-    url = make_url(request.getfixturevalue("postgres_url")).set(drivername="postgresql+psycopg2")
-    return lambda: PostgresEventLogStorage(url.render_as_string(hide_password=False))
-
-
-@pytest.fixture(autouse=True)
-def _fresh_process() -> Iterator[None]:
-    """What one test touched is forgotten by the next."""
-    capture.forget()
-    yield
-    capture.forget()
+    url = over_psycopg2(request.getfixturevalue("postgres_url"))
+    return lambda: PostgresEventLogStorage(url)
 
 
 def ledger_of(storage: EventLogStorage) -> Ledger:
@@ -249,7 +242,7 @@ def leases(storage: EventLogStorage) -> list[Lease]:
 
 def touched(storage: EventLogStorage) -> dict[str, int]:
     """How often each run was touched."""
-    return {each.run_id: each.touches for each in leases(storage)}
+    return {lease.run_id: lease.touches for lease in leases(storage)}
 
 
 @contextmanager
@@ -400,7 +393,7 @@ def test_many_threads_store_their_events_and_every_run_is_touched(backend: Backe
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(execute, runs))
     assert touched(storage) == dict.fromkeys(runs, 2)
-    assert all(len(storage.get_logs_for_run(each)) == 3 for each in runs)
+    assert all(len(storage.get_logs_for_run(run)) == 3 for run in runs)
     assert process().warnings.count == 0
 
 
@@ -513,9 +506,8 @@ def locked(file: Path) -> Iterator[None]:
 
 
 def test_a_locked_row_holds_up_one_event_and_not_those_after_it(postgres_url: str) -> None:
-    url = make_url(postgres_url).set(drivername="postgresql+psycopg2")
-    backend = PostgresEventLogStorage(url.render_as_string(hide_password=False))
-    storage = wrapped(backend, touch_interval=0)
+    url = over_psycopg2(postgres_url)
+    storage = wrapped(PostgresEventLogStorage(url), touch_interval=0)
     storage.store_event(entry("RUN_START"))
     with create_engine(url, poolclass=NullPool).begin() as other:
         other.execute(text("SELECT * FROM datahub_eventlog_runs FOR UPDATE"))

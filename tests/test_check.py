@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from deployment import DEADLINE, postgres_yaml, sqlite_yaml
 from instances import configured, write_yaml
 from kafka_mock import TOPIC, Brokers, registry
 from ledgers import Clock
+from postgres import over_psycopg2
 from receiver import Receiver
 from sqlalchemy import create_engine, text
 
@@ -27,11 +27,7 @@ from datahub_eventlog.config import Config
 from datahub_eventlog.ledger.tables import metadata
 from datahub_eventlog.ledger_location import ledger_of
 
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver(token="right") as receiver:
-        yield receiver
+TOKEN = "right"
 
 
 @pytest.fixture
@@ -39,7 +35,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("DAGSTER_HOME", str(home))
-    monkeypatch.setenv("TOKEN", "right")
+    monkeypatch.setenv("TOKEN", TOKEN)
     return home
 
 
@@ -58,7 +54,7 @@ def rest(server: str, **options: Any) -> dict[str, Any]:
 
 def failure(found: dict[str, tuple[bool, str]]) -> tuple[str, str]:
     """The only thing that is not well."""
-    (failed,) = [(what, said) for what, (is_ok, said) in found.items() if not is_ok]
+    (failed,) = [(what, advice) for what, (is_ok, advice) in found.items() if not is_ok]
     return failed
 
 
@@ -91,16 +87,16 @@ def test_what_is_redacted_is_named(home: Path, redact: dict[str, Any], text: str
 
 def test_a_home_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
-    what, said = failure(checked())
+    what, advice = failure(checked())
     assert what == "DAGSTER_HOME"
-    assert "set it to the folder that has your dagster.yaml" in said
+    assert "set it to the folder that has your dagster.yaml" in advice
 
 
 MISPLACED = "event_log_storage: {module: datahub_eventlog, class: DataHubStorage}\n"
 
 
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("written", "advice"),
     [
         ("storage: [", "dagster.yaml"),
         ("no_such_key: 1\n", "no_such_key"),
@@ -109,10 +105,10 @@ MISPLACED = "event_log_storage: {module: datahub_eventlog, class: DataHubStorage
     ],
 )
 def test_a_dagster_yaml_that_can_not_be_used_is_explained(
-    home: Path, written: str, said: str
+    home: Path, written: str, advice: str
 ) -> None:
     (home / "dagster.yaml").write_text(written)
-    assert said in " ".join(failure(checked()))
+    assert advice in " ".join(failure(checked()))
 
 
 def test_a_mixture_of_storages_is_found(home: Path, postgres_url: str) -> None:
@@ -124,13 +120,13 @@ def test_a_mixture_of_storages_is_found(home: Path, postgres_url: str) -> None:
     block = sqlite_yaml({"datahub_file_config": {"path": str(home / "files")}})
     block["event_log_storage"]["config"]["backend"] = backend
     write_yaml(home, **block)
-    what, said = failure(checked())
+    what, advice = failure(checked())
     assert what == "storage"
-    assert "configure run_storage and schedule_storage beside event_log_storage" in said
+    assert "configure run_storage and schedule_storage beside event_log_storage" in advice
 
 
 @pytest.mark.parametrize(
-    ("datahub", "what", "said"),
+    ("datahub", "what", "advice"),
     [
         ({"evn": "PROD"}, "datahub", "Did you mean env?"),
         ({}, "datahub", "no target is configured: set datahub_client_config"),
@@ -173,13 +169,13 @@ def test_a_mixture_of_storages_is_found(home: Path, postgres_url: str) -> None:
     ids=str,
 )
 def test_what_is_wrong_in_the_block_or_behind_it_is_found(
-    home: Path, monkeypatch: pytest.MonkeyPatch, datahub: dict[str, Any], what: str, said: str
+    home: Path, monkeypatch: pytest.MonkeyPatch, datahub: dict[str, Any], what: str, advice: str
 ) -> None:
     monkeypatch.chdir(home)
     write_yaml(home, **sqlite_yaml(datahub))
     found = failure(checked())
     assert found[0] == what
-    assert said in found[1]
+    assert advice in found[1]
 
 
 def test_patterns_are_tried_on_the_names_that_are_there(home: Path) -> None:
@@ -189,9 +185,9 @@ def test_patterns_are_tried_on_the_names_that_are_there(home: Path) -> None:
     assert checked()["asset_pattern"] == (True, ".*, [q]{3}_(a|aa)+$ can be used")
     with dg.DagsterInstance.from_config(str(home)) as instance:
         instance.report_runless_asset_event(dg.AssetMaterialization(f"qqq_{'a' * 60}b"))
-    what, said = failure(checked())
+    what, advice = failure(checked())
     assert what == "asset_pattern"
-    assert "does not decide within 1 s" in said
+    assert "does not decide within 1 s" in advice
 
 
 def test_a_wrong_token_is_proved_wrong_by_an_authenticated_call(
@@ -199,15 +195,15 @@ def test_a_wrong_token_is_proved_wrong_by_an_authenticated_call(
 ) -> None:
     monkeypatch.setenv("TOKEN", "wrong")
     write_yaml(home, **sqlite_yaml(rest(receiver.url)))
-    what, said = failure(checked())
+    what, advice = failure(checked())
     assert what == "token"
-    assert "put a valid one into DATAHUB_GMS_TOKEN" in said
+    assert "put a valid one into DATAHUB_GMS_TOKEN" in advice
 
 
 def test_each_secret_in_the_file_is_named_with_the_form_that_hides_it(
     home: Path, receiver: Receiver
 ) -> None:
-    client = {"server": receiver.url, "token": "right", "extra_headers": {"Authorization": "hush"}}
+    client = {"server": receiver.url, "token": TOKEN, "extra_headers": {"Authorization": "hush"}}
     write_yaml(home, **sqlite_yaml({"datahub_client_config": client}))
     printed = CliRunner().invoke(main, ["check"]).stdout
     assert "datahub_client_config: token stands in dagster.yaml itself" in printed
@@ -220,7 +216,7 @@ def test_a_ledger_that_may_not_make_its_tables_is_found_with_the_command_that_he
     home: Path, postgres_url: str
 ) -> None:
     files = {"datahub_file_config": {"path": str(home / "files")}}
-    url = postgres_url.replace("postgresql://", "postgresql+psycopg2://")
+    url = over_psycopg2(postgres_url)
     config = postgres_yaml(url, files)
     with configured(home, **config) as instance:
         instance.get_runs_count()
@@ -233,10 +229,10 @@ def test_a_ledger_that_may_not_make_its_tables_is_found_with_the_command_that_he
     storage["should_autocreate_tables"] = False
     write_yaml(home, **config)
     found = checked()
-    what, said = failure(found)
+    what, advice = failure(found)
     assert what == "ledger"
-    assert "a local file, which only this machine sees" in said
-    assert "`datahub-eventlog ddl`" in said
+    assert "a local file, which only this machine sees" in advice
+    assert "`datahub-eventlog ddl`" in advice
     assert found["storage"][1] == "DataHubStorage; events are stored by PostgresEventLogStorage"
 
 
@@ -250,9 +246,9 @@ def test_live_dispatchers_are_named_with_their_version(home: Path) -> None:
 def test_with_dispatch_off_nobody_is_missed(home: Path) -> None:
     files = {"datahub_file_config": {"path": str(home / "files")}, "dispatch": "off"}
     write_yaml(home, **sqlite_yaml(files))
-    is_ok, said = checked()["dispatcher"]
+    is_ok, advice = checked()["dispatcher"]
     assert is_ok
-    assert "nothing is delivered" in said
+    assert "nothing is delivered" in advice
 
 
 def test_kafka_and_its_schema_registry_are_asked(home: Path) -> None:
@@ -262,7 +258,7 @@ def test_kafka_and_its_schema_registry_are_asked(home: Path) -> None:
         write_yaml(home, **sqlite_yaml({"datahub_kafka_config": {"connection": connection}}))
         good = checked()
         schemas.status = 401
-        what, said = failure(checked())
+        what, advice = failure(checked())
         routes = {"topic_routes": {"MetadataChangeProposal": "another"}}
         write_yaml(
             home, **sqlite_yaml({"datahub_kafka_config": {"connection": connection, **routes}})
@@ -272,7 +268,7 @@ def test_kafka_and_its_schema_registry_are_asked(home: Path) -> None:
     brokers.end()
     assert (good["Kafka"][0], good["schema registry"][0]) == (True, True)
     assert what == "schema registry"
-    assert "correct datahub_kafka_config: connection: schema_registry_url" in said
+    assert "correct datahub_kafka_config: connection: schema_registry_url" in advice
     assert other[0] == "Kafka"
     assert "has no topic another" in other[1]
 
@@ -300,11 +296,11 @@ def test_times_ahead_of_the_clock_are_found_with_what_to_do(home: Path) -> None:
         ledger.database.clock = Clock(time.time() + 86400)
         ledger.reports.heartbeat("here", 42, __version__)
     found = checked()
-    is_ok, said = found["clock"]
+    is_ok, advice = found["clock"]
     assert not is_ok
-    assert said.startswith("the ledger has times that are 86")
-    assert "ahead of this machine's clock" in said
-    assert "let NTP set it" in said
+    assert advice.startswith("the ledger has times that are 86")
+    assert "ahead of this machine's clock" in advice
+    assert "let NTP set it" in advice
     assert "none is alive" in found["dispatcher"][1]
 
 
@@ -317,7 +313,7 @@ main(sys.argv[1:])
 
 
 @pytest.mark.parametrize(
-    ("command", "code", "said"),
+    ("command", "code", "advice"),
     [
         ("check", 1, "datahub and tenacity can't be imported in this process: pip install"),
         ("status", 0, "No dispatcher is alive"),
@@ -326,7 +322,7 @@ main(sys.argv[1:])
     ],
 )
 def test_without_the_extra_the_commands_work_or_name_it(
-    home: Path, command: str, code: int, said: str
+    home: Path, command: str, code: int, advice: str
 ) -> None:
     write_yaml(home, **sqlite_yaml({"datahub_file_config": {"path": str(home / "files")}}))
     done = subprocess.run(
@@ -338,5 +334,5 @@ def test_without_the_extra_the_commands_work_or_name_it(
         timeout=DEADLINE,
     )
     assert done.returncode == code, done.stderr
-    assert said in done.stdout + done.stderr
+    assert advice in done.stdout + done.stderr
     assert "Traceback" not in done.stderr

@@ -198,4 +198,6 @@ def test_what_sqlglot_says_of_its_old_helper_is_not_in_the_log_of_the_daemon(
         receiver.wait_for(lambda: _knows(receiver, "dwh.raw"), 120)
     finally:
         deployment.stop()
-    assert SQLGLOT_WARNS not in deployment.log("daemon.log")
+    log = deployment.log("daemon.log")
+    assert log
+    assert SQLGLOT_WARNS not in log

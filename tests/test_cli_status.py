@@ -47,8 +47,8 @@ def test_the_status_says_lag_and_throughput_beside_the_counts() -> None:
 
 def test_a_terminal_of_80_columns_breaks_text_but_no_urn() -> None:
     lines = shown(status(), is_terminal=True).splitlines()
-    assert [each.strip() for each in lines if len(each) > 80] == [f"{URN}0"]
-    wrapped = [each for each in lines if "server says" in each]
+    assert [line.strip() for line in lines if len(line) > 80] == [f"{URN}0"]
+    wrapped = [line for line in lines if "server says" in line]
     assert len(wrapped) > 1
     assert all(each.startswith("    ") for each in wrapped)
 

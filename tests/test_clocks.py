@@ -109,11 +109,11 @@ def test_it_is_said_until_it_is_set_right(ledger: Ledger, ahead: Ledger, trace: 
         ahead.reports.heartbeat("here", 1, "0")
     else:
         ahead.upkeep.set_watermark(ahead.database.read_clock())
-    said = ledger.reports.status().ahead
-    assert said is not None
-    assert said.seconds == pytest.approx(86400)
-    assert "86400 s ahead of" in str(said)
-    assert "let NTP set it" in str(said)
+    lead = ledger.reports.status().ahead
+    assert lead is not None
+    assert lead.seconds == pytest.approx(86400)
+    assert "86400 s ahead of" in str(lead)
+    assert "let NTP set it" in str(lead)
     ledger.upkeep.sweep(MONTH)
     assert ledger.reports.status().ahead is None
 
@@ -212,7 +212,7 @@ def test_a_watermark_of_tomorrow_hides_no_run_that_nobody_noted(
     reconciler = Reconciler(scene.ledger, scene.source, MONTH, lambda: time.time() + 60)
     reconciler.run_once()
     assert scene.ledger.runs.state(run_id) == "pending"
-    (warning,) = [each for each in caplog.records if each.levelno == logging.WARNING]
+    (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert "A clock is wrong, or was: the ledger has times that are" in warning.getMessage()
 
 

@@ -78,12 +78,12 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 def test_the_help_of_every_command_has_an_example_that_its_options_take(
     name: str, command: click.Command
 ) -> None:
-    said = call(None, name, "--help")
-    assert said.exit_code == 0
-    assert "Examples:" in said.stdout
+    done = call(None, name, "--help")
+    assert done.exit_code == 0
+    assert "Examples:" in done.stdout
     examples = [
         line.split("#")[0].split(">")[0].split()[2:]
-        for line in said.stdout.splitlines()
+        for line in done.stdout.splitlines()
         if line.strip().startswith(f"datahub-eventlog {name}")
     ]
     assert examples
@@ -111,10 +111,10 @@ WRONG_USAGE = [
 
 @pytest.mark.parametrize("arguments", WRONG_USAGE, ids=" ".join)
 def test_wrong_usage_has_exit_code_2_and_says_what_is_wrong(arguments: tuple[str, ...]) -> None:
-    said = call(None, *arguments)
-    assert said.exit_code == 2
-    assert "Error: " in said.stderr
-    assert said.stdout == ""
+    done = call(None, *arguments)
+    assert done.exit_code == 2
+    assert "Error: " in done.stderr
+    assert done.stdout == ""
 
 
 FALLS_SHORT = [
@@ -136,10 +136,10 @@ def test_without_an_instance_every_command_has_exit_code_1_and_says_what_to_do(
 ) -> None:
     for home, advice in ((None, "DAGSTER_HOME is not set"), (tmp_path, "not switched on")):
         write_yaml(tmp_path)
-        said = call(home, *arguments)
-        assert said.exit_code == 1
-        assert advice in said.stdout + said.stderr
-        assert isinstance(said.exception, SystemExit)
+        done = call(home, *arguments)
+        assert done.exit_code == 1
+        assert advice in done.stdout + done.stderr
+        assert isinstance(done.exception, SystemExit)
 
 
 def test_every_command_that_finds_all_it_needs_has_exit_code_0(home: Path, run_id: str) -> None:
@@ -153,23 +153,23 @@ def test_every_command_that_finds_all_it_needs_has_exit_code_0(home: Path, run_i
         ("retry", "--all"),
         ("ddl",),
     ):
-        said = call(home, *arguments)
-        assert (arguments, said.exit_code, said.stderr) == (arguments, 0, "")
-        assert said.stdout
+        done = call(home, *arguments)
+        assert (arguments, done.exit_code, done.stderr) == (arguments, 0, "")
+        assert done.stdout
 
 
 @pytest.mark.parametrize("command", ["show", "preview"])
 def test_a_run_that_is_not_there_is_named(home: Path, command: str) -> None:
-    said = call(home, command, "0d9c8a04")
-    assert said.exit_code == 1
-    assert said.stderr == "Error: there is no run 0d9c8a04\n"
+    done = call(home, command, "0d9c8a04")
+    assert done.exit_code == 1
+    assert done.stderr == "Error: there is no run 0d9c8a04\n"
 
 
 def test_preview_writes_one_page_where_it_is_told(home: Path, run_id: str, tmp_path: Path) -> None:
     file = tmp_path / "lineage.html"
     file.write_text("an older page")
-    said = call(home, "preview", run_id, "-o", str(file))
-    assert said.stdout.startswith(f"{file}: 6 nodes, ")
+    done = call(home, "preview", run_id, "-o", str(file))
+    assert done.stdout.startswith(f"{file}: 6 nodes, ")
     assert "dwh.orders" in file.read_text()
     printed = call(home, "preview", run_id, "-o", "-")
     assert printed.stdout == file.read_text()
@@ -182,27 +182,27 @@ def test_preview_writes_one_page_where_it_is_told(home: Path, run_id: str, tmp_p
 
 
 def test_explain_tells_which_evidence_links_an_asset_to_its_table(home: Path, run_id: str) -> None:
-    told = call(home, "explain", "orders").stdout
-    assert f"in run {run_id}" in told
-    assert "found       dagster/table_name\n" in told
-    assert "not found   datahub_urn: no such text in its metadata\n" in told
-    assert f"\nIts table\n  {TABLE}\n    sibling of the asset\n" in told
-    said: dict[str, Any] = json.loads(call(home, "explain", "report", "--json").stdout)
-    assert said["dataset"] is None
-    assert said["upstreams"] == [
+    text = call(home, "explain", "orders").stdout
+    assert f"in run {run_id}" in text
+    assert "found       dagster/table_name\n" in text
+    assert "not found   datahub_urn: no such text in its metadata\n" in text
+    assert f"\nIts table\n  {TABLE}\n    sibling of the asset\n" in text
+    explanation: dict[str, Any] = json.loads(call(home, "explain", "report", "--json").stdout)
+    assert explanation["dataset"] is None
+    assert explanation["upstreams"] == [
         {
             "urn": "urn:li:dataset:(urn:li:dataPlatform:dagster,orders,PROD)",
             "sources": ["definition", "dagster/input_data_version"],
         }
     ]
-    assert [each["state"] for each in said["evidence"]] == ["not found"] * 7
+    assert [each["state"] for each in explanation["evidence"]] == ["not found"] * 7
 
 
 def test_explain_knows_an_asset_that_was_only_reported(home: Path) -> None:
-    told = call(home, "explain", "reported").stdout
-    assert "UTC outside of any run\n" in told
-    assert f"found       datahub_urn\n              {TABLE}\n" in told
-    assert "its definition is not known" in told
+    text = call(home, "explain", "reported").stdout
+    assert "UTC outside of any run\n" in text
+    assert f"found       datahub_urn\n              {TABLE}\n" in text
+    assert "its definition is not known" in text
 
 
 @pytest.mark.parametrize(
@@ -218,26 +218,26 @@ def test_explain_knows_an_asset_that_was_only_reported(home: Path) -> None:
 def test_explain_says_what_to_do_about_an_asset_it_knows_nothing_of(
     home: Path, asset: str, advice: str
 ) -> None:
-    said = call(home, "explain", asset)
-    assert said.exit_code == 1
-    assert advice in said.stderr
+    done = call(home, "explain", asset)
+    assert done.exit_code == 1
+    assert advice in done.stderr
 
 
 def test_show_is_one_fact_a_line_where_there_is_no_terminal(home: Path, run_id: str) -> None:
-    said = call(home, "show", run_id, COLUMNS="80").stdout
-    lines = said.splitlines()
+    output = call(home, "show", run_id, COLUMNS="80").stdout
+    lines = output.splitlines()
     assert lines.count("urn:li:dataset:(urn:li:dataPlatform:dagster,orders,PROD)") == 1
-    note = next(each for each in lines if each.startswith("      note: "))
+    note = next(line for line in lines if line.startswith("      note: "))
     assert note.endswith("a text that is too long for one line ")
-    assert "    timestampMillis: " in said
+    assert "    timestampMillis: " in output
     assert lines[-1].endswith("; nothing was sent")
-    assert ESCAPE not in said
+    assert ESCAPE not in output
 
 
 def test_what_people_wrote_is_no_command_to_the_terminal(home: Path, run_id: str) -> None:
-    said = call(home, "show", run_id, FORCE_COLOR="1").stdout
-    assert "sales�[2J</script>" in said
-    assert f"{ESCAPE}[2J" not in said
+    output = call(home, "show", run_id, FORCE_COLOR="1").stdout
+    assert "sales�[2J</script>" in output
+    assert f"{ESCAPE}[2J" not in output
 
 
 @pytest.mark.parametrize("columns", [80, 200])
@@ -251,7 +251,7 @@ def test_on_a_terminal_lines_fit_into_it(
     ).stdout
     # Rich keeps bold and the like where there is to be no colour.
     text = click.unstyle(plain)
-    wide = [each for each in text.splitlines() if len(each) > columns]
+    wide = [line for line in text.splitlines() if len(line) > columns]
     assert [each for each in wide if "urn:li:" not in each] == []
     assert text.strip()
 
@@ -270,15 +270,15 @@ def on_terminal(home: Path, *arguments: str, **variables: str) -> str:
     command = [sys.executable, "-m", "datahub_eventlog.cli", *arguments]
     process = subprocess.Popen(command, env=environment, stdout=theirs, stdin=theirs)
     os.close(theirs)
-    said = b""
+    output = b""
     try:
         while part := os.read(ours, 65536):
-            said += part
+            output += part
     except OSError:  # Linux's way to say that the other end is closed
         pass
     os.close(ours)
     assert process.wait(DEADLINE) == 0
-    return said.decode().replace("\r\n", "\n")
+    return output.decode().replace("\r\n", "\n")
 
 
 def test_a_real_terminal_has_colours_unless_no_color_is_set(home: Path) -> None:

@@ -78,7 +78,7 @@ EXAMPLES: dict[str, tuple[Any, Any]] = {
 
 
 def test_every_option_of_the_configuration_can_be_set_and_has_an_example() -> None:
-    assert {each.name for each in fields(Config)} - {"target"} == set(options()) - set(TARGETS)
+    assert {field.name for field in fields(Config)} - {"target"} == set(options()) - set(TARGETS)
     assert set(EXAMPLES) == set(options()) - set(TARGETS)
 
 
@@ -177,7 +177,7 @@ def test_an_unset_variable_is_a_fault_of_its_own_kind() -> None:
 )
 def test_what_is_wrong_is_named(block: Any, message: str) -> None:
     reading = read(block, {})
-    assert message in "\n".join(each.message for each in reading.faults)
+    assert message in "\n".join(fault.message for fault in reading.faults)
     assert isinstance(reading.config, Config)
     with pytest.raises(ConfigurationError):
         reading.strict()
@@ -212,7 +212,7 @@ def test_what_is_wrong_is_named(block: Any, message: str) -> None:
     ],
 )
 def test_all_that_is_wrong_is_named_at_once(block: Any, messages: list[str]) -> None:
-    found = [each.message for each in read(block, {}).faults]
+    found = [fault.message for fault in read(block, {}).faults]
     assert len(found) == len(messages)
     assert [a for a, b in zip(found, messages, strict=True) if not a.startswith(b)] == []
 
@@ -256,7 +256,7 @@ ANYTHING = st.recursive(
 def test_whatever_yaml_makes_of_a_block_it_is_read(block: Any) -> None:
     reading = read(block, {"HERE": "eu"})
     assert isinstance(reading.config, Config)
-    assert all(each.message for each in reading.faults)
+    assert all(fault.message for fault in reading.faults)
 
 
 @given(st.sampled_from([*options()]), st.text() | st.from_type(float).map(json.dumps))
@@ -439,8 +439,8 @@ def test_whatever_python_takes_for_a_pattern_decides_as_in_python(
             return
         config = read({"job_pattern": {"allow": [pattern]}}, {}).strict()
     names = [*names, pattern]
-    assert [config.job_pattern.allows(each) for each in names] == [
-        bool(compiled.match(each)) for each in names
+    assert [config.job_pattern.allows(name) for name in names] == [
+        bool(compiled.match(name)) for name in names
     ]
 
 

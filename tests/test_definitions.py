@@ -199,8 +199,8 @@ def test_what_is_said_of_an_upstream_asset_by_its_dependency_counts() -> None:
     @dg.asset(deps=["elsewhere"])
     def here() -> None: ...
 
-    said = {STUB: True, "dagster/table_name": "db.crm.contacts"}
-    stub = dg.AssetSpec("elsewhere", metadata=said)
+    metadata = {STUB: True, "dagster/table_name": "db.crm.contacts"}
+    stub = dg.AssetSpec("elsewhere", metadata=metadata)
     job = dg.Definitions(assets=[here, stub]).get_repository_def().get_job("__ASSET_JOB")
     found = read(LoadedJob(job)).assets["elsewhere",]
     assert found.metadata == {"dagster/table_name": Metadatum("text", "db.crm.contacts")}
@@ -244,7 +244,7 @@ NODES = {
 
 
 def dbt_assets(translator: Translator) -> list[dg.AssetsDefinition]:
-    said = {
+    metadata = {
         "dagster_dbt/manifest": Manifest(NODES),
         "dagster_dbt/dagster_dbt_translator": translator,
         "dagster_dbt/project": "shop",
@@ -253,7 +253,7 @@ def dbt_assets(translator: Translator) -> list[dg.AssetsDefinition]:
         dg.AssetSpec(
             name,
             deps=["contacts", "payments"],
-            metadata={**said, "dagster_dbt/unique_id": f"model.{name}"},
+            metadata={**metadata, "dagster_dbt/unique_id": f"model.{name}"},
         )
         for name in ("orders", "unknown")
     ]
@@ -418,7 +418,7 @@ def test_one_asset_that_cannot_be_read_costs_only_itself_and_is_named(
     assets = read(LoadedJob(repository.get_job("__ASSET_JOB"), repository)).assets
     assert assets["good",].description == "fine"
     assert ("bad",) not in assets
-    (warning,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert "of 1 assets" in warning
     assert warning.endswith(": bad")
 
@@ -457,11 +457,11 @@ def test_equal_facts_have_the_same_hash_and_others_another() -> None:
 
 
 def test_what_a_newer_package_adds_is_passed_over() -> None:
-    said = json.loads(zlib.decompress(encode(facts("daily"))[1]))
-    said["new"] = 1
-    for each in said["assets"]:
+    document = json.loads(zlib.decompress(encode(facts("daily"))[1]))
+    document["new"] = 1
+    for each in document["assets"]:
         each["new"] = 1
-    assert decode(zlib.compress(json.dumps(said).encode())) == facts("daily")
+    assert decode(zlib.compress(json.dumps(document).encode())) == facts("daily")
 
 
 def test_too_many_facts_are_cut_and_say_so() -> None:

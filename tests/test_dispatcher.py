@@ -56,9 +56,9 @@ def _states(proposals: Sequence[Proposal], run_id: str) -> list[str]:
     """The statuses of the run's own events, in the order in which they were sent."""
     urn = urns.run_urn(run_id, Context())
     return [
-        json.loads(each.body)["status"]
-        for each in proposals
-        if (each.urn, each.aspect) == (urn, "dataProcessInstanceRunEvent")
+        json.loads(proposal.body)["status"]
+        for proposal in proposals
+        if (proposal.urn, proposal.aspect) == (urn, "dataProcessInstanceRunEvent")
     ]
 
 
@@ -150,9 +150,9 @@ def test_an_outage_costs_no_attempt_and_is_logged_once_at_each_end(
     assert scene.counts() == {"delivered": 2}
     for run_id in run_ids:
         assert _states(scene.sink.proposals, run_id) == ["STARTED", "COMPLETE"]
-    said = [each.getMessage() for each in caplog.records]
-    assert len([each for each in said if str(error) in each]) == 1
-    assert len([each for each in said if "DataHub is back" in each]) == 1
+    messages = [record.getMessage() for record in caplog.records]
+    assert len([message for message in messages if str(error) in message]) == 1
+    assert len([message for message in messages if "DataHub is back" in message]) == 1
 
 
 def test_a_conflict_costs_no_attempt_and_holds_up_nobody(scene: Scene) -> None:
@@ -217,20 +217,20 @@ def test_the_log_says_once_that_a_run_is_sent_and_once_what_was_delivered(
     scene.ledger.database.clock = Clock(time.time() + 60)
     assert dispatcher.run_once() == 1  # the one more look
 
-    messages = [each.getMessage() for each in caplog.records]
-    urns_sent = {each.urn for each in scene.sink.proposals}
+    messages = [record.getMessage() for record in caplog.records]
+    urns_sent = {proposal.urn for proposal in scene.sink.proposals}
     counts = f"{len(urns_sent)} entities, {len(scene.sink.proposals)} proposals, "
-    assert [each for each in messages if "Emitting" in each] == [
+    assert [message for message in messages if "Emitting" in message] == [
         f"Emitting metadata... job two_ops, run {run_id}"
     ]
-    (delivered,) = [each for each in messages if "delivered" in each]
+    (delivered,) = [message for message in messages if "delivered" in message]
     assert delivered.startswith(f"Run {run_id} delivered: {counts}")
 
     scene.ledger.runs.redeliver([run_id], backfilled=False)
     dispatcher.run_once()
     messages = [each.getMessage() for each in caplog.records]
     assert len([each for each in messages if "Emitting" in each]) == 2
-    assert len([each for each in messages if f"delivered: {counts}" in each]) == 2
+    assert len([message for message in messages if f"delivered: {counts}" in message]) == 2
 
 
 def test_a_run_that_is_wanted_again_is_sent_whole_by_who_has_sent_it_and_is_not_done(
@@ -307,7 +307,7 @@ def test_unchanged_state_is_not_sent_again(scene: Scene) -> None:
     for _ in range(2):
         two_ops.execute_in_process(instance=scene.instance)
         dispatcher.run_once()
-        sent.append({(each.urn, each.aspect) for each in scene.sink.proposals})
+        sent.append({(proposal.urn, proposal.aspect) for proposal in scene.sink.proposals})
         scene.sink.proposals.clear()
 
     first, second = sent
@@ -358,9 +358,9 @@ def test_a_newer_run_is_delivered_again_if_an_older_one_was_being_sent(scene: Sc
         pass
 
     bodies = [
-        each.body
-        for each in scene.sink.proposals
-        if ("counted" in each.urn and '"rows":"' in each.body) or '"4"' in each.body
+        proposal.body
+        for proposal in scene.sink.proposals
+        if ("counted" in proposal.urn and '"rows":"' in proposal.body) or '"4"' in proposal.body
     ]
     assert scene.counts() == {"delivered": 2}
     assert "4" in bodies[-1]
@@ -392,7 +392,9 @@ def test_a_runless_event_is_delivered(scene: Scene) -> None:
     scene.dispatcher().run_once()
 
     urn = "urn:li:dataset:(urn:li:dataPlatform:dagster,outside,PROD)"
-    assert (urn, "operation") in {(each.urn, each.aspect) for each in scene.sink.proposals}
+    assert (urn, "operation") in {
+        (proposal.urn, proposal.aspect) for proposal in scene.sink.proposals
+    }
     assert scene.counts() == {}
 
 
@@ -464,7 +466,7 @@ def test_a_dispatcher_that_lost_its_run_between_two_requests_has_newer_ones_sent
     """One request may have been under way while another dispatcher sent something newer."""
     datasets = [f"urn:li:dataset:(urn:li:dataPlatform:dagster,{each},PROD)" for each in "ab"]
     rules = Rules(ttl=timedelta(minutes=2), resend_after=timedelta(days=1))
-    told: dict[str, str] = {}
+    bodies: dict[str, str] = {}
 
     def said(run_id: str, moment: float) -> list[Proposal]:
         body = json.dumps({"description": run_id})
@@ -487,7 +489,7 @@ def test_a_dispatcher_that_lost_its_run_between_two_requests_has_newer_ones_sent
                 proceed()
                 if number == 0:
                     self.meanwhile()
-                told[each.urn] = each.body
+                bodies[each.urn] = each.body
             return ()
 
     def deliver(run_id: str, moment: float) -> None:
@@ -508,10 +510,10 @@ def test_a_dispatcher_that_lost_its_run_between_two_requests_has_newer_ones_sent
     with pytest.raises(LeaseLost):
         delivery.send(said("old", 10.0))
 
-    assert json.loads(told[datasets[0]]) == {"description": "old"}
+    assert json.loads(bodies[datasets[0]]) == {"description": "old"}
     assert new_ledger.runs.state("new") == "pending"
     deliver("new", 20.0)
-    assert {json.loads(each)["description"] for each in told.values()} == {"new"}
+    assert {json.loads(each)["description"] for each in bodies.values()} == {"new"}
 
 
 def test_a_run_whose_names_the_ledgers_database_refuses_holds_up_no_other(

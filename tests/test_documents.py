@@ -141,8 +141,8 @@ def test_a_fragment_of_the_block_has_no_fault(block: Block) -> None:
 
 
 def command_of(service: dict[str, Any]) -> list[str]:
-    said = service.get("command", [])
-    return shlex.split(said) if isinstance(said, str) else list(said)
+    command = service.get("command", [])
+    return shlex.split(command) if isinstance(command, str) else list(command)
 
 
 def assert_it_is_a_command(words: list[str]) -> None:
@@ -238,7 +238,7 @@ def test_the_documented_functions_take_part_in_a_delivery(tmp_path: Path) -> Non
         sink = delivered(instance, run_id)
 
     assert sink.problems == []
-    found = {(each.aspect, each.body) for each in sink.proposals}
+    found = {(proposal.aspect, proposal.body) for proposal in sink.proposals}
     assert any("mysql,shop.orders" in body for name, body in found if name == "dataJobInputOutput")
     assert any("bigquery,acme.sales.orders" in body for name, body in found if name == "siblings")
 
@@ -261,9 +261,9 @@ def test_dagster_yaml_example_has_every_option_with_its_default() -> None:
     for target in TARGETS:
         assert read({target: block[target]}, VARIABLES).strict().target is not None
     rest = set(block["datahub_client_config"])
-    assert rest == {each.name for each in fields(RestTarget)}
+    assert rest == {field.name for field in fields(RestTarget)}
     kafka = {*block["datahub_kafka_config"]["connection"], "topic"}
-    assert kafka == {each.name for each in fields(KafkaTarget)}
+    assert kafka == {field.name for field in fields(KafkaTarget)}
 
 
 def test_the_way_from_the_sensor_names_all_of_its_options() -> None:

@@ -44,7 +44,7 @@ class Delivered:
 def commands(file: str) -> list[list[str]]:
     """The commands in an example's docstring, as words."""
     lines = (FOLDER / file).read_text().split('"""')[1].splitlines()
-    return [each.split() for each in lines if each.startswith("    ")]
+    return [line.split() for line in lines if line.startswith("    ")]
 
 
 @pytest.fixture
@@ -106,16 +106,16 @@ def test_the_assets_have_everything_that_their_example_promises(home: Deployment
     assert sibling == dataset("snowflake", "dwh.raw.orders")
     columns = found.aspect(revenue, "upstreamLineage")["fineGrainedLineages"]
     assert any("amount" in up for each in columns for up in each["upstreams"])
-    (job,) = {each for each in found.urns() if each.endswith("/orders)")}
+    (job,) = {urn for urn in found.urns() if urn.endswith("/orders)")}
     edges = found.aspect(job, "dataJobInputOutput")["inputDatasetEdges"]
     assert dataset("s3", "acme-landing/orders") in {each["destinationUrn"] for each in edges}
-    (check,) = {each for each in found.urns() if each.startswith("urn:li:assertion:")}
+    (check,) = {urn for urn in found.urns() if urn.startswith("urn:li:assertion:")}
     assert found.aspect(check, "assertionRunEvent")["result"]["type"] == "SUCCESS"
 
 
 def test_the_extractors_lineage_arrives(home: Deployment) -> None:
     found = run(home, "lineage_extractor.py")
-    (job,) = {each for each in found.urns() if each.endswith("/invoices)")}
+    (job,) = {urn for urn in found.urns() if urn.endswith("/invoices)")}
     edges = found.aspect(job, "dataJobInputOutput")
     assert {each["destinationUrn"] for each in edges["inputDatasetEdges"]} == {
         dataset("mysql", "billing.invoices"),
@@ -132,7 +132,7 @@ def test_the_converter_names_the_tables(home: Deployment) -> None:
     assert found.aspect(dataset("dagster", "warehouse.sales.orders"), "siblings")["siblings"] == [
         table
     ]
-    assert not any("bigquery" in each and "numbers" in each for each in found.urns())
+    assert not any("bigquery" in urn and "numbers" in urn for urn in found.urns())
     assert dataset("dagster", "scratch.numbers") in found.urns()
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pipelines
 import pytest
 from deployment import DEADLINE, Deployment, eventually, postgres_yaml, sqlite_yaml
+from postgres import over_psycopg2
 from receiver import Receiver
-from sqlalchemy import make_url
 from undisturbed import differences, dispatcher_of, undisturbed
 
 from datahub_eventlog.config import Config, RestTarget
@@ -50,9 +50,8 @@ def home(tmp_path: Path, receiver: Receiver) -> Iterator[Deployment]:
 @pytest.fixture(params=["sqlite", "postgres"])
 def either_home(request: pytest.FixtureRequest, home: Deployment, receiver: Receiver) -> Deployment:
     if request.param == "postgres":
-        url = make_url(request.getfixturevalue("postgres_url"))
-        text = url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
-        home.write(postgres_yaml(text, block(receiver, exit_timeout=DEADLINE)))
+        url = over_psycopg2(request.getfixturevalue("postgres_url"))
+        home.write(postgres_yaml(url, block(receiver, exit_timeout=DEADLINE)))
     return home
 
 
@@ -72,7 +71,7 @@ def states(home: Deployment) -> list[str | None]:
     """The states of all runs in the ledger."""
     with home.instance() as instance:
         ledger = ledger_of(instance, patience=5)
-        return [ledger.runs.state(each.run_id) for each in instance.get_runs()]
+        return [ledger.runs.state(run.run_id) for run in instance.get_runs()]
 
 
 def assert_true(home: Deployment, receiver: Receiver) -> None:

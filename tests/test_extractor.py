@@ -130,12 +130,12 @@ def test_the_plugins_documented_extractor_works_after_changing_its_import(
     asset = "urn:li:dataset:(urn:li:dataPlatform:dagster,orders,PROD)"
     assert found.problems == ()
     assert found.lineages == {"orders": (frozenset({SOURCE}), frozenset({asset}))}
-    emitted = {(each.urn, each.aspect): each for each in found.proposals}
+    emitted = {(proposal.urn, proposal.aspect): proposal for proposal in found.proposals}
     properties = emitted[asset, "datasetProperties"]
     assert properties.change is Change.PATCH
-    said = {each["path"]: each["value"] for each in json.loads(properties.body)}
-    assert said["/name"] == "orders"
-    assert "3" in said["/customProperties/rows"]
+    values = {each["path"]: each["value"] for each in json.loads(properties.body)}
+    assert values["/name"] == "orders"
+    assert "3" in values["/customProperties/rows"]
     assert (properties.time, properties.run_id) == (7.0, RUN_ID)
     assert emitted[TABLE, "upstreamLineage"].change is Change.PATCH
     assert (SOURCE, "datasetKey") in emitted
@@ -198,7 +198,7 @@ def test_whatever_an_extractor_raises_the_run_is_delivered_without_its_facts(
     assert reason in problem.reason
     assert len(problem.reason) < 3_000
     assert problem.reason.isprintable()
-    assert any(each.aspect == "dataProcessInstanceRunEvent" for each in sink.proposals)
+    assert any(proposal.aspect == "dataProcessInstanceRunEvent" for proposal in sink.proposals)
 
 
 def test_whatever_a_converter_raises_costs_only_its_key(users_module: str) -> None:
@@ -241,7 +241,7 @@ def test_an_endless_converter_is_off_after_its_deadline(users_module: str) -> No
 
     found = extractor.platform_urns([("a",), ("b",)])
     assert found.platform_urns == {}
-    assert [each.urn for each in found.problems] == ["a", "b"]
+    assert [problem.urn for problem in found.problems] == ["a", "b"]
 
 
 def test_an_extractor_is_answered_as_the_translation_answers_itself() -> None:
@@ -287,19 +287,19 @@ def test_check_imports_the_functions_and_names_what_is_wrong_with_them(
     deployment = Deployment(tmp_path / "home", sqlite_yaml({}), path)
     extract, convert = f"{users_module}:extract", f"{users_module}:convert"
 
-    code, said = checked(
+    code, output = checked(
         asset_lineage_extractor=extract, asset_keys_to_dataset_urn_converter=convert
     )
-    assert (code, said.count("FAILED")) == (0, 0)
-    assert extract in said
-    assert convert in said
-    code, said = checked(asset_lineage_extractor=f"{users_module}:wrong")
+    assert (code, output.count("FAILED")) == (0, 0)
+    assert extract in output
+    assert convert in output
+    code, output = checked(asset_lineage_extractor=f"{users_module}:wrong")
     assert code == 1
-    assert "asset_lineage_extractor" in said
-    assert "wrong(context) can't be called with 3 arguments" in said
-    code, said = checked(asset_keys_to_dataset_urn_converter="not_there_at_all:f")
+    assert "asset_lineage_extractor" in output
+    assert "wrong(context) can't be called with 3 arguments" in output
+    code, output = checked(asset_keys_to_dataset_urn_converter="not_there_at_all:f")
     assert code == 1
-    assert "asset_keys_to_dataset_urn_converter: not_there_at_all:f can't be imported" in said
+    assert "asset_keys_to_dataset_urn_converter: not_there_at_all:f can't be imported" in output
 
 
 def test_patches_of_the_same_places_take_each_others_place() -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -13,8 +12,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from scenes import Scene
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
+from statements import statements
 
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher import Dispatcher
@@ -68,21 +66,6 @@ def write(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     connection.execute("INSERT INTO written DEFAULT VALUES")
     connection.execute("COMMIT")
-
-
-@contextmanager
-def statements() -> Iterator[list[str]]:
-    """What this process asks of any database meanwhile."""
-    seen: list[str] = []
-
-    def note(*arguments: Any) -> None:
-        seen.append(str(arguments[2]))
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
 
 
 def test_a_writer_never_waits_for_a_dispatcher_that_polls(scene: Scene, path: str) -> None:

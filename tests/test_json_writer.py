@@ -85,11 +85,11 @@ class Making:
     def _union(self, schema: Schema, depth: int) -> Any:
         kinds = schema.schemas
         if depth >= DEPTH or self._random.random() < 0.3:
-            kinds = [each for each in kinds if each.type == "null"] or kinds
+            kinds = [kind for kind in kinds if kind.type == "null"] or kinds
         return self.of(self._random.choice(kinds), depth)
 
     def _record(self, schema: Schema, depth: int) -> Any:
-        fields = {each.name: self.of(each.type, depth + 1) for each in schema.fields}
+        fields = {field.name: self.of(field.type, depth + 1) for field in schema.fields}
         return CLASSES[schema.fullname]._construct(fields)
 
 

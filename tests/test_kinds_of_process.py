@@ -12,7 +12,7 @@ import pytest
 import yaml
 from dagster_postgres import PostgresEventLogStorage
 from deployment import Deployment, eventually, sqlite_yaml
-from sqlalchemy import make_url
+from postgres import over_psycopg2
 from styles import named, style_a, style_b
 
 from datahub_eventlog.ledger_location import ledger_of
@@ -91,20 +91,19 @@ def test_style_a_without_a_storage_says_what_to_write_without_a_dagster_home(
     deployment = Homeless(tmp_path / "folder", style_a(None, block))
     homes.append(deployment)
     command = ("dagster", "dev", "-f", str(PIPELINES))
-    said = deployment.run(*command, check=False)
-    assert said.returncode != 0
-    assert "storage: {sqlite: {base_dir: ...}}" in said.stderr
+    done = deployment.run(*command, check=False)
+    assert done.returncode != 0
+    assert "storage: {sqlite: {base_dir: ...}}" in done.stderr
 
 
 def test_check_finds_an_event_log_on_postgres_beside_runs_on_sqlite(
     tmp_path: Path, block: dict[str, Any], postgres_url: str
 ) -> None:
-    url = make_url(postgres_url).set(drivername="postgresql+psycopg2")
-    backend = named(PostgresEventLogStorage, postgres_url=url.render_as_string(hide_password=False))
+    backend = named(PostgresEventLogStorage, postgres_url=over_psycopg2(postgres_url))
     deployment = Deployment(tmp_path / "home", style_b(backend, block))
-    said = deployment.cli("check", check=False)
-    assert said.returncode == 1
-    assert "configure run_storage and schedule_storage beside event_log_storage" in said.stdout
+    done = deployment.cli("check", check=False)
+    assert done.returncode == 1
+    assert "configure run_storage and schedule_storage beside event_log_storage" in done.stdout
 
 
 # Dagster's own commands
@@ -124,12 +123,12 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
 def test_the_instance_commands_work_and_show_no_secret_of_ours(
     used: Deployment, command: str
 ) -> None:
-    said = used.run("dagster", "instance", command)
-    shown = said.stdout + said.stderr
+    done = used.run("dagster", "instance", command)
+    shown = done.stdout + done.stderr
     assert command == "reindex" or "DataHubEventLogStorage" in shown
     assert command == "reindex" or "http://127.0.0.1:9" in shown
     assert TOKEN not in shown
-    assert "datahub_eventlog" not in said.stderr
+    assert "datahub_eventlog" not in done.stderr
 
 
 def test_a_run_can_be_exported_and_imported_for_debugging(used: Deployment, tmp_path: Path) -> None:
@@ -146,7 +145,7 @@ def test_a_run_can_be_exported_and_imported_for_debugging(used: Deployment, tmp_
 
 
 def _types(instance: Any, run_id: str) -> list[Mapping[str, Any]]:
-    return [each.dagster_event_type for each in instance.all_logs(run_id)]
+    return [entry.dagster_event_type for entry in instance.all_logs(run_id)]
 
 
 SHOP = """

@@ -24,7 +24,7 @@ STAR = Query("INSERT INTO db.s.target SELECT * FROM db.s.source", "snowflake", T
 def _has_columns(receiver: Receiver, urn: str, *names: str) -> None:
     """Let DataHub know a table."""
     kind: dict[str, Any] = {"type": {"com.linkedin.schema.NumberType": {}}}
-    fields = [{"fieldPath": each, "type": kind, "nativeDataType": "int"} for each in names]
+    fields = [{"fieldPath": name, "type": kind, "nativeDataType": "int"} for name in names]
     schema: dict[str, Any] = {
         "schemaName": "t",
         "platform": "urn:li:dataPlatform:snowflake",

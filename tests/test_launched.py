@@ -204,21 +204,21 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launched]:
 
 def _run(deployment: Deployment, launch: Launch) -> str | None:
     with deployment.instance() as instance:
-        return next((each.run_id for each in instance.get_runs() if launch.made(each.tags)), None)
+        return next((run.run_id for run in instance.get_runs() if launch.made(run.tags)), None)
 
 
 def _has_ended(receiver: Receiver, run_id: str) -> bool:
-    said = receiver.timeseries(urns.run_urn(run_id, Context()), "dataProcessInstanceRunEvent")
-    return any(each["status"] == "COMPLETE" for each in said)
+    events = receiver.timeseries(urns.run_urn(run_id, Context()), "dataProcessInstanceRunEvent")
+    return any(event["status"] == "COMPLETE" for event in events)
 
 
 @pytest.mark.parametrize("how", LAUNCHES)
 def test_a_run_says_what_launched_it_with_its_tags_one_by_one(launched: Launched, how: str) -> None:
     expected = LAUNCHES[how]
-    said = launched.properties(how)
+    aspect = launched.properties(how)
 
-    assert said["type"] == expected.kind
-    properties = said["customProperties"]
+    assert aspect["type"] == expected.kind
+    properties = aspect["customProperties"]
     assert properties["trigger"] == expected.trigger
     assert {name: properties.get(name) for name in expected.properties} == expected.properties
     if how == "backfill":
@@ -251,8 +251,10 @@ def _routes() -> set[str]:
     scripts = Path(dagster_webserver.__file__).parent / "webapp" / "build" / "_next"
     found: set[str] = set()
     for script in scripts.rglob("*.js"):
-        for said in re.findall(r'\bpath:(\[[^\]]*\]|"[^"]*")', script.read_text()):
-            found.update(each for each in re.findall(r'"([^"]*)"', said) if each.startswith("/"))
+        for patterns in re.findall(r'\bpath:(\[[^\]]*\]|"[^"]*")', script.read_text()):
+            found.update(
+                each for each in re.findall(r'"([^"]*)"', patterns) if each.startswith("/")
+            )
     return found - {"/locations/:repoPath/*", "/locations/:repoPath/", "/locations/:repoPath"}
 
 

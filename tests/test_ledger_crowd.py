@@ -77,7 +77,7 @@ def plan(engine: Engine, explain: str) -> str:
     )
     with engine.connect() as connection:
         lines = connection.execute(text(f"{explain} {query}"))
-        return "\n".join(str(each[-1]) for each in lines)
+        return "\n".join(str(line[-1]) for line in lines)
 
 
 def test_the_lease_query_searches_its_index_on_sqlite(tmp_path: Path) -> None:

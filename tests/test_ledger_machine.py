@@ -86,14 +86,14 @@ class Machine(RuleBasedStateMachine):
 
     @rule(run_ids=st.lists(st.sampled_from(RUNS), unique=True), backfilled=st.booleans())
     def add(self, run_ids: list[str], *, backfilled: bool) -> None:
-        absent = [each for each in run_ids if each not in self.rows]
+        absent = [run_id for run_id in run_ids if run_id not in self.rows]
         assert self.ledger.runs.add(run_ids, backfilled=backfilled) == absent
         for each in absent:
             self.rows[each] = Row("pending", self.clock.time, news=1)
 
     @rule(run_ids=st.lists(st.sampled_from(RUNS), unique=True))
     def redeliver(self, run_ids: list[str]) -> None:
-        rows = [self.rows[each] for each in run_ids if each in self.rows]
+        rows = [self.rows[run_id] for run_id in run_ids if run_id in self.rows]
         settled = [each for each in rows if each.state in {*SETTLED, "parked"}]
         assert self.ledger.runs.redeliver(run_ids, backfilled=False) == len(settled)
         for row in settled:

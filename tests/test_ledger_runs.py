@@ -131,7 +131,7 @@ def test_only_the_runs_that_are_asked_for_are_leased(ledger: Ledger) -> None:
     for each in ("one", "two", "three"):
         ledger.runs.touch(each)
     leases = ledger.leases.take("test", 5, MINUTE, run_ids=["two", "unknown"])
-    assert [each.run_id for each in leases] == ["two"]
+    assert [lease.run_id for lease in leases] == ["two"]
 
 
 @pytest.mark.parametrize("outcome", ["delivered", "filtered", "gone"])
@@ -406,7 +406,7 @@ def test_many_runs_are_added_at_once(ledger: Ledger) -> None:
     run_ids = [f"run {number:04}" for number in range(1200)]
     assert ledger.runs.add(run_ids, backfilled=True) == run_ids
     leases = ledger.leases.take("test", 2000, MINUTE)
-    assert [each.run_id for each in leases] == run_ids
+    assert [lease.run_id for lease in leases] == run_ids
 
 
 def test_adding_changes_no_row_that_is_there(ledger: Ledger, connect: Connect) -> None:
@@ -477,7 +477,7 @@ def test_parked_runs_and_those_with_rejections_are_revived(ledger: Ledger) -> No
     ledger.reports.record_rejections("rejected", [("urn", "aspect", "reason")])
     assert ledger.runs.revive() == 2
     leases = ledger.leases.take("test", 10, MINUTE)
-    assert {(each.run_id, each.again, each.attempts) for each in leases} == {
+    assert {(lease.run_id, lease.again, lease.attempts) for lease in leases} == {
         ("parked", True, 0),
         ("rejected", True, 0),
     }

@@ -164,7 +164,7 @@ def test_what_nobody_noted_of_a_live_run_is_found_five_seconds_later(
 
     def look() -> None:
         dispatcher.run_once()
-        shown.append(any(each.urn == asset("orders") for each in scene.sink.proposals))
+        shown.append(any(proposal.urn == asset("orders") for proposal in scene.sink.proposals))
 
     @dg.op
     def report(context: dg.OpExecutionContext) -> None:
@@ -233,7 +233,7 @@ def test_a_run_that_has_not_begun_is_shown_when_it_does(scene: Scene) -> None:
     started = dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, made.job_name)
     scene.instance.report_dagster_event(started, made.run_id)
     dispatcher.run_once()
-    sent = {each.aspect: json.loads(each.body) for each in scene.sink.proposals}
+    sent = {proposal.aspect: json.loads(proposal.body) for proposal in scene.sink.proposals}
     assert sent["dataFlowInfo"]["name"] == "working"
     assert sent["dataProcessInstanceRunEvent"]["status"] == "STARTED"
 
@@ -245,8 +245,8 @@ def test_a_run_that_was_canceled_before_it_began_is_delivered(scene: Scene) -> N
         scene.instance.report_dagster_event(dg.DagsterEvent(kind.value, made.job_name), made.run_id)
     scene.dispatcher().run_once()
     (end,) = [
-        json.loads(each.body)
-        for each in scene.sink.proposals
-        if each.aspect == "dataProcessInstanceRunEvent"
+        json.loads(proposal.body)
+        for proposal in scene.sink.proposals
+        if proposal.aspect == "dataProcessInstanceRunEvent"
     ]
     assert end["result"]["type"] == "SKIPPED"

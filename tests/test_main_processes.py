@@ -24,7 +24,7 @@ from deployment import (
     postgres_yaml,
     sqlite_yaml,
 )
-from sqlalchemy import make_url
+from postgres import over_psycopg2
 
 from datahub_eventlog.definitions import decode
 from datahub_eventlog.ledger_location import ledger_of
@@ -55,9 +55,8 @@ def either_home(
     request: pytest.FixtureRequest, home: Deployment, datahub: dict[str, Any]
 ) -> Deployment:
     if request.param == "postgres":
-        url = make_url(request.getfixturevalue("postgres_url"))
-        text = url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
-        home.write(postgres_yaml(text, datahub))
+        url = over_psycopg2(request.getfixturevalue("postgres_url"))
+        home.write(postgres_yaml(url, datahub))
     return home
 
 
@@ -85,7 +84,7 @@ def states(home: Deployment) -> dict[str, str | None]:
     """The states of the runs in the ledger, by their jobs."""
     with home.instance() as instance:
         ledger = ledger_of(instance, patience=5)
-        return {each.job_name: ledger.runs.state(each.run_id) for each in instance.get_runs()}
+        return {run.job_name: ledger.runs.state(run.run_id) for run in instance.get_runs()}
 
 
 IN_PROCESS = """
@@ -341,8 +340,8 @@ def test_a_daemon_delivers_nothing_under_a_wrong_configuration_and_says_so(
     target = json.dumps({"path": str(files)})
     home.environment = {"DATAHUB_EVENTLOG_DATAHUB_FILE_CONFIG": target}
     daemon = home.start("dagster._daemon", "run", "-f", PIPELINES, log="daemon.log")
-    told = "Nothing is delivered to DataHub from this process. datahub:"
-    eventually(lambda: told in home.log("daemon.log"), "the daemon says what is wrong")
+    complaint = "Nothing is delivered to DataHub from this process. datahub:"
+    eventually(lambda: complaint in home.log("daemon.log"), "the daemon says what is wrong")
     assert daemon.poll() is None
     with home.instance() as instance:
         assert ledger_of(instance, patience=5).reports.dispatchers() == []

@@ -152,8 +152,10 @@ def test_every_proposal_is_logged_in_debug_mode(
             caplog.clear()
             with runs.datahub(debug_mode=is_on) as datahub:
                 datahub.deliver(runs.job)
-                sent = [urn for each in datahub.receiver.writes for urn, _ in each.proposals]
-            logged = [each for each in caplog.messages if each.startswith(("UPSERT ", "PATCH "))]
+                sent = [urn for write in datahub.receiver.writes for urn, _ in write.proposals]
+            logged = [
+                message for message in caplog.messages if message.startswith(("UPSERT ", "PATCH "))
+            ]
             assert len(logged) == (len(sent) if is_on else 0)
     finally:
         logger.setLevel(before)
@@ -167,7 +169,7 @@ def test_unchanged_state_is_sent_again_after_that_time_only(
     with runs.datahub(resend_after=seconds) as datahub:
         datahub.deliver(runs.job)
         datahub.deliver(again)
-        sent = [pair for each in datahub.receiver.writes for pair in each.proposals]
+        sent = [pair for write in datahub.receiver.writes for pair in write.proposals]
     flow = "urn:li:dataFlow:(dagster,prod/nightly,PROD)"
     assert sent.count((flow, "dataFlowInfo")) == times
 
@@ -191,4 +193,4 @@ def test_no_option_is_forgotten() -> None:
     here = Path(__file__).parent
     files = [each for each in here.glob("*.py") if each.name != "test_config.py"]
     texts = "\n".join(each.read_text() for each in files)
-    assert [each for each in options() if each not in texts] == []
+    assert [option for option in options() if option not in texts] == []

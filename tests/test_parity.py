@@ -104,7 +104,9 @@ def test_delivering_everything_again_changes_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_wherever_a_run_is_cut_it_ends_the_same(name: str) -> None:
-    for log, context in _told(name).logs:
+    logs = _told(name).logs
+    assert logs
+    for log, context in logs:
         whole = Catalog().deliver(translate(log, context))
         shown = Catalog()
         for part in _cuts(log, random.Random(name)):

@@ -160,7 +160,7 @@ def test_a_patch_that_can_not_be_applied_is_refused(receiver: Receiver, patch: A
 def test_timeseries_are_told_apart_as_the_server_does(receiver: Receiver) -> None:
     emit(receiver, run_event("r", "STARTED"), run_event("r", "COMPLETE"), run_event("r", "STARTED"))
     events = receiver.timeseries(instance_urn("r"), "dataProcessInstanceRunEvent")
-    assert sorted(each["status"] for each in events) == ["COMPLETE", "STARTED"]
+    assert sorted(event["status"] for event in events) == ["COMPLETE", "STARTED"]
     assert receiver.store.overwritten == []
     value = {"timestampMillis": 1_700_000_000_000, "messageId": "r:STARTED", "status": "COMPLETE"}
     post(receiver, raw(instance_urn("r"), "dataProcessInstanceRunEvent", value))

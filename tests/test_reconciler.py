@@ -14,7 +14,8 @@ import dagster as dg
 import pytest
 from deployment import eventually, postgres_yaml, sqlite_yaml
 from instances import configured, make_unreadable
-from sqlalchemy import create_engine, make_url, text
+from postgres import over_psycopg2
+from sqlalchemy import create_engine, text
 
 from datahub_eventlog import capture
 from datahub_eventlog.config import Config, FileTarget
@@ -71,7 +72,7 @@ class Place:
         """The runs that the reconciler adds so many seconds from now."""
         with self.instance() as instance:
             ledger = ledger_of(instance, patience=5)
-            runs = [each.run_id for each in instance.get_runs()]
+            runs = [run.run_id for run in instance.get_runs()]
             before = set(ledger.runs.missing(runs))
             reconciler = Reconciler(ledger, Source(instance), MONTH, lambda: time.time() + after)
             reconciler.run_once()
@@ -87,9 +88,8 @@ class Place:
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "sqlite":
         return Place(tmp_path, sqlite_yaml)
-    url = make_url(request.getfixturevalue("postgres_url")).set(drivername="postgresql+psycopg2")
-    text = url.render_as_string(hide_password=False)
-    return Place(tmp_path, lambda datahub: postgres_yaml(text, datahub))
+    url = over_psycopg2(request.getfixturevalue("postgres_url"))
+    return Place(tmp_path, lambda datahub: postgres_yaml(url, datahub))
 
 
 @pytest.fixture
@@ -158,13 +158,13 @@ def test_a_record_that_cannot_be_read_hides_no_run_that_nobody_noted(place: Plac
 def test_a_run_that_nobody_noted_is_found_where_dagster_stores_local_time(
     tmp_path: Path, postgres_url: str, zone: str
 ) -> None:
-    url = make_url(postgres_url).set(drivername="postgresql+psycopg2")
+    url = over_psycopg2(postgres_url)
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(text(f"ALTER DATABASE \"{url.database}\" SET timezone TO '{zone}'"))
+        database = engine.url.database
+        connection.execute(text(f"ALTER DATABASE \"{database}\" SET timezone TO '{zone}'"))
     engine.dispose()
-    secret = url.render_as_string(hide_password=False)
-    place = Place(tmp_path, lambda datahub: postgres_yaml(secret, datahub))
+    place = Place(tmp_path, lambda datahub: postgres_yaml(url, datahub))
     noted = place.run()
     place.work_off()
     missed = _run_that_nobody_noted(place)

@@ -24,9 +24,9 @@ def _report(instance: dg.DagsterInstance, name: str) -> None:
 def _reported(scene: Scene) -> list[str]:
     """The assets whose materialisation was sent, in that order."""
     return [
-        each.urn.split(",")[1]
-        for each in scene.sink.proposals
-        if each.aspect == "operation" and json.loads(each.body)
+        proposal.urn.split(",")[1]
+        for proposal in scene.sink.proposals
+        if proposal.aspect == "operation" and json.loads(proposal.body)
     ]
 
 
@@ -112,8 +112,8 @@ def test_an_event_that_cannot_be_read_keeps_no_other_from_being_delivered(
     scene: Scene, unreadable: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     names = ["one", "two", "three", "four", "five"]
-    for each in names:
-        _report(scene.instance, each)
+    for name in names:
+        _report(scene.instance, name)
     _of_tomorrow(scene, *unreadable)
 
     scene.dispatcher().run_once()

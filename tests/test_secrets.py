@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,7 @@ def small() -> None:
     work()
 
 
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver(token="the right one") as receiver:
-        yield receiver
-
-
+TOKEN = "the right one"
 Targets = dict[str, Callable[[Receiver], dict[str, Any]]]
 
 

@@ -185,7 +185,9 @@ def _with(value: Any, old: str, new: str) -> Any:
     if isinstance(value, (list, tuple, frozenset)):
         return type(value)(_with(item, old, new) for item in value)
     if is_dataclass(value) and not isinstance(value, type):
-        changed = {each.name: _with(getattr(value, each.name), old, new) for each in fields(value)}
+        changed = {
+            field.name: _with(getattr(value, field.name), old, new) for field in fields(value)
+        }
         return replace(value, **changed)
     return value
 

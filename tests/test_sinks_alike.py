@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from kafka_mock import TOPIC, Brokers, registry
+from ledgers import facts_of
 from logs import log, materialized, ran, succeeded
 from proposals import RUN_ID, mixture
 from receiver import Receiver
@@ -20,7 +21,7 @@ from receiver import Receiver
 from datahub_eventlog.config import Config, FileTarget, KafkaTarget, RestTarget, Target
 from datahub_eventlog.demo import jobs
 from datahub_eventlog.dispatcher import Dispatcher, Opened, assemble
-from datahub_eventlog.ledger import Facts, Ledger
+from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.ledger_location import ledger_of
 from datahub_eventlog.sinks import connect
 from datahub_eventlog.testing import capturing, delivered
@@ -67,10 +68,10 @@ def over_files(folder: Path) -> Receiver:
         for name in (RUN_ID, "runless")
         for each in json.loads((folder / f"{name}.json").read_text())
     ]
-    for each in lines:
-        if "json" in each["aspect"]:
-            value = json.dumps(each["aspect"]["json"])
-            each["aspect"] = {"value": value, "contentType": "application/json"}
+    for line in lines:
+        if "json" in line["aspect"]:
+            value = json.dumps(line["aspect"]["json"])
+            line["aspect"] = {"value": value, "contentType": "application/json"}
     return ingested(lines)
 
 
@@ -105,13 +106,10 @@ def run_id(home: dg.DagsterInstance) -> str:
 
 def deliver(instance: dg.DagsterInstance, run_id: str, target: Target, file: Path) -> None:
     """Deliver the run as a dispatcher does, with a ledger that knows of nothing else."""
-    captured = ledger_of(instance, patience=5)
-    name = captured.runs.definitions_of(run_id)
-    stored = None if name is None else captured.runs.facts(name)
-    assert name is not None
-    assert stored is not None
+    facts = facts_of(ledger_of(instance, patience=5), run_id)
+    assert facts is not None
     ledger = Ledger.in_file(str(file), patience=5)
-    ledger.runs.touch(run_id, definitions=Facts(name, stored))
+    ledger.runs.touch(run_id, definitions=facts)
     # Only GMS knows the columns of tables, so that queries are read without them here.
     config = Config(target=target, enable_asset_query_metadata_parsing=False)
     with assemble(Opened(instance, ledger), config) as parts:
@@ -136,7 +134,7 @@ def test_a_run_says_the_same_over_kafka(
     brokers = Brokers(TOPIC)
     with registry() as schemas:
         deliver(home, run_id, KafkaTarget(brokers.bootstrap, schemas.url), tmp_path / "ledger")
-    arrived = consumed(brokers, sum(len(each.proposals) for each in over_rest.writes))
+    arrived = consumed(brokers, sum(len(write.proposals) for write in over_rest.writes))
     brokers.end()
     assert len(over_rest.entities()) > 10
     assert ingested(arrived).state() == over_rest.state()
@@ -170,10 +168,10 @@ def bare(value: Any) -> Any:
 def test_show_prints_what_is_delivered(
     home: dg.DagsterInstance, run_id: str, over_rest: Receiver
 ) -> None:
-    said = [(each.urn, each.aspect) for each in delivered(home, run_id).proposals]
-    sent = [pair for each in over_rest.writes for pair in each.proposals]
-    assert {urn for urn, _ in said} == {urn for urn, _ in sent}
-    assert set(sent) <= set(said)
+    expected = [(proposal.urn, proposal.aspect) for proposal in delivered(home, run_id).proposals]
+    sent = [pair for write in over_rest.writes for pair in write.proposals]
+    assert {urn for urn, _ in expected} == {urn for urn, _ in sent}
+    assert set(sent) <= set(expected)
 
 
 # ------------------------------------------------------------------ a run with texts of any length
@@ -218,7 +216,7 @@ def large_run() -> list[Proposal]:
     made = [materialized(f"asset_{number}", metadata={"note": text}) for number in range(200)]
     items = translate(log(*succeeded(*ran("make", *made))), Context())
     proposals = [each for each in within_limits(items) if isinstance(each, Proposal)]
-    assert sum(each.aspect == "datasetProperties" for each in proposals) == 200
+    assert sum(proposal.aspect == "datasetProperties" for proposal in proposals) == 200
     return proposals
 
 
@@ -228,7 +226,7 @@ def test_nothing_is_refused_for_its_size() -> None:
         sink = connect(RestTarget(receiver.url))
         assert sink.emit(proposals) == []
         sink.close()
-    assert {each.status for each in receiver.writes} == {200}
+    assert {write.status for write in receiver.writes} == {200}
     brokers = Brokers(TOPIC)
     with registry() as schemas:
         sink = connect(KafkaTarget(brokers.bootstrap, schemas.url))
@@ -237,5 +235,5 @@ def test_nothing_is_refused_for_its_size() -> None:
     arrived = brokers.proposals(len(proposals))
     brokers.end()
     assert {each["aspect"]["value"] for each in arrived} == {
-        each.body.encode() for each in proposals
+        proposal.body.encode() for proposal in proposals
     }

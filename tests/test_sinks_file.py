@@ -146,7 +146,7 @@ def test_wherever_a_crash_tears_the_file_it_is_repaired_and_nothing_delivered_is
     for length in range(len(whole) - len(b"]\n"), len(torn)):
         path.write_bytes(torn[:length])
         sink.emit([properties("next")])
-        kept = [each for each in urns(path) if "torn" not in each]
+        kept = [urn for urn in urns(path) if "torn" not in urn]
         assert kept == [dataset_urn(0), dataset_urn(1), dataset_urn("next")]
 
 
@@ -246,4 +246,4 @@ def test_the_datahub_command_ingests_the_folder(
     assert receiver.aspect(dataset_urn("b"), "datasetProperties") == defaults
     assert receiver.aspect(dataset_urn("c"), "status") == {"removed": False}
     events = receiver.timeseries(instance_urn("r"), "dataProcessInstanceRunEvent")
-    assert [each["status"] for each in events] == ["STARTED", "COMPLETE"]
+    assert [event["status"] for event in events] == ["STARTED", "COMPLETE"]

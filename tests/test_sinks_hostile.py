@@ -148,9 +148,9 @@ def test_an_answer_that_announces_too_much_is_not_read() -> None:
 
 @pytest.mark.parametrize("is_packed", [False, True])
 def test_a_refusal_of_any_length_costs_only_the_guilty_one(*, is_packed: bool) -> None:
-    said = b'{"message":"no sevens: ' + b"7" * (ANSWER_BYTES + 1) + b'"}'
+    body = b'{"message":"no sevens: ' + b"7" * (ANSWER_BYTES + 1) + b'"}'
     packer = zlib.compressobj(wbits=31)
-    content = packer.compress(said) + packer.flush() if is_packed else said
+    content = packer.compress(body) + packer.flush() if is_packed else body
     lines = ["Content-Encoding: gzip"] if is_packed else []
 
     def answer() -> Iterator[bytes]:

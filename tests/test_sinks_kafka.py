@@ -120,7 +120,7 @@ def test_text_that_is_no_utf8_is_rejected(brokers: Brokers, schemas: Registry) -
     (rejected,) = sink.emit([wrong, properties("b")])
     sink.close()
     assert rejected.urn == dataset_urn("a")
-    assert [each["entityUrn"] for each in brokers.proposals(1)] == [dataset_urn("b")]
+    assert [proposal["entityUrn"] for proposal in brokers.proposals(1)] == [dataset_urn("b")]
 
 
 def test_what_is_no_proposal_at_all_is_rejected(brokers: Brokers, schemas: Registry) -> None:
@@ -129,7 +129,7 @@ def test_what_is_no_proposal_at_all_is_rejected(brokers: Brokers, schemas: Regis
     (rejected,) = sink.emit([wrong, properties("b")])
     sink.close()
     assert "Avro" in rejected.reason
-    assert [each["entityUrn"] for each in brokers.proposals(1)] == [dataset_urn("b")]
+    assert [proposal["entityUrn"] for proposal in brokers.proposals(1)] == [dataset_urn("b")]
 
 
 def test_what_no_broker_acknowledges_is_not_delivered(brokers: Brokers, schemas: Registry) -> None:

@@ -62,7 +62,7 @@ def misconfiguration(sink: RestSink) -> str:
 
 
 def sizes(receiver: Receiver) -> list[int]:
-    return [len(each.proposals) for each in receiver.writes]
+    return [len(write.proposals) for write in receiver.writes]
 
 
 # --------------------------------------------------------------------------------- when all is well
@@ -81,7 +81,7 @@ def test_proposals_of_all_kinds_arrive_in_their_order(receiver: Receiver, sink: 
     }
     assert receiver.aspect(dataset_urn("b"), "datasetProperties") == {}
     events = receiver.timeseries(instance_urn("r"), "dataProcessInstanceRunEvent")
-    assert [each["status"] for each in events] == ["STARTED", "COMPLETE"]
+    assert [event["status"] for event in events] == ["STARTED", "COMPLETE"]
 
 
 def test_emitting_twice_changes_nothing(receiver: Receiver, sink: RestSink) -> None:
@@ -133,7 +133,7 @@ def test_the_emit_mode_is_honoured(
     receiver: Receiver, connected: Callable[..., RestSink], mode: str, *, is_async: bool
 ) -> None:
     connected(mode).emit(many(1))
-    assert [each.is_async for each in receiver.writes] == [is_async]
+    assert [write.is_async for write in receiver.writes] == [is_async]
 
 
 def test_extra_headers_are_sent(receiver: Receiver, connected: Callable[..., RestSink]) -> None:
@@ -364,7 +364,7 @@ def test_a_lost_connection_or_answer_is_sent_again(
 ) -> None:
     receiver.fault("cut", when=when, count=1)
     assert sink.emit(mixture()) == []
-    assert [each.applied for each in receiver.writes] == [when != "before", True]
+    assert [write.applied for write in receiver.writes] == [when != "before", True]
     assert len(receiver.timeseries(instance_urn("r"), "dataProcessInstanceRunEvent")) == 2
 
 

@@ -112,7 +112,7 @@ def test_assets_checks_and_io_come_with_their_metadata(instance: dg.DagsterInsta
     result = dg.materialize([up, down, fine], instance=instance, partition_key="p")
     log = _log(instance, result.run_id)
 
-    data = [each.data for each in log.events]
+    data = [event.data for event in log.events]
     assert Planned(("up",), partition="p") in data
     made = next(each for each in data if isinstance(each, Materialization))
     assert (made.asset_key, made.partition) == (("up",), "p")
@@ -144,7 +144,7 @@ def test_a_failure_is_told_by_its_innermost_cause(instance: dg.DagsterInstance) 
     log = _log(instance, failing.execute_in_process(instance=instance, raise_on_error=False).run_id)
 
     assert has_ended(log)
-    failures = {each.type: each.data for each in log.events if isinstance(each.data, Failure)}
+    failures = {event.type: event.data for event in log.events if isinstance(event.data, Failure)}
     assert failures["STEP_FAILURE"] == Failure("ValueError: no such table")
     assert failures["RUN_FAILURE"] == Failure("ValueError: no such table", "STEP_FAILURE")
 

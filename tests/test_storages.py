@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -39,14 +38,6 @@ from datahub_eventlog.process_role import IS_DAEMON_VARIABLE, role
 THREADS = 20
 
 
-@pytest.fixture(autouse=True)
-def _fresh_process() -> Iterator[None]:
-    """What one test touched and complained of is forgotten by the next."""
-    capture.forget()
-    yield
-    capture.forget()
-
-
 # Both styles, both databases
 
 
@@ -60,7 +51,7 @@ def test_a_run_is_stored_as_ever_and_touched(instance: DagsterInstance) -> None:
 def test_the_event_log_is_seen_as_what_it_wraps(instance: DagsterInstance) -> None:
     storage: Any = instance.event_log_storage
     kinds = (SqliteEventLogStorage, PostgresEventLogStorage)
-    assert [isinstance(storage, each) for each in kinds].count(True) == 1
+    assert [isinstance(storage, kind) for kind in kinds].count(True) == 1
     assert isinstance(storage, DataHubEventLogStorage)
 
 
@@ -106,7 +97,7 @@ def test_an_instance_opened_again_has_the_same_ledger(instance: DagsterInstance)
     result = pipelines.nested.execute_in_process(instance=instance)
     with DagsterInstance.from_ref(instance.get_ref()) as again:
         assert touched(again) == {result.run_id: 2}
-        assert [each.run_id for each in again.get_runs()] == [result.run_id]
+        assert [run.run_id for run in again.get_runs()] == [result.run_id]
 
 
 # Where the SQLite databases are
@@ -228,12 +219,12 @@ MISPLACED: dict[str, dict[str, Any]] = {
 ADVICE = re.compile(r"(?:storage|event_log_storage): \{.*?\}\}+")
 
 
-@pytest.mark.parametrize("said", MISPLACED)
+@pytest.mark.parametrize("message", MISPLACED)
 def test_a_class_of_ours_in_the_place_of_the_other_says_what_to_write(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match=said) as raised:
-        configured(tmp_path, **MISPLACED[said])
+    with pytest.raises(ConfigurationError, match=message) as raised:
+        configured(tmp_path, **MISPLACED[message])
     advice = ADVICE.findall(str(raised.value))
     assert len(advice) == 2
     for number, block in enumerate(advice):
@@ -310,8 +301,10 @@ def test_an_event_log_on_postgres_beside_runs_on_sqlite_is_told_once(
     with configured(tmp_path, **style_b(backend)) as instance:
         pipelines.nested.execute_in_process(instance=instance)
         pipelines.nested.execute_in_process(instance=instance)
-        told = [each for each in caplog.messages if "run_storage and schedule_storage" in each]
-        assert told == [mixed_storages(instance)]
+        warnings = [
+            message for message in caplog.messages if "run_storage and schedule_storage" in message
+        ]
+        assert warnings == [mixed_storages(instance)]
 
 
 def test_no_mixture_is_told_where_there_is_none(instance: DagsterInstance) -> None:
@@ -346,7 +339,9 @@ def test_whatever_stands_in_our_block_runs_go_on_and_are_captured(
         assert touched(instance) == {run_id: 2}
     with DagsterInstance.from_ref(instance.get_ref()):
         pass
-    ours = [each.message for each in caplog.records if each.name == "dagster.datahub_eventlog"]
+    ours = [
+        record.message for record in caplog.records if record.name == "dagster.datahub_eventlog"
+    ]
     assert len(ours) == len(warnings)
     assert all(each.startswith(start) for each, start in zip(ours, warnings, strict=True))
 

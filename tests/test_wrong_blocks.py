@@ -99,7 +99,7 @@ def test_under_a_wrong_block_everything_runs_and_is_captured_and_nothing_is_deli
         assert ledger.runs.state(run_id) == "pending"
         assert ledger.runs.definitions_of(run_id) is not None
         assert ledger.reports.dispatchers() == []
-    assert [each.poll() for each in deployment.processes] == [None] * 3
+    assert [process.poll() for process in deployment.processes] == [None] * 3
     deployment.stop()
 
     logs = {each: deployment.log(f"{each}.log") for each in SERVERS}
@@ -110,8 +110,8 @@ def test_under_a_wrong_block_everything_runs_and_is_captured_and_nothing_is_deli
     assert [logs["code"].count(each) for each in wrong.worker] == [1] * len(wrong.worker)
     if not wrong.everywhere:
         assert "datahub" not in logs["webserver"].lower()
-        said = [each for each in logs["code"].splitlines() if "datahub" in each.lower()]
-        assert len(said) == len(wrong.worker)
+        lines = [each for each in logs["code"].splitlines() if "datahub" in each.lower()]
+        assert len(lines) == len(wrong.worker)
     assert logs["daemon"].count(NOTHING) == 1
     assert not any("Traceback" in each for each in logs.values())
 

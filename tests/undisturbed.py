@@ -12,6 +12,7 @@ from typing import Any
 
 from catalog import unordered
 from dagster import DagsterInstance
+from ledgers import facts_of
 from receiver import Receiver
 
 from datahub_eventlog import sinks
@@ -19,7 +20,7 @@ from datahub_eventlog.config import Config, RestTarget
 from datahub_eventlog.dispatcher import Dispatcher, Parts
 from datahub_eventlog.dispatcher.translation import ForExtractor
 from datahub_eventlog.extractor import Extractor
-from datahub_eventlog.ledger import Facts, Ledger
+from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.source import Source
 
 State = dict[str, dict[str, Any]]
@@ -61,7 +62,7 @@ def undisturbed(instance: DagsterInstance, ledger: Ledger, config: Config | None
         quietly = replace(config or Config(), target=RestTarget(server=quiet.url))
         with dispatcher_of(quietly, instance, fresh) as dispatcher:
             for run_id in (*_by_end(instance), ""):
-                fresh.runs.touch(run_id, definitions=_facts(ledger, run_id))
+                fresh.runs.touch(run_id, definitions=facts_of(ledger, run_id))
                 dispatcher.deliver([run_id])
         return quiet.state()
 
@@ -83,9 +84,3 @@ def _by_end(instance: DagsterInstance) -> list[str]:
     records = instance.get_run_records()
     ordered = sorted(records, key=lambda each: (each.end_time or float("inf"), each.storage_id))
     return [each.dagster_run.run_id for each in ordered]
-
-
-def _facts(ledger: Ledger, run_id: str) -> Facts | None:
-    hash_ = ledger.runs.definitions_of(run_id) if run_id else None
-    blob = None if hash_ is None else ledger.runs.facts(hash_)
-    return None if hash_ is None or blob is None else Facts(hash_, blob)

@@ -68,13 +68,13 @@ def on_postgres(tmp_path: Path, receiver: Receiver, postgres_url: str) -> Iterat
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Callable[[int], list[str]]:
+def logged(caplog: pytest.LogCaptureFixture) -> Callable[[int], list[str]]:
     """What the package has logged at that level."""
     caplog.set_level(logging.INFO, logger="dagster.datahub_eventlog")
     return lambda level: [
-        each.getMessage()
-        for each in caplog.records
-        if each.levelno == level and each.name == "dagster.datahub_eventlog"
+        record.getMessage()
+        for record in caplog.records
+        if record.levelno == level and record.name == "dagster.datahub_eventlog"
     ]
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import dagster as dg
 from dagster import DagsterEventType
 from deployment import postgres_yaml
+from ledgers import counts_of
+from postgres import over_psycopg2
 from receiver import Receiver
-from sqlalchemy import make_url
 from undisturbed import differences, dispatcher_of, undisturbed
 
 from datahub_eventlog.config import Config, RestTarget
@@ -79,7 +80,7 @@ class Scene:
         self.ledger.database.clock = lambda: time.time() + HOUR
 
     def run_ids(self) -> list[str]:
-        return [each.run_id for each in self.instance.get_runs()]
+        return [run.run_id for run in self.instance.get_runs()]
 
     def new_run(self, job: dg.JobDefinition) -> dg.DagsterRun:
         """A run that somebody has to report the events of."""
@@ -94,13 +95,11 @@ class Scene:
         self.instance.report_dagster_event(event, run.run_id)
 
     def counts(self) -> dict[str, int]:
-        return {
-            name: number for name, number in self.ledger.reports.status().runs.items() if number
-        }
+        return counts_of(self.ledger)
 
     def is_delivered(self, *run_ids: str) -> bool:
         try:
-            return all(self.ledger.runs.state(each) == "delivered" for each in run_ids)
+            return all(self.ledger.runs.state(run_id) == "delivered" for run_id in run_ids)
         except LedgerUnavailable:
             return False
 
@@ -121,9 +120,7 @@ BLOCK = {"dispatch": "off", "touch_interval": 1}
 
 
 def postgres_storage(url: str) -> dict[str, Any]:
-    psycopg2 = make_url(url).set(drivername="postgresql+psycopg2")
-    text = psycopg2.render_as_string(hide_password=False)
-    return postgres_yaml(text, BLOCK)
+    return postgres_yaml(over_psycopg2(url), BLOCK)
 
 
 @dg.op

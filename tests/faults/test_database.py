@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import dagster as dg
 import pytest
@@ -25,6 +24,7 @@ from receiver import Receiver
 from sqlalchemy import Connection, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
+from visitors import visitor
 
 from datahub_eventlog import DataHubEventLogStorage, capture
 from datahub_eventlog.dispatcher import Dispatcher, pool, start_in_daemon
@@ -129,7 +129,7 @@ def test_a_daemons_dispatcher_starts_when_its_database_does(
     tmp_path: Path,
     receiver: Receiver,
     own_postgres: PostgresServer,
-    said: Callable[[int], list[str]],
+    logged: Callable[[int], list[str]],
 ) -> None:
     with (
         own_postgres.database() as url,
@@ -141,7 +141,7 @@ def test_a_daemons_dispatcher_starts_when_its_database_does(
         own_postgres.stop()
         client = {"server": receiver.url, "token": TOKEN}
         daemon = start_in_daemon({"datahub_client_config": client}, lambda: opened(reference))
-        eventually(lambda: said(logging.ERROR), "it can't start yet")
+        eventually(lambda: logged(logging.ERROR), "it can't start yet")
         own_postgres.start()
         eventually(lambda: scene.is_delivered(run_id), "the run is delivered")
         daemon.stop(timedelta(seconds=60))
@@ -150,7 +150,7 @@ def test_a_daemons_dispatcher_starts_when_its_database_does(
 
 
 def test_a_daemon_says_what_to_run_while_the_ledgers_tables_are_old(
-    tmp_path: Path, receiver: Receiver, postgres_url: str, said: Callable[[int], list[str]]
+    tmp_path: Path, receiver: Receiver, postgres_url: str, logged: Callable[[int], list[str]]
 ) -> None:
     config = postgres_storage(postgres_url)
     with configured(tmp_path, **config) as instance:
@@ -166,8 +166,8 @@ def test_a_daemon_says_what_to_run_while_the_ledgers_tables_are_old(
             reference = forbidden.get_ref()
         client = {"server": receiver.url, "token": TOKEN}
         daemon = start_in_daemon({"datahub_client_config": client}, lambda: opened(reference))
-        eventually(lambda: said(logging.ERROR), "it says what is to be done")
-        (line,) = said(logging.ERROR)
+        eventually(lambda: logged(logging.ERROR), "it says what is to be done")
+        (line,) = logged(logging.ERROR)
         assert line.startswith("The DataHub dispatcher waits for its ledger.")
         (statement,) = re.findall("ALTER TABLE .*", line)
         with engine.begin() as connection:
@@ -175,7 +175,7 @@ def test_a_daemon_says_what_to_run_while_the_ledgers_tables_are_old(
         engine.dispose()
         eventually(lambda: scene.is_delivered(run_id), "the run is delivered")
         daemon.stop(timedelta(seconds=60))
-        assert said(logging.ERROR) == [line]
+        assert logged(logging.ERROR) == [line]
         scene.assert_true()
 
 
@@ -295,7 +295,7 @@ def few_connections(postgres_url: str) -> Iterator[str]:
 
 
 def test_an_event_is_stored_at_once_where_no_connection_is_left_for_the_ledger(
-    few_connections: str, said: Callable[[int], list[str]], caplog: pytest.LogCaptureFixture
+    few_connections: str, logged: Callable[[int], list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     capture.forget()
     backend = Crowded(few_connections)
@@ -303,7 +303,7 @@ def test_an_event_is_stored_at_once_where_no_connection_is_left_for_the_ledger(
     storage.store_event(entry("RUN_START", run_id="before"))
     backend.is_crowded = True
     storage.store_event(entry("RUN_START", run_id="one"))
-    (complaint,) = said(logging.WARNING)
+    (complaint,) = logged(logging.WARNING)
     assert "too many connections" in complaint
     # Dagster's own way to a connection tries again and again, for seconds.
     assert "Retrying failed database connection" not in caplog.text
@@ -360,18 +360,5 @@ def test_a_full_disk_where_the_ledger_is_costs_no_run_and_delivery_goes_on(
 @pytest.fixture
 def humble_url(postgres_url: str) -> Iterator[str]:
     """A database with all of Dagster's tables, for a user who may make no others."""
-    url = make_url(postgres_url).set(drivername="postgresql+psycopg2")
-    plain = {"postgres_url": url.render_as_string(hide_password=False)}
-    with TemporaryDirectory() as folder, configured(Path(folder), storage={"postgres": plain}):
-        pass
-    user = f"humble_{url.database}"
-    admin = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE ROLE {user} LOGIN"))
-        connection.execute(text("REVOKE CREATE ON SCHEMA public FROM PUBLIC"))
-        connection.execute(text(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {user}"))
-        connection.execute(text(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {user}"))
-    yield url.set(username=user).render_as_string(hide_password=False)
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP OWNED BY {user}"))
-        connection.execute(text(f"DROP ROLE {user}"))
+    with visitor(postgres_url) as url:
+        yield url

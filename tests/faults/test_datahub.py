@@ -61,7 +61,7 @@ FAULTS: Mapping[str, Callable[[Receiver], None]] = {
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_an_outage_costs_no_attempt_says_so_once_and_ends_by_itself(
-    waiting: Scene, receiver: Receiver, said: Callable[[int], list[str]], name: str
+    waiting: Scene, receiver: Receiver, logged: Callable[[int], list[str]], name: str
 ) -> None:
     scene, run_ids = waiting, waiting.run_ids()
     with scene.dispatcher(scene.config(timeout=1, max_attempts=1)) as dispatcher:
@@ -71,16 +71,16 @@ def test_an_outage_costs_no_attempt_says_so_once_and_ends_by_itself(
             dispatcher.run_once()
             assert scene.counts() == {"pending": 2}
             assert dispatcher.pause.remaining > 0
-        (line,) = said(logging.ERROR)
+        (line,) = logged(logging.ERROR)
         assert f"http://127.0.0.1:{receiver.port}" in line
         assert TOKEN not in line
         _mend(receiver)
         deliver_all(dispatcher, scene)
 
     assert scene.is_delivered(*run_ids)
-    assert said(logging.ERROR) == [line]
-    assert said(logging.WARNING) == []
-    assert len([each for each in said(logging.INFO) if "DataHub is back" in each]) == 1
+    assert logged(logging.ERROR) == [line]
+    assert logged(logging.WARNING) == []
+    assert len([each for each in logged(logging.INFO) if "DataHub is back" in each]) == 1
     scene.assert_true()
 
 
@@ -96,13 +96,13 @@ def test_a_server_that_asks_for_an_hour_gets_it_and_no_more(
 
 
 def test_a_host_that_nobody_knows_is_named(
-    waiting: Scene, said: Callable[[int], list[str]]
+    waiting: Scene, logged: Callable[[int], list[str]]
 ) -> None:
     scene = waiting
     unknown = RestTarget(server="http://datahub.invalid:8080", token=TOKEN)
     with scene.dispatcher(scene.config(target=unknown, max_attempts=1)) as dispatcher:
         dispatcher.run_once()
-    (line,) = said(logging.ERROR)
+    (line,) = logged(logging.ERROR)
     assert "datahub.invalid" in line
     assert scene.counts() == {"pending": 2}
 
@@ -112,26 +112,26 @@ def test_a_host_that_nobody_knows_is_named(
 
 
 def test_a_slow_server_is_slow_and_no_outage(
-    waiting: Scene, receiver: Receiver, said: Callable[[int], list[str]]
+    waiting: Scene, receiver: Receiver, logged: Callable[[int], list[str]]
 ) -> None:
     scene = waiting
     receiver.fault("slow", seconds=0.3)
     with scene.dispatcher() as dispatcher:
         deliver_all(dispatcher, scene)
     assert scene.is_delivered(*scene.run_ids())
-    assert said(logging.ERROR) == []
+    assert logged(logging.ERROR) == []
 
 
 def test_a_worker_recovers_from_an_outage_without_anybody(
-    waiting: Scene, receiver: Receiver, said: Callable[[int], list[str]]
+    waiting: Scene, receiver: Receiver, logged: Callable[[int], list[str]]
 ) -> None:
     scene, run_ids = waiting, waiting.run_ids()
     receiver.refuse()
     with scene.worker():
-        eventually(lambda: said(logging.ERROR), "the worker notices")
+        eventually(lambda: logged(logging.ERROR), "the worker notices")
         receiver.accept()
         eventually(lambda: scene.is_delivered(*run_ids), "all is delivered")
-    assert len(said(logging.ERROR)) == 1
+    assert len(logged(logging.ERROR)) == 1
     scene.assert_true()
 
 

@@ -165,7 +165,7 @@ def test_a_backlog_and_history_in_any_order_by_two_workers_end_in_the_newest_sta
     with scene.worker(configs[0]), scene.worker(configs[1]):
         eventually(lambda: scene.is_delivered(*run_ids), "all is delivered")
 
-    assert {each.headers["x-sender"] for each in receiver.writes} == {"one", "two"}
+    assert {write.headers["x-sender"] for write in receiver.writes} == {"one", "two"}
     refined = receiver.aspects(urns.asset_urn(("refined",), Context()))
     # The newest run failed in its middle: what it said counts, for the rest the one before.
     before = str(LAST - 1)
