@@ -12,6 +12,7 @@ from rich.console import Console
 
 from datahub_eventlog.cli.output import EXAMPLE_RUN, Lines, examples, print_json
 from datahub_eventlog.operations import Operations
+from datahub_eventlog.sinks.file import aspect_json
 from datahub_eventlog.values import Change, Json, Problem, Proposal
 
 STEP = 2
@@ -44,7 +45,7 @@ def item_json(item: Proposal | Problem) -> dict[str, Any]:
         "entityUrn": item.urn,
         "changeType": item.change.value,
         "aspectName": item.aspect,
-        "aspect": {"json": json.loads(item.body)},
+        "aspect": aspect_json(item),
     }
 
 
