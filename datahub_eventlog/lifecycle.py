@@ -63,7 +63,7 @@ def on_run_end(storage: Capture, run_id: str, heartbeat_age: float | None) -> No
         return
     instance = storage.instance
     ref = None if instance is None else instance_ref(instance)
-    if instance is not None and ref is not None and not storage.reading.faults:
+    if instance is not None and ref is not None and not storage.reading.delivery_faults:
         run = PendingRun(run_id, ref, instance.root_directory, config)
         current().deliver_at_exit(run)
 
@@ -198,7 +198,7 @@ class Lifecycle:
             return
         with self._lock:
             if not self._is_stopped:
-                self._handle = start_in_daemon({} if block is None else block, lambda: opened(ref))
+                self._handle = start_in_daemon(block, lambda: opened(ref))
 
     def _end_with_process(self) -> None:
         """Have everything ended before the interpreter is, whether or not Dagster disposes."""
