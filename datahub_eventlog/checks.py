@@ -21,9 +21,8 @@ from datahub_eventlog.config import (
 from datahub_eventlog.default_storage import mixed_storages
 from datahub_eventlog.errors import DataHubEventLogError, LedgerMissing, PatternTooSlow
 from datahub_eventlog.ledger import Dispatcher
-from datahub_eventlog.ledger_location import ledger_beside
+from datahub_eventlog.ledger_location import LEDGER_LOCK_SECONDS, ledger_beside
 from datahub_eventlog.operations import NO_HOME, Operations
-from datahub_eventlog.reopening import LEDGER_LOCK_SECONDS
 from datahub_eventlog.sinks import Finding, where
 from datahub_eventlog.storages import DataHubEventLogStorage, DataHubStorage
 

@@ -15,8 +15,6 @@ from datahub_eventlog.dagster_internals import InstanceRef, instance_ref, is_com
 if TYPE_CHECKING:
     from datahub_eventlog.dispatcher import Opened
 
-LEDGER_LOCK_SECONDS = 5.0
-"""How long what delivers, and a command, waits for a lock of the ledger's."""
 COMPLETION_SECONDS = 60.0
 """In which an instance that has registered its storages is complete."""
 
@@ -25,7 +23,7 @@ COMPLETION_SECONDS = 60.0
 def opened(ref: InstanceRef) -> Iterator[Opened]:
     """An instance and its ledger for a dispatcher."""
     from datahub_eventlog.dispatcher import Opened
-    from datahub_eventlog.ledger_location import ledger_of
+    from datahub_eventlog.ledger_location import LEDGER_LOCK_SECONDS, ledger_of
 
     with DagsterInstance.from_ref(ref) as instance:
         yield Opened(instance, ledger_of(instance, patience=LEDGER_LOCK_SECONDS))

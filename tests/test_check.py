@@ -304,7 +304,7 @@ def test_times_ahead_of_the_clock_are_found_with_what_to_do(home: Path) -> None:
     assert not is_ok
     assert said.startswith("the ledger has times that are 86")
     assert "ahead of this machine's clock" in said
-    assert "let NTP set it" in said
+    assert "synchronize it by NTP" in said
     assert "none is alive" in found["dispatcher"][1]
 
 

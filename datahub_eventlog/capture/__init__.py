@@ -31,7 +31,7 @@ from datahub_eventlog.event_types import CAPTURED, RUN_ENDS, RUN_EVENTS, RUN_STA
 if TYPE_CHECKING:
     from datahub_eventlog.ledger import Facts, Ledger
 
-__all__ = ["Capture", "OnRunEnd", "Settings", "forget", "process"]
+__all__ = ["Capture", "Settings", "forget", "process"]
 
 TOUCH_LOCK_SECONDS = 1.0
 """How long a touch waits for a lock, and how long touches that failed are repeated: a run waits."""

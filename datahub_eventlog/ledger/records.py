@@ -123,8 +123,8 @@ class Ahead:
         clock = "this machine's clock" if self.is_local else "the clock of the database's server"
         return (
             f"the ledger has times that are {self.seconds:.0f} s ahead of {clock}, which was ahead"
-            " when they were stored, or is behind now: let NTP set it. A dispatcher takes such"
-            " times for now, within minutes"
+            " when they were stored, or is behind now: synchronize it by NTP. A dispatcher takes"
+            " such times for now, within minutes"
         )
 
 

@@ -319,7 +319,7 @@ def _get(emitter: DatahubRestEmitter, target: RestTarget, path: str) -> Mapping[
     """The answer's content; empty for what GMS says it does not have."""
     url = error_text.address(target.server)
     try:
-        response = _session(emitter).get(f"{target.server.rstrip('/')}{path}")
+        response = _session(emitter).get(f"{target.server}{path}")
     except requests.RequestException as error:
         raise request_failure(error, url, target.timeout_sec) from None
     except (OSError, UnicodeError) as error:
