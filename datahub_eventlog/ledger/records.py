@@ -68,17 +68,17 @@ class Claim:
     """It says that there is nothing: to be sent only where something else was sent before."""
 
     @cached_property
-    def digest(self) -> str:
+    def row_key(self) -> str:
         """The key of its row: a urn can be too long for an index."""
-        return _digest(self.urn, self.slot)
+        return _row_key(self.urn, self.slot)
 
     @cached_property
-    def base_digest(self) -> str | None:
+    def base_row_key(self) -> str | None:
         """The key of the row of what it adds to."""
-        return None if self.base is None else _digest(self.urn, self.base)
+        return None if self.base is None else _row_key(self.urn, self.base)
 
 
-def _digest(urn: str, slot: str) -> str:
+def _row_key(urn: str, slot: str) -> str:
     return hashlib.blake2b(f"{urn}\n{slot}".encode(), digest_size=20).hexdigest()
 
 

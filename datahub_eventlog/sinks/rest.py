@@ -136,7 +136,7 @@ class RestSink:
     def _parts(self, items: Sequence[Item]) -> Sequence[Sequence[Item]]:
         """What is sent in parallel; a slow server gets one request at a time."""
         most = self._limits.max_proposals
-        if len(items) <= most or self._limits.proposals < most:
+        if len(items) <= most or self._limits.current_max < most:
             return [items]
         parts = split(items, most)
         self._emitters += [self._new_emitter() for _ in parts[len(self._emitters) : LANES]]
