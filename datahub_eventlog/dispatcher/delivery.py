@@ -1,4 +1,4 @@
-"""Sending one run: in order, in batches, item state only if it is the newest, nothing twice."""
+"""Sending one run: in order, in batches, each state only if it is the newest, nothing twice."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Rules:
     """How a run is to be sent."""
 
     ttl: timedelta
-    """How long item request extends the run's lease."""
+    """How long each request extends the run's lease."""
     resend_after: timedelta
     on_request: Callable[[], None] = lambda: None
     is_logged: bool = False

@@ -184,7 +184,8 @@ class Dispatcher:
 
     def _read_log(self, lease: Lease, run: Run) -> RunLog:
         keep = LeaseKeeper(self._parts.ledger, lease, LEASE_TTL, self._on_request).keep
-        facts = None if lease.definitions is None else self._read_definitions(lease.definitions)
+        hash_ = lease.definitions_hash
+        facts = None if hash_ is None else self._read_definitions(hash_)
         log = self._parts.source.log(run, facts, keep)
         keep()  # the user's functions, which come next, may take long
         return log

@@ -18,10 +18,10 @@ def is_wanted(run: Run, config: Config) -> bool:
 
 def has_wanted_steps(log: RunLog, config: Config) -> bool:
     """Whether the run does more than to work on assets that `asset_pattern` leaves out."""
-    return not log.steps or any(_is_wanted(step, config) for step in log.steps)
+    return not log.steps or any(_is_wanted_step(step, config) for step in log.steps)
 
 
-def _is_wanted(step: Step, config: Config) -> bool:
+def _is_wanted_step(step: Step, config: Config) -> bool:
     keys = list(_assets_of(step))
     return not keys or any(config.asset_pattern.allows("/".join(key)) for key in keys)
 

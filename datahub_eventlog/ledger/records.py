@@ -32,8 +32,8 @@ class Lease:
     touches: int
     """The counter that every touch bumps: `settle` sees by it whether there is news."""
     attempts: int
-    definitions: str | None
-    """The hash under which `Runs.facts` has the facts of the run's definitions."""
+    definitions_hash: str | None
+    """Under which `Runs.facts` has the facts of the run's definitions."""
     cursor: str | None
     again: bool
     """State that DataHub already has is sent too."""
