@@ -21,9 +21,8 @@ from datahub_eventlog.config import (
 from datahub_eventlog.default_storage import mixed_storages
 from datahub_eventlog.errors import DataHubEventLogError, LedgerMissing, PatternTooSlow
 from datahub_eventlog.ledger import Dispatcher
-from datahub_eventlog.ledger_location import ledger_beside
+from datahub_eventlog.ledger_location import LEDGER_LOCK_SECONDS, ledger_beside
 from datahub_eventlog.operations import NO_HOME, Operations
-from datahub_eventlog.reopening import LEDGER_LOCK_SECONDS
 from datahub_eventlog.sinks import Finding, where
 from datahub_eventlog.storages import DataHubEventLogStorage, DataHubStorage
 
@@ -76,10 +75,11 @@ def _on_instance(instance: DagsterInstance) -> Iterator[Finding]:
     yield _redaction(operations.reading.config.redact)
     yield from _ledger(operations, instance)
     yield _extra()
-    if not operations.reading.faults:
+    if not operations.reading.delivery_faults:
         yield jobs(operations.config)
-        yield from _patterns(operations.config, instance)
-        yield from _delivery(operations.config)
+        if not extras.missing():
+            yield from _patterns(operations.config, instance)
+            yield from _delivery(operations.config)
 
 
 def _storage(instance: DagsterInstance) -> Finding:
@@ -115,7 +115,9 @@ def _redaction(redact: Redaction) -> Finding:
 def _configuration(operations: Operations) -> Finding:
     """Where the block says to deliver to, or all that is wrong in it."""
     reading = operations.reading
-    wrong = "; ".join(fault.message for fault in reading.faults) or obstacle_in(reading.config)
+    wrong = "; ".join(fault.message for fault in reading.delivery_faults) or obstacle_in(
+        reading.config
+    )
     if wrong:
         return Finding(is_ok=False, what="datahub", text=wrong)
     return Finding(is_ok=True, what="datahub", text=f"delivers to {where(reading.config.target)}")
@@ -188,13 +190,11 @@ def _extra() -> Finding:
 
 def _patterns(config: Config, instance: DagsterInstance) -> Iterator[Finding]:
     """Whether each pattern decides in time, for the instance's names and for hard ones."""
-    if not _extra().is_ok:
-        return
     options = {"job_pattern": config.job_pattern, "asset_pattern": config.asset_pattern}
-    for name, option in options.items():
-        patterns = (*option.allow, *option.deny)
-        if option != Pattern():
-            yield _decides(name, patterns, _names(instance))
+    used = {name: option for name, option in options.items() if option != Pattern()}
+    names = _names(instance) if used else ()
+    for name, option in used.items():
+        yield _decides(name, (*option.allow, *option.deny), names)
 
 
 def _decides(option: str, patterns: Sequence[str], names: Sequence[str]) -> Finding:
@@ -231,8 +231,6 @@ def hard_names(pattern: str) -> Iterator[str]:
 
 def _delivery(config: Config) -> Iterator[Finding]:
     """Whether the target answers, and the user's functions can be called."""
-    if not _extra().is_ok:
-        return
     if config.target is not None:
         try:
             yield from sinks.probe(config.target)

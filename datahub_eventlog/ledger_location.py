@@ -19,6 +19,8 @@ from datahub_eventlog.log import logger
 
 FILE = "datahub_eventlog.db"
 """In the instance's directory, where the event log's database can't take the ledger."""
+LEDGER_LOCK_SECONDS = 5.0
+"""How long what delivers, and a command, waits for a lock of the ledger's."""
 
 
 def ledger_of(instance: DagsterInstance, *, patience: float) -> Ledger:

@@ -29,8 +29,6 @@ from datahub_eventlog.log import logger
 from datahub_eventlog.process_role import role
 from datahub_eventlog.reopening import completed_ref, opened, opened_with_ledger
 
-HEARTBEAT_SECONDS = 30.0
-"""A dispatcher whose heartbeat is older is taken for dead."""
 MOST_PENDING_RUNS = 1000
 """Runs that a process delivers itself at most; older ones are left to others."""
 
@@ -56,14 +54,17 @@ def on_run_end(storage: Capture, run_id: str, heartbeat_age: float | None) -> No
     `heartbeat_age` is how many seconds ago a dispatcher was last seen, if ever.
     """
     config = storage.reading.config
-    if heartbeat_age is not None and heartbeat_age < HEARTBEAT_SECONDS:
-        return
+    if heartbeat_age is not None:
+        from datahub_eventlog.ledger.reports import HEARTBEAT_LIFETIME  # loaded by the touch
+
+        if heartbeat_age < HEARTBEAT_LIFETIME.total_seconds():
+            return
     can_deliver = _delivers_by_itself(config) and config.target is not None
     if not (can_deliver and config.exit_timeout and role() == "other"):
         return
     instance = storage.instance
     ref = None if instance is None else instance_ref(instance)
-    if instance is not None and ref is not None and not storage.reading.faults:
+    if instance is not None and ref is not None and not storage.reading.delivery_faults:
         run = PendingRun(run_id, ref, instance.root_directory, config)
         current().deliver_at_exit(run)
 
@@ -211,7 +212,7 @@ class Lifecycle:
             return
         with self._lock:
             if not self._is_stopped:
-                self._handle = start_in_daemon({} if block is None else block, lambda: opened(ref))
+                self._handle = start_in_daemon(block, lambda: opened(ref))
 
     def _end_with_process(self) -> None:
         """Have everything ended before the interpreter is, whether or not Dagster disposes."""

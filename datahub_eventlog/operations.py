@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dagster import DagsterInstance
@@ -27,9 +28,9 @@ from datahub_eventlog.dagster_internals import InstanceRef, instance_ref
 from datahub_eventlog.errors import ConfigurationError, DataHubEventLogError
 from datahub_eventlog.extractor import Extractor
 from datahub_eventlog.ledger import Ledger, Status, ddl
-from datahub_eventlog.ledger_location import ledger_of
+from datahub_eventlog.ledger_location import LEDGER_LOCK_SECONDS, ledger_of
 from datahub_eventlog.redact import DEFAULT
-from datahub_eventlog.reopening import LEDGER_LOCK_SECONDS, opened
+from datahub_eventlog.reopening import opened
 from datahub_eventlog.sinks.memory import MemorySink
 from datahub_eventlog.source import Source
 from datahub_eventlog.storages import DataHubEventLogStorage
@@ -90,7 +91,7 @@ class Operations:
         """The configuration; raises `ConfigurationError` if anything in it is wrong."""
         return self.reading.strict()
 
-    @property
+    @cached_property
     def ledger(self) -> Ledger:
         """The ledger beside the instance's event log."""
         return ledger_of(self._instance, patience=LEDGER_LOCK_SECONDS)

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from datahub_eventlog.dispatcher import Opened
     from datahub_eventlog.ledger import Ledger
 
-LEDGER_LOCK_SECONDS = 5.0
-"""How long what delivers, and a command, waits for a lock of the ledger's."""
 COMPLETION_SECONDS = 60.0
 """In which an instance that has registered its storages is complete."""
 
@@ -34,7 +32,7 @@ def opened(ref: InstanceRef) -> Iterator[Opened]:
 @contextmanager
 def opened_with_ledger(ref: InstanceRef) -> Iterator[tuple[DagsterInstance, Ledger]]:
     """An instance and its ledger, where what delivers need not be installed."""
-    from datahub_eventlog.ledger_location import ledger_of
+    from datahub_eventlog.ledger_location import LEDGER_LOCK_SECONDS, ledger_of
 
     with DagsterInstance.from_ref(ref) as instance:
         yield instance, ledger_of(instance, patience=LEDGER_LOCK_SECONDS)

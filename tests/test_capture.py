@@ -623,9 +623,9 @@ def test_the_definitions_of_a_run_are_stored_with_its_start(
         pipelines.nested.execute_in_process(instance=instance)
         pipelines.nested.execute_in_process(instance=instance)
         first, second = leases(storage)
-    assert first.definitions is not None
-    assert first.definitions == second.definitions
-    packed = ledger_of(storage).runs.facts(first.definitions)
+    assert first.definitions_hash is not None
+    assert first.definitions_hash == second.definitions_hash
+    packed = ledger_of(storage).runs.facts(first.definitions_hash)
     assert packed is not None
     assert decode(packed) == read(LoadedJob(pipelines.nested))
 
@@ -647,7 +647,7 @@ def test_definitions_that_could_not_be_stored_are_stored_by_the_next_touch(
 
         repairing.execute_in_process(instance=instance)
         (lease,) = leases(storage)
-    assert lease.definitions is not None
+    assert lease.definitions_hash is not None
 
 
 def test_the_first_touch_with_definitions_is_two_statements_and_one_connection(

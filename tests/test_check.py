@@ -300,7 +300,7 @@ def test_times_ahead_of_the_clock_are_found_with_what_to_do(home: Path) -> None:
     assert not is_ok
     assert advice.startswith("the ledger has times that are 86")
     assert "ahead of this machine's clock" in advice
-    assert "let NTP set it" in advice
+    assert "synchronize it by NTP" in advice
     assert "none is alive" in found["dispatcher"][1]
 
 

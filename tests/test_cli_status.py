@@ -73,7 +73,7 @@ def test_a_clock_that_is_wrong_is_named_with_what_to_do() -> None:
     found = replace(status(), ahead=Ahead(86387.2, is_local=True))
     text = shown(found, is_terminal=False)
     assert "86387 s ahead of this machine's clock" in text
-    assert "let NTP set it" in text
+    assert "synchronize it by NTP" in text
     lines = shown(found, is_terminal=True).splitlines()
     assert [each.strip() for each in lines if len(each) > 80] == [f"{URN}0"]
     assert status_json(found)["clock_ahead_seconds"] == 86387.2

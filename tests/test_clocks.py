@@ -113,7 +113,7 @@ def test_it_is_said_until_it_is_set_right(ledger: Ledger, ahead: Ledger, trace: 
     assert lead is not None
     assert lead.seconds == pytest.approx(86400)
     assert "86400 s ahead of" in str(lead)
-    assert "let NTP set it" in str(lead)
+    assert "synchronize it by NTP" in str(lead)
     ledger.upkeep.sweep(MONTH)
     assert ledger.reports.status().ahead is None
 

@@ -444,13 +444,21 @@ def test_whatever_python_takes_for_a_pattern_decides_as_in_python(
     ]
 
 
-def test_a_pattern_that_could_fail_in_a_run_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pattern_that_could_fail_in_a_run_is_a_fault_of_delivery_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def fails(*_: object) -> None:
         raise regex.error("it is beyond me")
 
     monkeypatch.setattr(regex, "compile", fails)
-    (fault,) = read({"job_pattern": {"deny": ["never_seen_before"]}}, {}).faults
-    assert "it is beyond me" in fault.message
+    reading = read({"job_pattern": {"deny": ["never_seen"]}}, {})
+    assert reading.faults == ()  # every process of Dagster's reads, and only a few deliver
+    with pytest.raises(ConfigurationError) as error:
+        reading.strict()
+    assert str(error.value) == (
+        "datahub: job_pattern: deny: 'never_seen' is a regular expression that can't be used: it is"
+        " beyond me"
+    )
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*$", "x*(a|aa)+$", "(?=(a|aa)+$)a"])

@@ -152,7 +152,7 @@ def test_a_touch_says_once_how_long_it_waits(pool: type[Pool], after: list[str])
     connection: Any = Listing(pool)
     with impatient(connection):
         store_facts(connection, NOW, Facts("hash", b"facts"))
-        touch(connection, NOW, "one", is_urgent=True, definitions="hash")
+        touch(connection, NOW, "one", is_urgent=True, definitions_hash="hash")
     first, *inserts, age = connection.said[: len(connection.said) - len(after)]
     assert first == PATIENT
     assert inserts == ["INSERT INTO", "INSERT INTO"]

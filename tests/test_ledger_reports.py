@@ -66,6 +66,31 @@ def test_the_oldest_pending_run_counts_from_when_it_was_due(ledger: Ledger, cloc
     assert ledger.reports.status().oldest_pending_seconds == pytest.approx(4)
 
 
+def test_a_run_that_was_given_back_again_and_again_counts_from_its_touch(
+    ledger: Ledger, clock: Clock
+) -> None:
+    ledger.runs.touch("one")
+    for _ in range(3):
+        clock.advance(60)
+        lease = lease_of(ledger, "one")
+        ledger.claims.grant(lease, MINUTE, [], resend_after=MINUTE)
+        ledger.leases.release(lease)
+    clock.advance(60)
+    assert ledger.reports.status().oldest_pending_seconds == pytest.approx(240)
+
+
+def test_a_live_run_that_was_given_back_once_counts_from_when_it_was_due(
+    ledger: Ledger, clock: Clock
+) -> None:
+    ledger.runs.touch("live")
+    lease = lease_of(ledger, "live")
+    ledger.claims.grant(lease, MINUTE, [], resend_after=MINUTE)
+    ledger.leases.release(lease)
+    ledger.leases.wait(lease_of(ledger, "live"), timedelta(seconds=30))
+    clock.advance(34)
+    assert ledger.reports.status().oldest_pending_seconds == pytest.approx(4)
+
+
 def test_a_delivery_replaces_the_rejections_of_the_one_before(ledger: Ledger) -> None:
     ledger.reports.record_rejections(
         "one", [("urn:a", "status", "bad"), ("urn:b", "status", "bad")]

@@ -62,7 +62,7 @@ def test_a_lease_says_what_is_known_of_the_run(ledger: Ledger, clock: Clock) -> 
         token=lease.token,
         touches=2,
         attempts=0,
-        definitions="hash",
+        definitions_hash="hash",
         cursor=None,
         again=False,
         backfilled=False,
@@ -88,7 +88,7 @@ def test_facts_are_kept_once_and_named_by_the_runs_that_have_them(ledger: Ledger
     ledger.runs.touch("one", definitions=Facts("hash", blob))
     ledger.runs.touch("one")
     ledger.runs.touch("two", definitions=Facts("hash", b"never looked at"))
-    assert {each.definitions for each in ledger.leases.take("test", 10, MINUTE)} == {"hash"}
+    assert {each.definitions_hash for each in ledger.leases.take("test", 10, MINUTE)} == {"hash"}
     assert ledger.runs.facts("hash") == blob
     assert ledger.runs.facts("other") is None
 
@@ -96,7 +96,7 @@ def test_facts_are_kept_once_and_named_by_the_runs_that_have_them(ledger: Ledger
 def test_newer_facts_replace_those_of_the_run(ledger: Ledger) -> None:
     ledger.runs.touch("one", definitions=Facts("old", b"old"))
     ledger.runs.touch("one", definitions=Facts("new", b"new"))
-    assert lease_of(ledger, "one").definitions == "new"
+    assert lease_of(ledger, "one").definitions_hash == "new"
 
 
 def test_live_runs_come_before_backfilled_ones_and_the_longest_due_first(

@@ -189,7 +189,7 @@ def lease_of(last_touch: float) -> Lease:
         token="token",
         touches=1,
         attempts=0,
-        definitions=None,
+        definitions_hash=None,
         cursor=None,
         again=False,
         backfilled=False,

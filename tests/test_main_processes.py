@@ -262,7 +262,7 @@ def test_the_definitions_are_stored_by_the_run_and_a_short_run_is_touched_twice(
     with home.instance() as instance:
         ledger = ledger_of(instance, patience=5)
         (lease,) = ledger.leases.take("test", 9, timedelta(minutes=1))
-        packed = ledger.runs.facts(lease.definitions or "")
+        packed = ledger.runs.facts(lease.definitions_hash or "")
     assert lease.touches == 2
     assert packed is not None
     assert decode(packed).assets["elsewhere",].group == "landing"

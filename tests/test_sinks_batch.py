@@ -75,7 +75,7 @@ def test_slow_answers_keep_the_size() -> None:
 def test_a_short_remainder_proves_nothing_about_the_size() -> None:
     known = limits(proposals=20)
     BatchDelivery(items(5), Server(lambda _: 0.0), known).run()
-    assert known.proposals == 20
+    assert known.current_max == 20
 
 
 def test_bytes_bound_a_request_and_one_proposal_always_goes() -> None:
@@ -91,7 +91,7 @@ def test_timeouts_halve_until_the_server_manages() -> None:
     known = limits()
     BatchDelivery(items(200), server, known).run()
     assert server.sizes == [200, 100, 50, 50, 50, 50]
-    assert known.proposals == 50
+    assert known.current_max == 50
 
 
 def test_a_server_that_is_stuck_is_found_out_after_a_few_timeouts() -> None:
@@ -100,7 +100,7 @@ def test_a_server_that_is_stuck_is_found_out_after_a_few_timeouts() -> None:
     with pytest.raises(Unavailable, match="late"):
         BatchDelivery(items(200), server, known).run()
     assert server.sizes == [200, 100, 50]
-    assert known.proposals == 25
+    assert known.current_max == 25
 
 
 def test_one_proposal_that_is_never_answered_is_its_runs_own_trouble() -> None:
@@ -145,7 +145,7 @@ def test_too_large_a_request_is_remembered() -> None:
     known = limits()
     server = Server(lambda names: Refused("413", is_too_large=True) if len(names) > 40 else SLOW)
     assert BatchDelivery(items(200), server, known).run() == []
-    assert known.proposals == 25
+    assert known.current_max == 25
 
 
 def test_while_all_is_500_little_is_tried() -> None:

@@ -12,6 +12,7 @@ import pytest
 from proposals import RUN_ID, dataset_urn, instance_urn, many, mixture, properties, proposal, tag
 from receiver import Receiver
 
+from datahub_eventlog.cli.show import item_json
 from datahub_eventlog.config import FileTarget
 from datahub_eventlog.errors import LeaseLost, Misconfigured, Unavailable
 from datahub_eventlog.sinks.file import FileSink, file_name
@@ -247,3 +248,14 @@ def test_the_datahub_command_ingests_the_folder(
     assert receiver.aspect(dataset_urn("c"), "status") == {"removed": False}
     events = receiver.timeseries(instance_urn("r"), "dataProcessInstanceRunEvent")
     assert [event["status"] for event in events] == ["STARTED", "COMPLETE"]
+
+
+@pytest.mark.parametrize("body", ["{}", "[]"])
+def test_show_prints_an_empty_aspect_as_the_file_has_it(
+    folder: Path, sink: FileSink, body: str
+) -> None:
+    empty = dataclasses.replace(properties("one"), body=body)
+    sink.emit([empty])
+    (written,) = read(path_of(folder))
+    assert item_json(empty)["aspect"] == written["aspect"]
+    assert "json" not in written["aspect"]

@@ -63,7 +63,7 @@ def test_runs_with_their_definitions_and_what_datahub_has_are_taken(
         "parked": "parked",
     }
     lease = lease_of(ledger, "open")
-    assert lease.definitions == "f"
+    assert lease.definitions_hash == "f"
     assert ledger.runs.facts("f") == b"facts"
     assert ledger.claims.grant(lease, MINUTE, [SAID], resend_after=DAY) == [False]
     assert lease_of(ledger, "being delivered").touches == 1

@@ -31,7 +31,7 @@ from datahub_eventlog.event_types import CAPTURED, RUN_ENDS, RUN_EVENTS, RUN_STA
 if TYPE_CHECKING:
     from datahub_eventlog.ledger import Facts, Ledger
 
-__all__ = ["Capture", "OnRunEnd", "Settings", "forget", "process"]
+__all__ = ["Capture", "Settings", "forget", "process"]
 
 TOUCH_LOCK_SECONDS = 1.0
 """How long a touch waits for a lock, and how long touches that failed are repeated: a run waits."""
@@ -164,8 +164,8 @@ class Capture:
     def _touch_due(self, run_id: str, types: frozenset[str]) -> None:
         heartbeat_age = None
         try:
-            is_urgent = run_id == RUNLESS or not RUN_EVENTS.isdisjoint(types)
-            heartbeat_age = self._touch(run_id, is_urgent=is_urgent)
+            skips_throttle = run_id == RUNLESS or not RUN_EVENTS.isdisjoint(types)
+            heartbeat_age = self._touch(run_id, skips_throttle=skips_throttle)
         finally:
             if not RUN_ENDS.isdisjoint(types) and process().policy.was_started(run_id):
                 self._on_run_end(self, run_id, heartbeat_age)
@@ -175,29 +175,31 @@ class Capture:
         policy = process().policy
         end = time.monotonic() + TOUCH_LOCK_SECONDS
         while time.monotonic() < end and (run_id := policy.next_missed()) is not None:
-            self._touch(run_id, is_urgent=True)
+            self._touch(run_id, skips_throttle=True)
 
-    def _touch(self, run_id: str, *, is_urgent: bool) -> float | None:
+    def _touch(self, run_id: str, *, skips_throttle: bool) -> float | None:
         """Touch the run; the age of the newest dispatcher's heartbeat, if there is any."""
         policy = process().policy
         start = time.monotonic()
         try:
-            age = self._touch_ledger(run_id, policy.facts(run_id), is_urgent=is_urgent)
+            age = self._touch_ledger(run_id, policy.facts(run_id), skips_throttle=skips_throttle)
         except BaseException:
             policy.touch_failed(run_id, time.monotonic() - start, self._touch_interval)
             raise
         policy.keep_facts(run_id, None)
         return age
 
-    def _touch_ledger(self, run_id: str, facts: Facts | None, *, is_urgent: bool) -> float | None:
+    def _touch_ledger(
+        self, run_id: str, facts: Facts | None, *, skips_throttle: bool
+    ) -> float | None:
         ledgers = process().ledgers
         try:
             if self not in ledgers:
                 ledgers[self] = self._open_ledger()
-            return ledgers[self].runs.touch(run_id, is_urgent=is_urgent, definitions=facts)
+            return ledgers[self].runs.touch(run_id, is_urgent=skips_throttle, definitions=facts)
         except LedgerMissing as error:
             ledgers[self] = self._local_ledger(error)
-            return ledgers[self].runs.touch(run_id, is_urgent=is_urgent, definitions=facts)
+            return ledgers[self].runs.touch(run_id, is_urgent=skips_throttle, definitions=facts)
 
     def _open_ledger(self) -> Ledger:
         from datahub_eventlog.ledger_location import ledger_beside

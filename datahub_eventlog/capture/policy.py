@@ -47,9 +47,9 @@ class TouchPolicy:
         now = self._clock()
         with self._lock:
             run = self._run(run_id, now)
-            is_urgent = _is_urgent(run, run_id, types)
+            is_due_at_once = _is_due_at_once(run, run_id, types)
             run.is_started = run.is_started or not RUN_STARTS.isdisjoint(types)
-            if not (is_urgent or run_id in self._missed or now - run.since >= interval):
+            if not (is_due_at_once or run_id in self._missed or now - run.since >= interval):
                 return False
             if now < self._paused_until and RUN_ENDS.isdisjoint(types):
                 self._miss(run_id)
@@ -113,7 +113,7 @@ class _TouchedRun:
     """Of its definitions, until a touch has stored them."""
 
 
-def _is_urgent(run: _TouchedRun, run_id: str, types: Collection[str]) -> bool:
+def _is_due_at_once(run: _TouchedRun, run_id: str, types: Collection[str]) -> bool:
     """Whether the events don't wait for the interval."""
     if run_id == RUNLESS or not RUN_ENDS.isdisjoint(types):
         return True

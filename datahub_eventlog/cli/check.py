@@ -21,7 +21,12 @@ def check(*, as_json: bool) -> None:
     """
     findings = check_instance()
     if as_json:
-        print_json([{"ok": each.is_ok, "what": each.what, "text": each.text} for each in findings])
+        print_json(
+            [
+                {"ok": finding.is_ok, "what": finding.what, "text": finding.text}
+                for finding in findings
+            ]
+        )
     else:
         console = Console()
         for finding in findings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from datahub_eventlog.cli.output import Lines, asset_key, examples, print_json
 from datahub_eventlog.operations import Operations
+from datahub_eventlog.preview.sections import moment
 from datahub_eventlog.values import AssetKey
 
 if TYPE_CHECKING:
@@ -95,11 +95,10 @@ def print_explanation(lines: Lines, explanation: Explanation) -> None:
 
 
 def _occasion(explanation: Explanation) -> str:
-    moment = datetime.fromtimestamp(explanation.time, tz=timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
     run = f"in run {explanation.run_id}" if explanation.run_id else "outside of any run"
     partition = f", partition {explanation.partition}" if explanation.partition else ""
     dbt = ", by dbt" if explanation.is_of_dbt else ""
-    return f"materialized {moment} UTC {run}{partition}{dbt}"
+    return f"materialized {moment(explanation.time * 1000)} UTC {run}{partition}{dbt}"
 
 
 def _print_verdicts(lines: Lines, verdicts: Sequence[Verdict]) -> None:

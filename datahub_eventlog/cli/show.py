@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timezone
 from typing import Any
 
 import click
@@ -12,6 +11,8 @@ from rich.console import Console
 
 from datahub_eventlog.cli.output import EXAMPLE_RUN, Lines, examples, print_json
 from datahub_eventlog.operations import Operations
+from datahub_eventlog.preview.sections import moment
+from datahub_eventlog.sinks.file import aspect_json
 from datahub_eventlog.values import Change, Json, Problem, Proposal
 
 STEP = 2
@@ -44,7 +45,7 @@ def item_json(item: Proposal | Problem) -> dict[str, Any]:
         "entityUrn": item.urn,
         "changeType": item.change.value,
         "aspectName": item.aspect,
-        "aspect": {"json": json.loads(item.body)},
+        "aspect": aspect_json(item),
     }
 
 
@@ -116,7 +117,6 @@ def _scalar(label: str, value: Json, depth: int, name: str = "") -> Iterator[tup
         yield depth, f"{label}{first}"
         yield from ((depth + 1, line) for line in rest)
     elif name in TIME_FIELDS and isinstance(value, int) and value:
-        moment = datetime.fromtimestamp(value / 1000, tz=timezone.utc)
-        yield depth, f"{label}{value} ({moment:%Y-%m-%d %H:%M:%S} UTC)"
+        yield depth, f"{label}{value} ({moment(value)} UTC)"
     else:
         yield depth, f"{label}{json.dumps(value)}"

@@ -6,7 +6,7 @@ variable `DATAHUB_EVENTLOG_<OPTION>`, else it is the default (`reading.py`).
 
 from __future__ import annotations
 
-from datahub_eventlog.config.environment import PREFIX, Environ
+from datahub_eventlog.config.environment import PREFIX
 from datahub_eventlog.config.masking import inline_secrets, masked
 from datahub_eventlog.config.options import (
     FABRICS,
@@ -18,7 +18,7 @@ from datahub_eventlog.config.options import (
     options,
 )
 from datahub_eventlog.config.patterns import Pattern, fits
-from datahub_eventlog.config.reading import Block, Fault, Reading, read
+from datahub_eventlog.config.reading import Block, Reading, read
 from datahub_eventlog.config.targets import FileTarget, KafkaTarget, RestTarget, Target
 
 __all__ = [
@@ -27,8 +27,6 @@ __all__ = [
     "Block",
     "CatalogOptions",
     "Config",
-    "Environ",
-    "Fault",
     "FileTarget",
     "KafkaTarget",
     "Option",

@@ -10,10 +10,8 @@ from datahub_eventlog.config.environment import is_variable
 from datahub_eventlog.config.options import TARGETS
 from datahub_eventlog.error_text import without_secrets
 
-_SECRET_NAME = re.compile(
-    r"(?i)(password|secret|token|authorization|api.?key|user\.info|key\.pem)$"
-)
-"""How the names of secrets end, in HTTP's headers and in Kafka's options."""
+_KEY_ITSELF = "key.pem"
+"""How the name of Kafka's option ends that has the key itself, and not its password."""
 _HIDDEN_BELOW = ("extra_headers", "producer_config", "schema_registry_config")
 """Keys of the block all of whose values are hidden."""
 
@@ -59,4 +57,7 @@ def _texts(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 
 
 def _is_secret_name(key: object) -> bool:
-    return _SECRET_NAME.search(str(key)) is not None
+    # Its patterns take long to compile, and few processes show the block.
+    from datahub_eventlog.redact import DEFAULT
+
+    return DEFAULT.is_secret_name(str(key)) or str(key).lower().endswith(_KEY_ITSELF)

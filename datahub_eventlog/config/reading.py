@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from pydantic import ValidationError
@@ -21,6 +22,7 @@ from datahub_eventlog.config.environment import (
     resolve,
 )
 from datahub_eventlog.config.options import TARGETS, Config, Option, options
+from datahub_eventlog.config.patterns import obstacle_for_regex
 from datahub_eventlog.config.targets import KafkaBlock
 from datahub_eventlog.errors import ConfigurationError
 
@@ -49,13 +51,18 @@ class Reading:
     config: Config
     faults: tuple[Fault, ...]
 
+    @cached_property
+    def delivery_faults(self) -> tuple[Fault, ...]:
+        """All faults: also patterns that only delivery can't use, which takes longer to find."""
+        return (*self.faults, *_unusable_patterns(self.config))
+
     def strict(self) -> Config:
         """The configuration, to deliver or to check.
 
         Raises `ConfigurationError` with one line a fault, if there is any.
         """
-        if self.faults:
-            raise ConfigurationError("\n".join(fault.message for fault in self.faults))
+        if self.delivery_faults:
+            raise ConfigurationError("\n".join(fault.message for fault in self.delivery_faults))
         return self.config
 
 
@@ -83,6 +90,19 @@ def read(block: Block, environ: Environ | None = None) -> Reading:
     if isinstance(target, KafkaBlock):
         target = target.target()
     return Reading(Config(**values, target=target), tuple(faults))
+
+
+def _unusable_patterns(config: Config) -> Iterator[Fault]:
+    places = {
+        "job_pattern: allow": config.job_pattern.allow,
+        "job_pattern: deny": config.job_pattern.deny,
+        "asset_pattern: allow": config.asset_pattern.allow,
+        "asset_pattern: deny": config.asset_pattern.deny,
+        "redact: patterns": config.redact.patterns,
+    }
+    for place, patterns in places.items():
+        for obstacle in filter(None, map(obstacle_for_regex, patterns)):
+            yield Fault(place.partition(":")[0], f"datahub: {place}: {obstacle}")
 
 
 def _settings(block: Block, environ: Environ, faults: list[Fault]) -> list[tuple[Option, str, Any]]:

@@ -30,7 +30,7 @@ RUNS: Sequence[tuple[str, Mapping[str, str]]] = (
 EXPECTED_TO_FAIL = {"failing_job"}
 
 YAML = """\
-# The block that switches datahub_eventlog on (style B of dagster.yaml.example).
+# The block that switches datahub_eventlog on (block B1 of dagster.yaml.example).
 event_log_storage:
   module: datahub_eventlog
   class: DataHubEventLogStorage

@@ -26,10 +26,11 @@ def context_of(log: RunLog, config: Config, parts: Parts) -> tuple[Context, Extr
     extracted = Extraction()
     scratch = parts.source.scratch()
     if log.run.run_id and has_ended(log):
+        ends = [event.time for event in log.events if event.ends_run]
         extracted = parts.extractor.lineages(
             lambda: parts.source.sensor_context(log.run.run_id),
             parts.graph,
-            _end(log),
+            max(ends, default=log.run.ended or 0.0),
             log,
             scratch,
         )
@@ -69,8 +70,3 @@ def _asset_keys(log: RunLog) -> Iterator[AssetKey]:
                 yield check.asset_key
             case _:
                 pass
-
-
-def _end(log: RunLog) -> float:
-    ends = [event.time for event in log.events if event.ends_run]
-    return max(ends, default=log.run.ended or 0.0)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TypeAlias
 
 from datahub_eventlog.dispatcher.lease_keeper import LeaseKeeper
-from datahub_eventlog.dispatcher.proposal_claims import claim_of, digest
+from datahub_eventlog.dispatcher.proposal_claims import claim_of, content_hash
 from datahub_eventlog.errors import LeaseLost
 from datahub_eventlog.ledger import CLOCK_TOLERANCE_SECONDS, Claim, Lease, Ledger
 from datahub_eventlog.log import logger
@@ -19,8 +19,8 @@ PROPOSALS_IN_BATCH = 1536
 """Claimed and sent at once. Over HTTP that is eight requests of up to 200 (`sinks.lanes.LANES`),
 so that all lanes are busy."""
 
-Mark: TypeAlias = tuple[str, str]
-"""Urn and digest of what is sent without a claim; the ledger remembers the rest."""
+SentKey: TypeAlias = tuple[str, str]
+"""Urn and content hash of what is sent without a claim; the ledger remembers the rest."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Delivery:
     """Sends the proposals of one lease; `LeaseLost` and `Unavailable` pass through."""
 
     def __init__(
-        self, ledger: Ledger, sink: Sink, lease: Lease, rules: Rules, sent: set[Mark]
+        self, ledger: Ledger, sink: Sink, lease: Lease, rules: Rules, sent: set[SentKey]
     ) -> None:
         self._ledger = ledger
         self._sink = sink
@@ -89,9 +89,9 @@ class Delivery:
             if claims
             else ()
         )
-        for each in claimed:
-            if next(granted) if each.claim else each.mark not in self._sent:
-                self._ready.append(each)
+        for item in claimed:
+            if next(granted) if item.claim else item.sent_key not in self._sent:
+                self._ready.append(item)
         while len(self._ready) >= PROPOSALS_IN_BATCH:
             self._send_batch()
 
@@ -101,14 +101,14 @@ class Delivery:
         Until their time comes they would count as the newest, and hold back all that follows them.
         """
         latest = self._lease.begun + CLOCK_TOLERANCE_SECONDS
-        if all(each.claim is None or each.claim.time <= latest for each in claimed):
+        if all(item.claim is None or item.claim.time <= latest for item in claimed):
             return claimed
         now = self._ledger.database.read_clock()
-        return [each.not_after(now) for each in claimed]
+        return [item.not_after(now) for item in claimed]
 
     def _send_batch(self) -> None:
         ready, self._ready = self._ready[:PROPOSALS_IN_BATCH], self._ready[PROPOSALS_IN_BATCH:]
-        batch = [each.proposal for each in ready]
+        batch = [item.proposal for item in ready]
         if self._rules.is_logged:
             for proposal in batch:
                 logger.debug(
@@ -124,29 +124,29 @@ class Delivery:
             self._ledger.claims.resend_newer(self._lease, _claims(ready))
             raise
         refused = {(rejection.urn, rejection.aspect) for rejection in rejected}
-        taken = [each for each in ready if (each.proposal.urn, each.proposal.aspect) not in refused]
+        taken = [item for item in ready if (item.proposal.urn, item.proposal.aspect) not in refused]
         self.report.rejected += [
             (rejection.urn, rejection.aspect, rejection.reason) for rejection in rejected
         ]
         self.report.sent += len(taken)
-        self.report.urns.update(each.proposal.urn for each in taken)
+        self.report.urns.update(item.proposal.urn for item in taken)
         self._ledger.claims.confirm(self._lease, _claims(taken))
-        self._sent.update(each.mark for each in taken if each.mark)
+        self._sent.update(item.sent_key for item in taken if item.sent_key)
 
 
 @dataclass(frozen=True)
 class _Claimed:
-    """A proposal with its claim, or with its mark if it has none."""
+    """A proposal with its claim, or with a key of its own if it has none."""
 
     proposal: Proposal
     claim: Claim | None
-    mark: Mark | None
+    sent_key: SentKey | None
 
     @classmethod
     def of(cls, proposal: Proposal) -> _Claimed:
         """With the one or the other, made once: it takes a hash of the whole body."""
         claim = claim_of(proposal)
-        return cls(proposal, claim, None if claim else (proposal.urn, digest(proposal)))
+        return cls(proposal, claim, None if claim else (proposal.urn, content_hash(proposal)))
 
     def not_after(self, now: float) -> _Claimed:
         """The same, with the claim as of now if its time is ahead."""
@@ -156,4 +156,4 @@ class _Claimed:
 
 
 def _claims(claimed: Iterable[_Claimed]) -> list[Claim]:
-    return [each.claim for each in claimed if each.claim is not None]
+    return [item.claim for item in claimed if item.claim is not None]

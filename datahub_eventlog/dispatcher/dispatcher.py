@@ -15,7 +15,7 @@ from datahub_eventlog import definitions, error_text
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher.catalog_sending import CatalogSending
 from datahub_eventlog.dispatcher.context import asset_keys
-from datahub_eventlog.dispatcher.delivery import Delivery, Mark, Report, Rules
+from datahub_eventlog.dispatcher.delivery import Delivery, Report, Rules, SentKey
 from datahub_eventlog.dispatcher.filters import has_wanted_steps, is_wanted
 from datahub_eventlog.dispatcher.lease_keeper import LeaseKeeper
 from datahub_eventlog.dispatcher.observer import Observer
@@ -152,7 +152,7 @@ class Dispatcher:
             self._parts.ledger.leases.attempt(lease, LEASE_TTL)
             if _is_counted(lease):
                 self._observer.attempted()
-            self._bring_up_to_date(lease)
+            self._deliver_leased(lease)
         except Unavailable as error:
             self.pause.begin(error)
             self._parts.ledger.leases.release(lease)
@@ -165,7 +165,7 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - one bad run must not hold up the others
             self._put_off(lease, error)
 
-    def _bring_up_to_date(self, lease: Lease) -> None:
+    def _deliver_leased(self, lease: Lease) -> None:
         """Read a run, send it unless DataHub has all of it, and settle it or wait for more."""
         if not lease.run_id:
             self._send_runless_events(lease)
@@ -185,23 +185,24 @@ class Dispatcher:
         if not has_wanted_steps(log, self._config):
             self._settle(lease, "filtered")
             return
-        mark = _mark(log)
+        cursor = _cursor_of(log)
         is_over = has_ended(log) or _silence(log) > self._config.retention.total_seconds()
         # Over, but not delivered: it was asked for again, such as by an older run that came late.
         is_asked_for = lease.again or (is_over and lease.was != "delivered")
-        is_seen = (lease.cursor == mark or _has_not_begun(log)) and not is_asked_for
+        is_seen = (lease.cursor == cursor or _has_not_begun(log)) and not is_asked_for
         if not is_seen:
             self._send_run(lease, log)
         if not is_over:
-            self._parts.ledger.leases.wait(lease, _poll_delay(log, lease), mark)
+            self._parts.ledger.leases.wait(lease, _poll_delay(log, lease), cursor)
             return
         is_quiet = lease.begun - lease.last_touch > (self._look_again + QUIET).total_seconds()
         look_again = None if is_seen or is_quiet else self._look_again
-        self._settle(lease, "delivered", look_again, mark)
+        self._settle(lease, "delivered", look_again, cursor)
 
     def _read_log(self, lease: Lease, run: Run) -> RunLog:
         keep = LeaseKeeper(self._parts.ledger, lease, LEASE_TTL, self._on_request).keep
-        facts = None if lease.definitions is None else self._read_definitions(lease.definitions)
+        hash_ = lease.definitions_hash
+        facts = None if hash_ is None else self._read_definitions(hash_)
         log = self._parts.source.log(run, facts, keep)
         if facts is None and self._parts.catalog is not None:
             defined = self._parts.catalog.definitions_of(run.location, asset_keys(log))
@@ -268,9 +269,9 @@ class Dispatcher:
         )
         under_way = self._progress_of(lease.run_id)
         if lease.again:
-            under_way.marks.clear()
+            under_way.sent_keys.clear()
         begun = time.monotonic()
-        delivery = Delivery(self._parts.ledger, self._parts.sink, lease, rules, under_way.marks)
+        delivery = Delivery(self._parts.ledger, self._parts.sink, lease, rules, under_way.sent_keys)
         try:
             report = delivery.send(items)
         finally:
@@ -334,7 +335,7 @@ class Dispatcher:
 class _UnderWay:
     """What this process has sent of a run that is not settled yet."""
 
-    marks: set[Mark] = field(default_factory=set)
+    sent_keys: set[SentKey] = field(default_factory=set)
     urns: set[str] = field(default_factory=set)
     proposals: int = 0
     seconds: float = 0.0
@@ -350,7 +351,7 @@ class _UnderWay:
         return f"{len(self.urns)} entities, {self.proposals} proposals, {self.seconds:.1f} s"
 
 
-def _mark(log: RunLog) -> str:
+def _cursor_of(log: RunLog) -> str:
     """The cursor of a run's log: it changes with every new event."""
     ids = [event.storage_id for event in log.events]
     return f"{len(ids)}:{max(ids, default=0)}:{'ended' if has_ended(log) else 'going on'}"

@@ -19,7 +19,7 @@ def is_wanted(run: Run, config: Config) -> bool:
 
 def has_wanted_steps(log: RunLog, config: Config) -> bool:
     """Whether the run does more than to work on assets that `asset_pattern` leaves out."""
-    return not log.steps or any(_is_wanted(step, config) for step in log.steps)
+    return not log.steps or any(_is_wanted_step(step, config) for step in log.steps)
 
 
 def wanted_jobs(part: CatalogPart, config: Config) -> CatalogPart:
@@ -33,7 +33,7 @@ def _is_wanted_job(job: CatalogJob, config: Config) -> bool:
     return is_wanted(run, config) and has_wanted_steps(RunLog(run, job.job, job.steps, ()), config)
 
 
-def _is_wanted(step: Step, config: Config) -> bool:
+def _is_wanted_step(step: Step, config: Config) -> bool:
     keys = list(_assets_of(step))
     return not keys or any(config.asset_pattern.allows("/".join(key)) for key in keys)
 

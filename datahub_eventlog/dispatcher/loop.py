@@ -129,5 +129,4 @@ class Loop:
     def _keep_beating(self) -> None:
         """Beat while the loop itself is busy."""
         while not self._stop.wait(HEARTBEAT_SECONDS / 2):
-            if self._beat.is_due:
-                self._beat.beat()
+            self._beat.beat()

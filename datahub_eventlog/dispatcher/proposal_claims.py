@@ -22,14 +22,16 @@ def claim_of(proposal: Proposal) -> Claim | None:
     """
     if proposal.change is Change.PATCH:
         base = None if proposal.time is None else proposal.aspect
-        return Claim(proposal.urn, slot(proposal), proposal.time or 0.0, digest(proposal), base)
+        return Claim(
+            proposal.urn, slot(proposal), proposal.time or 0.0, content_hash(proposal), base
+        )
     if proposal.time is None:
         return None
     return Claim(
         proposal.urn,
         proposal.aspect,
         proposal.time,
-        digest(proposal),
+        content_hash(proposal),
         takes_additions=proposal.aspect in ADDED_TO,
         is_vacant=proposal.is_vacant,
     )
@@ -44,7 +46,7 @@ def slot(proposal: Proposal) -> str:
     return f"{proposal.aspect}#{_hash(json.dumps(_places(json.loads(proposal.body))))}"
 
 
-def digest(proposal: Proposal) -> str:
+def content_hash(proposal: Proposal) -> str:
     """The hash of everything that is sent."""
     return _hash(f"{proposal.change.value}\0{proposal.body}")
 

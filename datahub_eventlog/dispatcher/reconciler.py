@@ -60,24 +60,24 @@ class Reconciler:
         oldest = self._clock() - self._retention.total_seconds()
         since = min(self._ledger.upkeep.captured_since(), self._clock())
         begun = max(oldest, since)
-        mark = max(self._first_mark(since), oldest)
+        position = max(self._first_position(since), oldest)
         added = 0
         while True:
-            page = self._source.updated(mark, RUNS_A_PAGE)
+            page = self._source.updated(position, RUNS_A_PAGE)
             # What seems to come from the future is local time, and as old as anything.
             settled = [update for update in page if not newest < update.time <= self._clock()]
             # A tag on an old run counts as an update: its row was removed for good, or the run
             # is older than the ledger, or from a time when capture was off.
             recent = [update.run_id for update in settled if (update.ended or begun) >= begun]
             added += len(self._ledger.runs.add(recent, backfilled=False))
-            if not settled or settled[-1].time <= mark:
+            if not settled or settled[-1].time <= position:
                 return added
-            mark = settled[-1].time
-            self._ledger.upkeep.set_watermark(min(mark, newest))
+            position = settled[-1].time
+            self._ledger.upkeep.set_watermark(min(position, newest))
             if len(page) < RUNS_A_PAGE:
                 return added
 
-    def _first_mark(self, since: float) -> float:
+    def _first_position(self, since: float) -> float:
         """From where on to look: what was stored lately may seem older than what was seen."""
         watermark = min(self._ledger.upkeep.watermark(), self._clock())
         is_stored = watermark > since + NEW_RUN_GRACE.total_seconds()

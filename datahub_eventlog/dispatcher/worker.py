@@ -20,11 +20,8 @@ from datahub_eventlog.dispatcher.observer import Observer
 from datahub_eventlog.dispatcher.reconciler import Reconciler
 from datahub_eventlog.errors import LedgerUnavailable
 from datahub_eventlog.ledger import Ledger
-from datahub_eventlog.ledger_location import take_over_local
+from datahub_eventlog.ledger_location import LEDGER_LOCK_SECONDS, take_over_local
 from datahub_eventlog.log import logger
-
-FILE_LOCK_SECONDS = 5.0
-"""How long a dispatcher waits for a lock of a local ledger file."""
 
 
 class Worker:
@@ -75,7 +72,7 @@ class Worker:
         ):
             opened.ledger.database.migrate()
             take_over_local(
-                opened.ledger, opened.instance.root_directory, patience=FILE_LOCK_SECONDS
+                opened.ledger, opened.instance.root_directory, patience=LEDGER_LOCK_SECONDS
             )
             opened.ledger.upkeep.switched_on()
             self._ledger = opened.ledger

@@ -105,7 +105,7 @@ class Catalogs(LedgerPart):
         ]
         if parts:
             connection.execute(catalog_parts.insert(), parts)
-        touch(connection, now, catalog_row(location), is_urgent=True, definitions=None)
+        touch(connection, now, catalog_row(location), is_urgent=True, definitions_hash=None)
         return True
 
     @on_connection
@@ -197,7 +197,7 @@ def _deliver_undelivered(connection: Connection, now: Any, location: str) -> boo
     state = connection.execute(select(runs.c.state).where(runs.c.run_id == row_id)).scalar()
     if state not in {None, "gone"}:
         return False
-    touch(connection, now, row_id, is_urgent=True, definitions=None)
+    touch(connection, now, row_id, is_urgent=True, definitions_hash=None)
     return True
 
 

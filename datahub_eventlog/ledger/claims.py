@@ -52,7 +52,7 @@ class Claims(LedgerPart):
         """
         granted: list[bool] = []
         for portion in self._portions(claims) or [()]:
-            granted += self._grant(lease, ttl, portion, resend_after)
+            granted += self._grant_portion(lease, ttl, portion, resend_after)
         if lease.is_unfinished:
             self.resend_newer(lease, claims)
         return granted
@@ -64,7 +64,7 @@ class Claims(LedgerPart):
         DataHub may have applied ours last. So does a newer run that has added to one of them.
         """
         for portion in self._portions(claims):
-            if not self._confirm(lease, portion):
+            if not self._confirm_portion(lease, portion):
                 self.resend_newer(lease, portion)
         takers = [claim for claim in claims if claim.takes_additions]
         additions = self._newer_additions(lease, takers) if takers else {}
@@ -80,8 +80,8 @@ class Claims(LedgerPart):
         touched: set[str] = set()
         while True:
             newer = {
-                digest: run_id
-                for digest, run_id in self._newer(lease, claims).items()
+                key: run_id
+                for key, run_id in self._newer(lease, claims).items()
                 if run_id not in touched
             }
             if not newer:
@@ -99,7 +99,7 @@ class Claims(LedgerPart):
         return self.database.dialect() == "sqlite"
 
     @in_transaction
-    def _grant(
+    def _grant_portion(
         self,
         connection: Connection,
         lease: Lease,
@@ -107,46 +107,49 @@ class Claims(LedgerPart):
         claims: Sequence[Claim],
         resend_after: timedelta,
     ) -> list[bool]:
+        """Extend the lease, and claim in one transaction what is to be sent."""
         now = self.database.now
         # From here on a part of the run may have been sent.
         leases.write(connection, lease, {"due": now + ttl.total_seconds(), "unfinished": 1})
-        newest = {claim.digest: claim for claim in sorted(claims, key=lambda claim: claim.time)}
-        bases = {claim.base_digest for claim in claims if claim.base_digest is not None}
+        newest = {claim.row_key: claim for claim in sorted(claims, key=lambda claim: claim.time)}
+        bases = {claim.base_row_key for claim in claims if claim.base_row_key is not None}
         rows = _locked_rows(connection, now, [*newest.keys() | bases])
         wins = {
-            digest: claim
-            for digest, claim in newest.items()
-            if _is_newest(claim, lease, rows.get(digest))
+            key: claim
+            for key, claim in newest.items()
+            if _is_newest(claim, lease, rows.get(key))
             and _is_newest(claim, lease, _base_row(claim, rows))
         }
         sends = {
-            digest
-            for digest, claim in wins.items()
-            if _must_be_sent(rows.get(digest), claim, lease, resend_after)
-            or _was_replaced(rows.get(digest), _base_row(claim, rows))
+            key
+            for key, claim in wins.items()
+            if _must_be_sent(rows.get(key), claim, lease, resend_after)
+            or _was_replaced(rows.get(key), _base_row(claim, rows))
         }
-        sends |= {digest for digest, claim in wins.items() if claim.base_digest in sends}
+        sends |= {key for key, claim in wins.items() if claim.base_row_key in sends}
         unsent = wins.keys() - sends
         sends &= _write_claims(connection, now, lease, wins, {key: rows.get(key) for key in unsent})
-        return [claim.digest in sends and newest[claim.digest] is claim for claim in claims]
+        return [claim.row_key in sends and newest[claim.row_key] is claim for claim in claims]
 
     @on_connection
-    def _confirm(self, connection: Connection, lease: Lease, claims: Sequence[Claim]) -> bool:
+    def _confirm_portion(
+        self, connection: Connection, lease: Lease, claims: Sequence[Claim]
+    ) -> bool:
         """Note that DataHub took them, and return whether all were still this lease's."""
         now = self.database.now
-        digests = [claim.digest for claim in claims]
+        row_keys = [claim.row_key for claim in claims]
         held = 0
-        for chunk in chunks(digests):
+        for chunk in chunks(row_keys):
             mine = update(states).where(s.digest.in_(chunk), s.token == lease.token)
             held += connection.execute(mine.values(sent=now)).rowcount
-        return held == len(set(digests))
+        return held == len(set(row_keys))
 
     @on_connection
     def _newer(
         self, connection: Connection, lease: Lease, claims: Iterable[Claim]
     ) -> dict[str, str]:
-        """By digest, the runs whose other and newer state our own may have overwritten."""
-        ours = {claim.digest: claim for claim in claims}
+        """By row key, the runs whose other and newer state our own may have overwritten."""
+        ours = {claim.row_key: claim for claim in claims}
         newer: dict[str, str] = {}
         for chunk in chunks(list(ours)):
             for row in connection.execute(_select_rows(chunk)):
@@ -159,11 +162,11 @@ class Claims(LedgerPart):
     def _newer_additions(
         self, connection: Connection, lease: Lease, claims: Iterable[Claim]
     ) -> dict[str, str]:
-        """By digest, the other runs whose newer additions to these states may be replaced now.
+        """By row key, the other runs whose newer additions to these states may be replaced now.
 
         What the lease's own run adds is sent after them.
         """
-        ours = {claim.digest: claim for claim in claims}
+        ours = {claim.row_key: claim for claim in claims}
         newer: dict[str, str] = {}
         for chunk in chunks(list(ours)):
             statement = select(s.digest, s.base, s.time, s.run_id).where(s.base.in_(chunk))
@@ -174,39 +177,39 @@ class Claims(LedgerPart):
 
     @in_transaction
     def _resend(self, connection: Connection, newer: Mapping[str, str]) -> None:
-        """Have these states, by digest, sent once more by these runs.
+        """Have these states, by row key, sent once more by these runs.
 
         The runs' rows are locked first, and in order: `grant` does it in the same order.
         """
         owners = sorted(set(newer.values()))
         for run_id in owners:
-            touch(connection, self.database.now, run_id, is_urgent=True, definitions=None)
+            touch(connection, self.database.now, run_id, is_urgent=True, definitions_hash=None)
         for chunk in chunks(sorted(newer)):
             theirs = update(states).where(s.digest.in_(chunk), s.run_id.in_(owners))
             connection.execute(theirs.values(sent=None, token=None))
 
 
 def _locked_rows(
-    connection: Connection, now: Instant, digests: Sequence[str]
+    connection: Connection, now: Instant, row_keys: Sequence[str]
 ) -> dict[str, Row[Any]]:
-    """The rows that exist, by digest, locked until the transaction ends.
+    """The rows that exist, by row key, locked until the transaction ends.
 
     SQLite locks no rows, and needs no such lock: we are its only writer by now.
     """
     rows: dict[str, Row[Any]] = {}
-    for chunk in chunks(sorted(digests)):
+    for chunk in chunks(sorted(row_keys)):
         statement = _select_rows(chunk).add_columns(now.label("now")).order_by(s.digest)
         rows |= {row.digest: row for row in connection.execute(statement.with_for_update())}
     return rows
 
 
-def _select_rows(digests: Sequence[str]) -> Select[Any]:
+def _select_rows(row_keys: Sequence[str]) -> Select[Any]:
     columns = (s.digest, s.time, s.run_id, s.hash, s.sent, s.token)
-    return select(*columns).where(s.digest.in_(digests))
+    return select(*columns).where(s.digest.in_(row_keys))
 
 
 def _base_row(claim: Claim, rows: Mapping[str, Row[Any]]) -> Row[Any] | None:
-    return None if claim.base_digest is None else rows.get(claim.base_digest)
+    return None if claim.base_row_key is None else rows.get(claim.base_row_key)
 
 
 def _is_newest(claim: Claim, lease: Lease, row: Row[Any] | None) -> bool:
@@ -245,21 +248,21 @@ def _write_claims(
     wins: Mapping[str, Claim],
     unsent: Mapping[str, Row[Any] | None],
 ) -> set[str]:
-    """Write the claims into their rows, and return the digests of those that got in.
+    """Write the claims into their rows, and return the keys of those that got in.
 
     The others had no row when they were looked up, and a newer claim made one first. `unsent`
     has the rows of those that are not to be sent: they stay sent as they were.
     """
     rows: list[dict[str, Any]] = []
-    for digest, claim in sorted(wins.items()):
+    for key, claim in sorted(wins.items()):
         sent: float | None = None
         token: str | None = lease.token
-        if digest in unsent:
-            row = unsent[digest]
+        if key in unsent:
+            row = unsent[key]
             sent, token = (LONG_AGO, None) if row is None else (row.sent, row.token)
         rows.append(
             {
-                "digest": digest,
+                "digest": key,
                 "urn": claim.urn,
                 "slot": claim.slot,
                 "time": claim.time,
@@ -267,14 +270,14 @@ def _write_claims(
                 "run_id": lease.run_id,
                 "sent": sent,
                 "token": token,
-                "base": claim.base_digest,
+                "base": claim.base_row_key,
             }
         )
     if not rows:
         return set()
     statement = upsert_claim(connection.dialect.name, now, rows[0])
-    digests = written(connection, statement, s.digest, rows)
-    return _held(connection, lease, wins) if digests is None else digests
+    row_keys = written(connection, statement, s.digest, rows)
+    return _held(connection, lease, wins) if row_keys is None else row_keys
 
 
 def upsert_claim(dialect: str, now: Instant, columns: Iterable[str]) -> Insert:
@@ -292,10 +295,10 @@ def upsert_claim(dialect: str, now: Instant, columns: Iterable[str]) -> Insert:
     return upsert(dialect, states, {**values, "claimed": now}, changes, gives_way)
 
 
-def _held(connection: Connection, lease: Lease, digests: Iterable[str]) -> set[str]:
+def _held(connection: Connection, lease: Lease, row_keys: Iterable[str]) -> set[str]:
     """Those that are this lease's, for a database that can't say what it has written."""
     held: set[str] = set()
-    for chunk in chunks(sorted(digests)):
+    for chunk in chunks(sorted(row_keys)):
         mine = select(s.digest).where(s.digest.in_(chunk), s.token == lease.token)
         held.update(connection.execute(mine).scalars())
     return held

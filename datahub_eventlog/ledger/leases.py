@@ -238,7 +238,7 @@ def _read_leases(connection: Connection, token: str, before: Mapping[str, State]
             token=token,
             touches=row.touches,
             attempts=row.attempts,
-            definitions=row.definitions,
+            definitions_hash=row.definitions,
             cursor=row.cursor,
             again=bool(row.again),
             backfilled=bool(row.backfilled),

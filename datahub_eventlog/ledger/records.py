@@ -32,8 +32,8 @@ class Lease:
     touches: int
     """The counter that every touch bumps: `settle` sees by it whether there is news."""
     attempts: int
-    definitions: str | None
-    """The hash under which `Runs.facts` has the facts of the run's definitions."""
+    definitions_hash: str | None
+    """Under which `Runs.facts` has the facts of the run's definitions."""
     cursor: str | None
     again: bool
     """State that DataHub already has is sent too."""
@@ -68,17 +68,17 @@ class Claim:
     """It says that there is nothing: to be sent only where something else was sent before."""
 
     @cached_property
-    def digest(self) -> str:
+    def row_key(self) -> str:
         """The key of its row: a urn can be too long for an index."""
-        return _digest(self.urn, self.slot)
+        return _row_key(self.urn, self.slot)
 
     @cached_property
-    def base_digest(self) -> str | None:
+    def base_row_key(self) -> str | None:
         """The key of the row of what it adds to."""
-        return None if self.base is None else _digest(self.urn, self.base)
+        return None if self.base is None else _row_key(self.urn, self.base)
 
 
-def _digest(urn: str, slot: str) -> str:
+def _row_key(urn: str, slot: str) -> str:
     return hashlib.blake2b(f"{urn}\n{slot}".encode(), digest_size=20).hexdigest()
 
 
@@ -171,8 +171,8 @@ class Ahead:
         clock = "this machine's clock" if self.is_local else "the clock of the database's server"
         return (
             f"the ledger has times that are {self.seconds:.0f} s ahead of {clock}, which was ahead"
-            " when they were stored, or is behind now: let NTP set it. A dispatcher takes such"
-            " times for now, within minutes"
+            " when they were stored, or is behind now: synchronize it by NTP. A dispatcher takes"
+            " such times for now, within minutes"
         )
 
 

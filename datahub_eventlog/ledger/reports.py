@@ -8,7 +8,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any, get_args
 
-from sqlalchemy import bindparam, delete, func, select
+from sqlalchemy import ColumnElement, bindparam, case, delete, func, select
 from sqlalchemy.engine import Connection
 
 from datahub_eventlog.ledger.clocks import CLOCK_TOLERANCE_SECONDS, times_ahead
@@ -45,7 +45,7 @@ class Reports(LedgerPart):
         now = self.database.now
         waits = (runs.c.state == "pending") & (runs.c.due <= now)
         oldest = connection.execute(
-            select(now - func.min(runs.c.due)).where(is_run(), waits)
+            select(now - func.min(_due_since())).where(is_run(), waits)
         ).scalar()
         lately = (runs.c.state == "delivered") & runs.c.settled.between(
             now - 60, now + CLOCK_TOLERANCE_SECONDS
@@ -137,6 +137,19 @@ def _note_rejections(
 def _digest(run_id: str, urn: str, aspect: str) -> str:
     text = f"{run_id}\n{urn}\n{aspect}"
     return hashlib.blake2b(text.encode(errors="replace"), digest_size=20).hexdigest()
+
+
+def _due_since() -> ColumnElement[float]:
+    """When a pending run became due.
+
+    What a delivery gave back, since DataHub was away, is due anew each time: the others' turn comes
+    first. It has waited since its last touch, unless it was touched later or sent again on request.
+    """
+    r = runs.c
+    is_given_back = (
+        (r.unfinished == 1) & (r.again == 0) & r.error.is_(None) & (r.last_touch <= r.looked)
+    )
+    return case((is_given_back, r.last_touch), else_=r.due)
 
 
 def _counts(connection: Connection) -> dict[str, int]:

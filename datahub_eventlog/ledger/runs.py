@@ -47,7 +47,7 @@ class Runs(LedgerPart):
         with impatient(connection):
             if definitions is not None:
                 store_facts(connection, now, definitions)
-            return touch(connection, now, run_id, is_urgent=is_urgent, definitions=hash_)
+            return touch(connection, now, run_id, is_urgent=is_urgent, definitions_hash=hash_)
 
     @in_transaction
     def add(self, connection: Connection, run_ids: Sequence[str], *, backfilled: bool) -> list[str]:
@@ -172,7 +172,7 @@ def missing_runs(connection: Connection, run_ids: Sequence[str]) -> list[str]:
 def recall_runless(connection: Connection, now: Instant, since: float, *, again: bool) -> None:
     """Have the events without a run read from that time on; needs a transaction."""
     write_value(connection, RUNLESS_SINCE, since)
-    touch(connection, now, "", is_urgent=True, definitions=None)
+    touch(connection, now, "", is_urgent=True, definitions_hash=None)
     values = {"cursor": START, **({"again": 1} if again else {})}
     connection.execute(update(runs).where(c.run_id == "").values(values))
 

@@ -89,7 +89,7 @@ def _put(connection: Connection, now: Instant, table: Table, rows: Sequence[Row]
         for row in pending:
             if row["run_id"] not in absent:
                 facts = row["definitions"]
-                touch(connection, now, row["run_id"], is_urgent=True, definitions=facts)
+                touch(connection, now, row["run_id"], is_urgent=True, definitions_hash=facts)
     connection.execute(insert_absent(connection.dialect.name, table, free[0]), free)
 
 

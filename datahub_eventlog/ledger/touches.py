@@ -51,21 +51,26 @@ is_leased = c.token.is_not(None)
 
 
 def touch(
-    connection: Connection, now: Instant, run_id: str, *, is_urgent: bool, definitions: str | None
+    connection: Connection,
+    now: Instant,
+    run_id: str,
+    *,
+    is_urgent: bool,
+    definitions_hash: str | None,
 ) -> float | None:
     """Mark the run as having news; returns the age of the newest dispatcher's heartbeat.
 
-    `definitions` is the hash of the run's facts. None is returned if there is no heartbeat.
+    `definitions_hash` is the hash of the run's facts. None is returned if there is no heartbeat.
     """
     kind = TouchKind(
         connection.dialect.name,
         returns(connection),
         is_urgent,
-        has_definitions=definitions is not None,
+        has_definitions=definitions_hash is not None,
         has_clock=not isinstance(now, Now),
         prefix=lock_timeout_prefix(connection),
     )
-    hashes = {"definitions": definitions} if kind.has_definitions else {}
+    hashes = {"definitions": definitions_hash} if kind.has_definitions else {}
     parameters = {"run_id": run_id, **hashes, **instant_parameters(now)}
     result = connection.execute(touch_statement(kind), parameters)
     age = result.scalar_one() if kind.returns else connection.execute(_heartbeat_age(now)).scalar()

@@ -57,14 +57,14 @@ class BatchLimits:
     max_proposals: int
     """What DataHub allows in a request."""
     max_bytes: int
-    proposals: int = 0
+    current_max: int = 0
     """How many proposals the server manages in one request now."""
     accepted: Item | None = None
     """A timeseries document that it has accepted: sending it again changes nothing."""
 
     def __post_init__(self) -> None:
         """Begin with as much as is allowed."""
-        self.proposals = self.proposals or self.max_proposals
+        self.current_max = self.current_max or self.max_proposals
 
 
 class BatchDelivery:
@@ -94,7 +94,7 @@ class BatchDelivery:
     def _request(self, start: int) -> Sequence[Item]:
         """The next items that go into one request; at least one."""
         stop, length = start + 1, self._items[start].length
-        while stop < len(self._items) and stop - start < self._limits.proposals:
+        while stop < len(self._items) and stop - start < self._limits.current_max:
             length += self._items[stop].length
             if length > self._limits.max_bytes:
                 break
@@ -132,7 +132,7 @@ class BatchDelivery:
         return DeliveryError(f"{late} to {only.urn} {only.aspect} alone; it accepts others")
 
     def _shrink(self, request: Sequence[Item]) -> None:
-        self._limits.proposals = max(1, len(request) // 2)
+        self._limits.current_max = max(1, len(request) // 2)
 
     def _learn(self, request: Sequence[Item], share: float) -> None:
         self._timeouts = 0
@@ -141,8 +141,8 @@ class BatchDelivery:
         limits.accepted = next(
             (item for item in reversed(request) if item.is_timeseries), limits.accepted
         )
-        if share < QUICK_SHARE and len(request) >= limits.proposals:
-            limits.proposals = min(limits.max_proposals, 2 * limits.proposals)
+        if share < QUICK_SHARE and len(request) >= limits.current_max:
+            limits.current_max = min(limits.max_proposals, 2 * limits.current_max)
 
     def _halve(self, request: Sequence[Item]) -> list[Rejected]:
         middle = len(request) // 2

@@ -98,14 +98,15 @@ def _line(proposal: Proposal) -> bytes:
         "entityUrn": proposal.urn,
         "changeType": proposal.change.value,
         "aspectName": proposal.aspect,
-        "aspect": _aspect(proposal),
+        "aspect": aspect_json(proposal),
     }
     if proposal.run_id:
         fields["systemMetadata"] = {"runId": proposal.run_id}
     return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
 
-def _aspect(proposal: Proposal) -> dict[str, Any]:
+def aspect_json(proposal: Proposal) -> dict[str, Any]:
+    """The field `aspect` of a proposal in a file; raises `ValueError` if its body is no JSON."""
     value = json.loads(proposal.body)
     if value:
         return {"json": value}

@@ -136,7 +136,7 @@ class RestSink:
     def _parts(self, items: Sequence[Item]) -> Sequence[Sequence[Item]]:
         """What is sent in parallel; a slow server gets one request at a time."""
         most = self._limits.max_proposals
-        if len(items) <= most or self._limits.proposals < most:
+        if len(items) <= most or self._limits.current_max < most:
             return [items]
         parts = split(items, most)
         self._emitters += [self._new_emitter() for _ in parts[len(self._emitters) : LANES]]
@@ -319,7 +319,7 @@ def _get(emitter: DatahubRestEmitter, target: RestTarget, path: str) -> Mapping[
     """The answer's content; empty for what GMS says it does not have."""
     url = error_text.address(target.server)
     try:
-        response = _session(emitter).get(f"{target.server.rstrip('/')}{path}")
+        response = _session(emitter).get(f"{target.server}{path}")
     except requests.RequestException as error:
         raise request_failure(error, url, target.timeout_sec) from None
     except (OSError, UnicodeError) as error:
