@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from datahub_eventlog.config import Option, Pattern, Redaction
+from datahub_eventlog.config import CatalogOptions, Option, Pattern, Redaction
 
 DASH = "\N{EN DASH}"
 
@@ -22,6 +22,6 @@ def shown(default: Any) -> str:
         return f"{days} day{'s' if days > 1 else ''}" if days else f"{default.total_seconds():g}"
     if isinstance(default, Pattern):
         return "all"
-    if isinstance(default, Redaction):
+    if isinstance(default, Redaction | CatalogOptions):
         return "on"
     return str(default).lower() if isinstance(default, bool) else str(default or DASH)

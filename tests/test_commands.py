@@ -76,8 +76,10 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 
 @pytest.mark.parametrize(("name", "command"), commands(), ids=[name for name, _ in commands()])
 def test_the_help_of_every_command_has_an_example_that_its_options_take(
-    name: str, command: click.Command
+    name: str, command: click.Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "workspace.yaml").touch()
+    monkeypatch.chdir(tmp_path)
     done = call(None, name, "--help")
     assert done.exit_code == 0
     assert "Examples:" in done.stdout

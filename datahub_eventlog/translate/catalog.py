@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 from datahub.metadata.schema_classes import StatusClass
+from datahub.metadata.urns import DatasetUrn
 
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.aspects import Proposals, dagster_platform, prepared, state
 from datahub_eventlog.translate.asset_checks import assertion_info, assertion_urn
-from datahub_eventlog.translate.assets.definition import defined_asset
+from datahub_eventlog.translate.assets.definition import definition_proposals, dependencies
 from datahub_eventlog.translate.assets.description import existence
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.lineage.asset_lineage import asset_lineage
@@ -75,6 +77,7 @@ def _asset_proposals(part: CatalogPart, since: float, context: Context) -> Propo
     log = RunLog(Run("", "", ""), None, (), (), Definitions(every))
     assets = RunAssets(log, context)
     edges = TableEdges()
+    keyed: set[str] = set()
     exists = [prepared(aspect) for aspect in existence(context)]
     for facts in part.assets:
         if not assets.allows(facts.key):
@@ -85,7 +88,12 @@ def _asset_proposals(part: CatalogPart, since: float, context: Context) -> Propo
             yield Problem("/".join(facts.key), "datasetKey", str(error))
             continue
         yield from (state(lineage.urn, aspect, since) for aspect in exists)
-        yield from defined_asset(facts, lineage, since, "", context)
+        yield from lineage.problems
+        yield from definition_proposals(facts, lineage, since, "", context)
+        read = dependencies(replace(lineage, downstreams=frozenset()), context)
+        for urn in sorted(read - keyed):
+            yield state(urn, DatasetUrn.from_string(urn).to_key_aspect(), since)
+        keyed |= read
         if facts.is_external:
             edges.add_sibling(lineage.urn, lineage.dataset, since)
     yield from edges.proposals("")

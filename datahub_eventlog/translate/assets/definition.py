@@ -11,10 +11,8 @@ makes the asset knows which they are.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from datahub.metadata.schema_classes import SiblingsClass
-from datahub.metadata.urns import DatasetUrn
 
 from datahub_eventlog.translate.aspects import additions, patches, state
 from datahub_eventlog.translate.assets.description import (
@@ -33,20 +31,6 @@ from datahub_eventlog.values import AssetFacts, Materialization, Problem, Propos
 FACTS = "definition"
 METADATA = "definition metadata"
 """The topics of patches."""
-
-
-def defined_asset(
-    facts: AssetFacts, lineage: AssetLineage, since: float, run_id: str, context: Context
-) -> Iterator[Proposal | Problem]:
-    """All that a definition gives by itself: what can't be read of it, the asset, and datasets.
-
-    Nothing of the tables that it makes: what is added to a table stays.
-    """
-    yield from lineage.problems
-    yield from definition_proposals(facts, lineage, since, run_id, context)
-    known = replace(lineage, downstreams=frozenset())
-    for urn in sorted(dependencies(known, context)):
-        yield state(urn, DatasetUrn.from_string(urn).to_key_aspect(), since, run_id)
 
 
 def dependencies(lineage: AssetLineage, context: Context) -> frozenset[str]:

@@ -23,7 +23,7 @@ from datahub_eventlog.translate.aspects import (
     prepared,
     state,
 )
-from datahub_eventlog.translate.assets.definition import defined_asset, dependencies
+from datahub_eventlog.translate.assets.definition import definition_proposals, dependencies
 from datahub_eventlog.translate.assets.description import (
     asset_properties,
     asset_schema,
@@ -296,7 +296,10 @@ class AssetEmitter:
 
     def _defined(self, facts: AssetFacts, since: float) -> Proposals:
         lineage = asset_lineage(facts.key, None, self._assets)
-        yield from defined_asset(facts, lineage, since, self._run_id, self._context)
+        yield from lineage.problems
+        yield from definition_proposals(facts, lineage, since, self._run_id, self._context)
+        # Nothing of the tables that it makes: what is added to a table stays.
+        yield from self._dependencies(replace(lineage, downstreams=frozenset()), since)
 
     def _wiped(self) -> Proposals:
         if not self._config.remove_wiped_assets:
