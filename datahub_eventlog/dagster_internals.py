@@ -9,7 +9,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from types import FrameType
 from typing import Any
 
@@ -79,18 +83,23 @@ __all__ = [
     "configurable_class_data",
     "configurable_class_schema",
     "configurable_storage_data",
+    "daemon_workspace_context",
     "event_log_engine",
     "instance_ref",
     "is_complete",
     "is_loading_configured_class",
+    "job_snapshots",
     "normalize_metadata_value",
     "output_asset_key",
     "plan_context",
     "remote_origin",
     "sqlite_file",
     "storage_config_schema",
+    "workspace_context",
+    "workspace_options",
 ]
 
+_CLI_TARGET = "dagster._cli.workspace.cli_target"
 _CONTEXT_DEPTH = 40
 """Frames that are searched for a plan context; it stands some 13 above the storage of an event."""
 _LOADING_DEPTH = 10
@@ -186,6 +195,67 @@ def output_asset_key(asset_layer: Any, handle: NodeHandle, output: str) -> Asset
     find = getattr(asset_layer, "get_asset_key_for_node_output", None)
     key: AssetKey | None = (find or asset_layer.asset_key_for_output)(handle, output)
     return key
+
+
+# Workspaces. A process that has one has loaded what these functions import.
+
+
+def daemon_workspace_context() -> Any | None:
+    """The daemon's process context of its workspace, or None while it has none.
+
+    Nothing else refers to it: the daemon hands it to each of its threads as an argument. A thread
+    keeps its arguments until it ends.
+    """
+    module = sys.modules.get("dagster._core.workspace.context")
+    context = getattr(module, "IWorkspaceProcessContext", None)
+    if context is None:
+        return None
+    for thread in threading.enumerate():
+        for argument in getattr(thread, "_args", ()):
+            if isinstance(argument, context):
+                return argument
+    return None
+
+
+def workspace_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command of click's the options by which Dagster's own find a workspace."""
+    # Dagster 1.10 has it in `dagster`.
+    module = "dagster_shared.cli" if find_spec("dagster_shared.cli") else _CLI_TARGET
+    decorated: Callable[..., Any] = import_module(module).workspace_options(command)
+    return decorated
+
+
+def workspace_context(instance: DagsterInstance, options: Mapping[str, Any]) -> Any:
+    """A process context, to be entered, of the workspace that the values of such options name.
+
+    Raises click's UsageError if they name none, or contradict each other.
+    """
+    from dagster._core.workspace.context import WorkspaceProcessContext
+
+    module = import_module(_CLI_TARGET)
+    if hasattr(module, "WorkspaceOpts"):
+        values = module.WorkspaceOpts.extract_from_cli_options(dict(options))
+        target = module.workspace_opts_to_load_target(values)
+    else:  # Dagster 1.10
+        target = module.get_workspace_load_target(options)
+    return WorkspaceProcessContext(instance, target)
+
+
+def job_snapshots(repository: Any) -> Iterator[tuple[str, Callable[[], JobSnap]]]:
+    """The jobs of a `RemoteRepository` by name: each snapshot is read when it is called for.
+
+    Its `get_full_job` would remember them all.
+    """
+    snapshot = repository.repository_snap
+    for data in snapshot.job_datas or ():
+        yield data.name, partial(getattr, data, "job")
+    for reference in snapshot.job_refs or ():
+        yield reference.name, partial(_referenced_job, repository, reference)
+
+
+def _referenced_job(repository: Any, reference: Any) -> JobSnap:
+    job: JobSnap = repository._ref_to_data_fn(reference).job
+    return job
 
 
 class _NotCached(Exception):

@@ -17,8 +17,8 @@ from dagster._core.storage.event_log import InMemoryEventLogStorage
 from instances import in_memory
 
 from datahub_eventlog.definitions import LoadedJob, decode, loaded_job, pack, packing, read
-from datahub_eventlog.definitions.facts import freshness_settings, partitions_in_words
 from datahub_eventlog.definitions.loaded import loaded
+from datahub_eventlog.definitions.policies import freshness_settings, partitions_in_words
 from datahub_eventlog.values import (
     AssetFacts,
     AssetKey,

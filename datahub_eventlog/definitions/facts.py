@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +13,13 @@ from datahub_eventlog import error_text
 from datahub_eventlog.dagster_internals import NodeHandle, output_asset_key
 from datahub_eventlog.dbt_sources import TABLE_NAME, dbt_sources, table_metadata
 from datahub_eventlog.definitions.loaded import LoadedJob
+from datahub_eventlog.definitions.policies import (
+    STUB,
+    backfill_in_words,
+    condition_label,
+    freshness_settings,
+    partitions_in_words,
+)
 from datahub_eventlog.log import logger
 from datahub_eventlog.metadata import metadata_of
 from datahub_eventlog.values import (
@@ -22,18 +28,12 @@ from datahub_eventlog.values import (
     CheckFacts,
     CheckKey,
     Definitions,
-    Json,
     Metadata,
     PortFacts,
 )
 
 MOST_NAMED_ASSETS = 5
 """Unreadable assets that a warning names; one is seldom alone."""
-MOST_NAMED_PARTITIONS = 10
-"""Keys of a static partitions definition that are named in its description."""
-
-_STUB = "dagster/auto_created_stub_asset"
-"""Metadata with which Dagster marks an asset of which it knows only the name."""
 
 
 def read(job: LoadedJob) -> Definitions:
@@ -105,8 +105,6 @@ class _Assets:
         definition = self._definition(key)
         if spec is None or definition is None:
             return AssetFacts(key=_parts(key), is_external=True)
-        condition = spec.automation_condition
-        automation = None if condition is None else condition.get_label() or condition.name
         io_manager = None
         if definition.is_executable:
             io_manager = definition.get_io_manager_key_for_asset_key(key)
@@ -120,9 +118,9 @@ class _Assets:
             description=spec.description,
             code_version=spec.code_version,
             partitions=partitions_in_words(spec.partitions_def),
-            automation=automation,
+            automation=condition_label(spec.automation_condition),
             freshness=freshness_settings(spec),
-            backfill=_backfill(definition.backfill_policy),
+            backfill=backfill_in_words(definition.backfill_policy),
             metadata=self._metadata(key, spec),
             checks=tuple(self._checks(key)),
             io_manager=io_manager,
@@ -132,7 +130,7 @@ class _Assets:
     def _spec(self, key: dg.AssetKey) -> dg.AssetSpec | None:
         """The spec of the asset, or None if only its name is known."""
         spec = self._declared_spec(key)
-        if spec is None or _STUB not in spec.metadata:
+        if spec is None or STUB not in spec.metadata:
             return spec
         return self._dbt_sources.get(key) or (spec if len(spec.metadata) > 1 else None)
 
@@ -149,7 +147,7 @@ class _Assets:
 
     def _metadata(self, key: dg.AssetKey, spec: dg.AssetSpec) -> Metadata:
         """The spec's metadata, and the table's that dbt names where the spec names none."""
-        own = {name: value for name, value in spec.metadata.items() if name != _STUB}
+        own = {name: value for name, value in spec.metadata.items() if name != STUB}
         source = None if TABLE_NAME in own else self._dbt_sources.get(key)
         return metadata_of(own if source is None else {**table_metadata(source), **own})
 
@@ -179,62 +177,6 @@ class _Assets:
 
 def _parts(key: dg.AssetKey) -> AssetKey:
     return tuple(key.path)
-
-
-def partitions_in_words(definition: Any) -> str | None:
-    """Describe a partitions definition, without calling the user's own functions."""
-    if definition is None:
-        return None
-    if isinstance(definition, dg.StaticPartitionsDefinition):
-        keys = definition.get_partition_keys()
-        more = f", ... ({len(keys)} in all)" if len(keys) > MOST_NAMED_PARTITIONS else ""
-        return f"Static: {', '.join(keys[:MOST_NAMED_PARTITIONS])}{more}"
-    if isinstance(definition, dg.MultiPartitionsDefinition):
-        dimensions: Iterable[Any] = definition.partitions_defs
-        parts = [
-            f"{dimension.name}: {partitions_in_words(dimension.partitions_def)}"
-            for dimension in dimensions
-        ]
-        return f"Multi-partitioned, {'; '.join(parts)}"
-    if isinstance(definition, dg.DynamicPartitionsDefinition):
-        return f'Dynamic: "{definition.name}"' if definition.name else "Dynamic"
-    if isinstance(definition, dg.TimeWindowPartitionsDefinition):
-        return str(definition)
-    return type(definition).__name__
-
-
-def freshness_settings(spec: dg.AssetSpec) -> Json:
-    """The policy's settings, durations in seconds; the old kind of policy counts in minutes."""
-    policy: Any = spec.freshness_policy or getattr(spec, "legacy_freshness_policy", None)
-    settings: dict[str, Json] = {}
-    for name, label in _FRESHNESS_LABELS.items():
-        value: Any = getattr(policy, name, None)
-        if hasattr(value, "to_timedelta"):
-            value = value.to_timedelta()
-        if isinstance(value, timedelta):
-            value = value.total_seconds()
-        if value is not None:
-            settings[label] = value
-    return settings or None
-
-
-_FRESHNESS_LABELS = {
-    "fail_window": "fail_after_seconds",
-    "warn_window": "warn_after_seconds",
-    "deadline_cron": "deadline_cron",
-    "serializable_lower_bound_delta": "lower_bound_seconds",
-    "timezone": "timezone",
-    "maximum_lag_minutes": "maximum_lag_minutes",
-    "cron_schedule": "cron_schedule",
-    "cron_schedule_timezone": "timezone",
-}
-
-
-def _backfill(policy: Any) -> str | None:
-    if policy is None:
-        return None
-    most = policy.max_partitions_per_run
-    return "Single run" if most is None else f"At most {most} partitions a run"
 
 
 def _ports(graph: dg.GraphDefinition, assets: _Assets) -> Iterator[tuple[str, PortFacts]]:

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
-from datahub_eventlog.values import (
-    AssetFacts,
-    CheckFacts,
-    CheckKey,
-    Definitions,
-    Json,
-    Metadata,
-    Metadatum,
-    PortFacts,
-)
+from datahub_eventlog.definitions.value_json import from_json, to_json
+from datahub_eventlog.values import AssetFacts, Definitions, Json, PortFacts
 
 MOST_CHARACTERS = 8 * 1024 * 1024
 """Of JSON; what is beyond is left out, and `Definitions.is_cut` says so."""
@@ -32,9 +22,9 @@ def encode(assets: Iterable[AssetFacts], rest: Definitions) -> tuple[str, bytes]
     `rest.assets` is not used. Where there are too many facts, the last assets are cut first.
     """
     budget = _Budget(MOST_CHARACTERS)
-    assets_json = budget.take(_dump(_fields(asset)) for asset in assets)
+    assets_json = budget.take(_dump(to_json(asset)) for asset in assets)
     ports_json = budget.take(
-        _dump([handle, _ports_json(ports.inputs), _ports_json(ports.outputs)])
+        _dump([handle, to_json(ports.inputs), to_json(ports.outputs)])
         for handle, ports in sorted(rest.ports.items())
     )
     job = {
@@ -53,11 +43,11 @@ def decode(packed: bytes) -> Definitions:
     """Unpack what `encode` packed, here or in another version of the package."""
     content = json.loads(zlib.decompress(packed))
     job = content.get("job", {})
-    assets = [_value(AssetFacts, fields) for fields in content.get("assets", ())]
+    assets = [from_json(AssetFacts, fields) for fields in content.get("assets", ())]
     return Definitions(
         assets={asset.key: asset for asset in assets},
         ports={
-            handle: PortFacts(inputs=_ports(inputs), outputs=_ports(outputs))
+            handle: from_json(PortFacts, {"inputs": inputs, "outputs": outputs})
             for handle, inputs, outputs in content.get("ports", ())
         },
         job_description=job.get("description"),
@@ -91,57 +81,3 @@ _COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 def _dump(value: Json) -> str:
     return _COMPACT.encode(value)
-
-
-def _fields(facts: Any) -> dict[str, Json]:
-    """The fields of facts that are not empty, as JSON."""
-    return {name: _field_json(value) for name, value in vars(facts).items() if value}
-
-
-def _field_json(value: Any) -> Json:
-    if isinstance(value, CheckKey):
-        return [value.asset_key, value.name]
-    if isinstance(value, tuple):
-        return [_field_json(item) for item in value]
-    if dataclasses.is_dataclass(value):
-        return _fields(value)
-    if isinstance(value, Mapping) and any(isinstance(item, Metadatum) for item in value.values()):
-        return _metadata_json(value)
-    return value
-
-
-def _metadata_json(metadata: Metadata) -> Json:
-    return {name: [metadatum.kind, metadatum.value] for name, metadatum in metadata.items()}
-
-
-def _ports_json(ports: Mapping[str, Metadata]) -> Json:
-    return {name: _metadata_json(metadata) for name, metadata in ports.items()}
-
-
-def _value(cls: type[AssetFacts | CheckFacts], fields: Mapping[str, Json]) -> Any:
-    """A value of the class from those fields that this version knows."""
-    known = {field.name for field in dataclasses.fields(cls)} & fields.keys()
-    return cls(**{name: _FROM_JSON.get(name, _as_is)(fields[name]) for name in known})
-
-
-def _as_is(value: Json) -> Any:
-    return value
-
-
-def _metadata(content: Json) -> Metadata:
-    return {name: Metadatum(kind, value) for name, (kind, value) in content.items()}
-
-
-def _ports(content: Json) -> Mapping[str, Metadata]:
-    return {name: _metadata(metadata) for name, metadata in content.items()}
-
-
-_FROM_JSON: Mapping[str, Callable[[Json], Any]] = {
-    "key": tuple,
-    "owners": tuple,
-    "kinds": tuple,
-    "deps": lambda keys: tuple(tuple(key) for key in keys),
-    "metadata": _metadata,
-    "checks": lambda checks: tuple(_value(CheckFacts, fields) for fields in checks),
-    "check": lambda parts: CheckKey(tuple(parts[0]), parts[1]),
-}

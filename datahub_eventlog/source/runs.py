@@ -23,7 +23,8 @@ def run_of(record: RunRecord) -> Run:
     """The run of a record, its origins flattened."""
     run = record.dagster_run
     location, repository = _origin(run)
-    module, file = _code(run)
+    code = run.job_code_origin
+    module, file = code_of(None if code is None else code.repository_origin.code_pointer)
     selection = run.resolved_op_selection
     return Run(
         run_id=run.run_id,
@@ -60,12 +61,8 @@ def _origin(run: DagsterRun) -> tuple[str | None, str | None]:
     return repository.code_location_origin.location_name, repository.repository_name
 
 
-def _code(run: DagsterRun) -> tuple[str | None, str | None]:
-    """The module, and the name of the file, that the run's job was loaded from."""
-    origin = run.job_code_origin
-    if origin is None:
-        return None, None
-    pointer = origin.repository_origin.code_pointer
+def code_of(pointer: Any) -> tuple[str | None, str | None]:
+    """The module, and the name of the file, that a code pointer loads definitions from."""
     file = getattr(pointer, "python_file", None)
     return getattr(pointer, "module", None), PurePath(file).name if file else None
 
