@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 from types import FrameType
 from typing import Any
 
@@ -219,9 +218,11 @@ def daemon_workspace_context() -> Any | None:
 
 def workspace_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command of click's the options by which Dagster's own find a workspace."""
-    # Dagster 1.10 has it in `dagster`.
-    module = "dagster_shared.cli" if find_spec("dagster_shared.cli") else _CLI_TARGET
-    decorated: Callable[..., Any] = import_module(module).workspace_options(command)
+    try:
+        options = import_module("dagster_shared.cli").workspace_options
+    except (ImportError, AttributeError):  # Dagster 1.10
+        options = import_module(_CLI_TARGET).workspace_options
+    decorated: Callable[..., Any] = options(command)
     return decorated
 
 
