@@ -1,5 +1,8 @@
 """A code location with a definition of each kind, for the tests of the catalogue."""
 
+# mypy: allow-untyped-decorators
+# Dagster's versions differ in what some of them take.
+
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -26,6 +29,8 @@ QUARTERS = dg.TimeWindowPartitionsDefinition(
     start="2024-01-01", fmt="%Y-%m-%d", cron_schedule="0 3 1 */3 *"
 )
 SHOPS = dg.StaticPartitionsDefinition([f"shop-{number}" for number in range(12)])
+observable_source_asset: Any = dg.observable_source_asset
+multi_observable_source_asset: Any = dg.multi_observable_source_asset
 CLIENTS = dg.DynamicPartitionsDefinition(name="clients")
 
 
@@ -33,7 +38,7 @@ class Unserializable:
     """What only this process can read."""
 
 
-def _freshness() -> dict[str, Any]:
+def _freshness() -> Any:
     """The policy that this Dagster has: its own kind, or the old one."""
     policies: Any = getattr(dg, "FreshnessPolicy", None)
     if policies is None:
@@ -47,7 +52,7 @@ def _freshness() -> dict[str, Any]:
     return {"freshness_policy": policies(maximum_lag_minutes=30, cron_schedule="0 9 * * *")}
 
 
-def _legacy_freshness() -> dict[str, Any]:
+def _legacy_freshness() -> Any:
     policies: Any = getattr(dg, "LegacyFreshnessPolicy", None)
     if policies is None:
         return {}
@@ -111,9 +116,7 @@ def by_week_and_client() -> None: ...
 def by_hour() -> None: ...
 
 
-@dg.asset(
-    partitions_def=QUARTERS, description="", backfill_policy=dg.BackfillPolicy.multi_run(3)
-)
+@dg.asset(partitions_def=QUARTERS, description="", backfill_policy=dg.BackfillPolicy.multi_run(3))
 def by_quarter() -> None: ...
 
 
@@ -139,7 +142,7 @@ def running_total(itself: object) -> None: ...
     check_specs=[dg.AssetCheckSpec("whole", asset="right", description="All there?")],
     can_subset=True,
 )
-def both(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+def both(context: dg.AssetExecutionContext) -> Iterator[Any]:
     for key in sorted(context.selected_asset_keys):
         yield dg.MaterializeResult(asset_key=key)
 
@@ -197,12 +200,12 @@ def two_from_graph() -> Any:
     return {"low": low, "high": high}
 
 
-@dg.observable_source_asset(group_name="seen", auto_observe_interval_minutes=5)
+@observable_source_asset(group_name="seen", auto_observe_interval_minutes=5)
 def seen() -> dg.DataVersion:
     return dg.DataVersion("1")
 
 
-@dg.multi_observable_source_asset(specs=[dg.AssetSpec("eye"), dg.AssetSpec("ear")])
+@multi_observable_source_asset(specs=[dg.AssetSpec("eye"), dg.AssetSpec("ear")])
 def senses() -> Iterator[dg.ObserveResult]:
     yield dg.ObserveResult(asset_key="eye")
     yield dg.ObserveResult(asset_key="ear")
@@ -273,9 +276,9 @@ def outer(number: int) -> dict[str, Any]:
 
 @dg.job(description="Nested graphs, mapped and collected steps.", tags={"team": "shop"})
 def nested() -> None:
-    results = outer(fetch())
+    results: Any = outer(fetch())
     add.alias("sum")(results.total, results.other)
-    mapped = spread().map(lambda number: twice(number))
+    mapped = spread().map(twice)
     total = collect(mapped.collect())
     yes, _ = decide()
     finish([total, yes])

@@ -29,7 +29,6 @@ from datahub_eventlog.values import (
     AssetKey,
     CatalogJob,
     CatalogPart,
-    CheckKey,
     CodeRepository,
     Step,
     Trigger,
@@ -161,7 +160,7 @@ def test_triggers_are_those_of_their_job(jobs: Mapping[str, CatalogJob]) -> None
     assert (daily.name, daily.is_running, daily.cron) == ("daily_schedule", True, ("@daily",))
     (selecting,) = jobs["__anonymous_asset_job_selecting"].triggers
     assert selecting.name == "selecting"
-    (automatic,) = jobs["__ASSET_JOB"].triggers
+    automatic = jobs["__ASSET_JOB"].triggers[0]
     assert (automatic.name, automatic.kind) == ("automatic", "auto_materialize")
 
 
@@ -206,9 +205,9 @@ def test_the_code_is_what_a_run_says(
 
     (record,) = instance.get_run_records(limit=1)
     run = run_of(record)
-    assert part.repository == CodeRepository(
-        run.location, run.repository, module=run.module, file=run.file
-    )
+    assert run.location is not None
+    assert run.repository is not None
+    assert part.repository == CodeRepository(run.location, run.repository, run.module, run.file)
 
 
 LITTLE = """
@@ -296,7 +295,9 @@ def test_a_location_comes_in_parts(instance: dg.DagsterInstance, tmp_path: Path)
 MANY = f"""
 import dagster as dg
 
-assets = [dg.asset(name=f"asset_{{number:03}}")(lambda: None) for number in range({2 * PART_SIZE + 1})]
+assets = [
+    dg.asset(name=f"asset_{{number:03}}")(lambda: None) for number in range({2 * PART_SIZE + 1})
+]
 jobs = [
     dg.define_asset_job(f"job_{{number:03}}", [asset])
     for number, asset in enumerate(assets[:{PART_SIZE // 2 + 1}])
@@ -328,29 +329,30 @@ def test_what_cannot_be_read_costs_only_itself(
     instance: dg.DagsterInstance, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As if a newer Dagster served a kind of partitions that this one doesn't know."""
-    reading = read_location(LocationState("shop", "1", location=Broken()), [], instance)
+    reading = read_location(LocationState("shop", "1", location=Broken(instance)), [], instance)
     parts = list(reading.parts())
 
     keys = {asset.key for part in parts for asset in part.assets}
     assert set(ALL_ASSETS) - {NAMED_ONLY, ("by_quarter",)} == keys
-    assert ALL_JOBS == [job.job.name for part in parts for job in part.jobs]
+    assert [job.job.name for part in parts for job in part.jobs] == ALL_JOBS
     assert not reading.is_complete
     (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
     assert "by_quarter" in warning.getMessage()
 
 
+@dataclasses.dataclass
 class Broken:
     """A location with an asset whose partitions can't be read."""
 
-    repository_code_pointer_dict: Mapping[str, Any] = {}
+    instance: Any
+    repository_code_pointer_dict: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def get_repositories(self) -> Mapping[str, RemoteRepository]:
         snapshot = RepositorySnap.from_def(REPOSITORY)
         nodes = [self._broken(node) for node in snapshot.asset_nodes]
-        repository = RemoteRepository(
-            copy(snapshot, asset_nodes=nodes), RepositoryHandle.for_test(), True
-        )
-        return {"shop": repository}
+        # Dagster 1.10 takes the instance, later ones its `auto_materialize_use_sensors`.
+        handle = RepositoryHandle.for_test()
+        return {"shop": RemoteRepository(copy(snapshot, asset_nodes=nodes), handle, self.instance)}
 
     def _broken(self, node: Any) -> Any:
         if node.asset_key != dg.AssetKey("by_quarter"):
