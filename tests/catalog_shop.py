@@ -1,6 +1,7 @@
 """A code location with a definition of each kind, for the tests of the catalogue."""
 
-from __future__ import annotations
+# mypy: allow-untyped-decorators
+# Dagster's versions differ in what some of them take.
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -28,6 +29,8 @@ QUARTERS = dg.TimeWindowPartitionsDefinition(
     start="2024-01-01", fmt="%Y-%m-%d", cron_schedule="0 3 1 */3 *"
 )
 SHOPS = dg.StaticPartitionsDefinition([f"shop-{number}" for number in range(12)])
+observable_source_asset: Any = dg.observable_source_asset
+multi_observable_source_asset: Any = dg.multi_observable_source_asset
 CLIENTS = dg.DynamicPartitionsDefinition(name="clients")
 
 
@@ -35,7 +38,7 @@ class Unserializable:
     """What only this process can read."""
 
 
-def _freshness() -> dict[str, Any]:
+def _freshness() -> Any:
     """The policy that this Dagster has: its own kind, or the old one."""
     policies: Any = getattr(dg, "FreshnessPolicy", None)
     if policies is None:
@@ -49,7 +52,7 @@ def _freshness() -> dict[str, Any]:
     return {"freshness_policy": policies(maximum_lag_minutes=30, cron_schedule="0 9 * * *")}
 
 
-def _legacy_freshness() -> dict[str, Any]:
+def _legacy_freshness() -> Any:
     policies: Any = getattr(dg, "LegacyFreshnessPolicy", None)
     if policies is None:
         return {}
@@ -85,7 +88,7 @@ def orders() -> None: ...
 @dg.asset(
     ins={"orders": dg.AssetIn(key=["shop", "orders"])},
     partitions_def=DAYS,
-    backfill_policy=dg.BackfillPolicy.multi_run(3),
+    backfill_policy=dg.BackfillPolicy.single_run(),
     automation_condition=dg.AutomationCondition.on_cron("@daily").with_label("each day"),
 )
 def report(orders: object) -> None: ...
@@ -113,7 +116,7 @@ def by_week_and_client() -> None: ...
 def by_hour() -> None: ...
 
 
-@dg.asset(partitions_def=QUARTERS, description="")
+@dg.asset(partitions_def=QUARTERS, description="", backfill_policy=dg.BackfillPolicy.multi_run(3))
 def by_quarter() -> None: ...
 
 
@@ -139,7 +142,7 @@ def running_total(itself: object) -> None: ...
     check_specs=[dg.AssetCheckSpec("whole", asset="right", description="All there?")],
     can_subset=True,
 )
-def both(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+def both(context: dg.AssetExecutionContext) -> Iterator[Any]:
     for key in sorted(context.selected_asset_keys):
         yield dg.MaterializeResult(asset_key=key)
 
@@ -168,6 +171,11 @@ def add(left: int, right: int) -> int:
 def finish() -> None: ...
 
 
+@dg.op
+def count(total: int) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=total > 0)
+
+
 @dg.graph
 def twice(number: int) -> int:
     once: int = add.alias("once")(number, number)
@@ -185,11 +193,6 @@ def from_graph(left: int) -> dict[str, Any]:
     return {"result": total, "from_graph_counted": count(total)}
 
 
-@dg.op
-def count(total: int) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(passed=total > 0)
-
-
 @dg.graph_multi_asset(outs={"low": dg.AssetOut(), "high": dg.AssetOut(owners=["team:graphs"])})
 def two_from_graph() -> Any:
     low = add.alias("low_one")(fetch.alias("a")(), fetch.alias("b")())
@@ -197,12 +200,12 @@ def two_from_graph() -> Any:
     return {"low": low, "high": high}
 
 
-@dg.observable_source_asset(group_name="seen", auto_observe_interval_minutes=5)
+@observable_source_asset(group_name="seen", auto_observe_interval_minutes=5)
 def seen() -> dg.DataVersion:
     return dg.DataVersion("1")
 
 
-@dg.multi_observable_source_asset(specs=[dg.AssetSpec("eye"), dg.AssetSpec("ear")])
+@multi_observable_source_asset(specs=[dg.AssetSpec("eye"), dg.AssetSpec("ear")])
 def senses() -> Iterator[dg.ObserveResult]:
     yield dg.ObserveResult(asset_key="eye")
     yield dg.ObserveResult(asset_key="ear")
@@ -222,7 +225,8 @@ def small() -> dg.AssetCheckResult:
     specs=[
         dg.AssetCheckSpec("ids", asset=["shop", "orders"]),
         dg.AssetCheckSpec("ids", asset="raw_clients"),
-    ]
+    ],
+    can_subset=True,
 )
 def ids() -> Iterator[dg.AssetCheckResult]:
     yield dg.AssetCheckResult(passed=True, asset_key=["shop", "orders"], check_name="ids")
@@ -272,9 +276,9 @@ def outer(number: int) -> dict[str, Any]:
 
 @dg.job(description="Nested graphs, mapped and collected steps.", tags={"team": "shop"})
 def nested() -> None:
-    results = outer(fetch())
+    results: Any = outer(fetch())
     add.alias("sum")(results.total, results.other)
-    mapped = spread().map(lambda number: twice(number))
+    mapped = spread().map(twice)
     total = collect(mapped.collect())
     yes, _ = decide()
     finish([total, yes])
@@ -330,7 +334,7 @@ defs = dg.Definitions(
         single,
         DAILY,
         dg.define_asset_job("left_only", ["left"]),
-        dg.define_asset_job("south_only", [dg.AssetKey(["south", "result"])]),
+        dg.define_asset_job("south_only", [dg.AssetKey(["south", "add"])]),
         dg.define_asset_job("graphs", [from_graph, two_from_graph]),
         dg.define_asset_job("only_checks", dg.AssetSelection.checks(fresh)),
         dg.define_asset_job("observe", ["seen"]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,9 @@ from datahub_eventlog.values import AssetFacts, AssetKey, CheckFacts, CheckKey, 
 
 KIND_TAG = "dagster/kind/"
 
-_COLUMN_KINDS = frozenset({"table", "table_schema", "column_lineage"})
+_COLUMN_CLASSES = frozenset(
+    {"TableMetadataValue", "TableSchemaMetadataValue", "TableColumnLineageMetadataValue"}
+)
 _UNSERIALIZABLE = re.compile(r"\[\w+\] \(unserializable\)")
 """What Dagster has instead of a value that only the process of the definitions can read."""
 
@@ -45,8 +46,11 @@ class AssetNodes:
         checks: Sequence[Any] = self._repository.get_asset_check_node_snaps(name)
         return checks
 
-    def facts(self, key: AssetKey) -> AssetFacts:
-        """The facts of an asset, of which there may be none but its key."""
+    def facts(self, key: AssetKey, *, has_columns: bool = True) -> AssetFacts:
+        """The facts of an asset, of which there may be none but its key.
+
+        Without columns they lack the metadata that has an entry for each column.
+        """
         node = self._nodes.get(key)
         if node is None or (STUB in node.metadata and len(node.metadata) == 1):
             return AssetFacts(key=key, is_external=True)
@@ -68,7 +72,7 @@ class AssetNodes:
             automation=_automation(node),
             freshness=freshness_settings(node),
             backfill=backfill_in_words(node.backfill_policy),
-            metadata=_metadata(node.metadata),
+            metadata=_metadata(node.metadata, has_columns=has_columns),
             checks=tuple(self._check_facts(key)),
             is_external=node.is_external,
         )
@@ -94,14 +98,6 @@ def ranks(repository: Any) -> Iterator[tuple[AssetKey, int]]:
             yield _parts(node.asset_key), rank
 
 
-def without_columns(facts: AssetFacts) -> AssetFacts:
-    """The facts without the metadata that has an entry for each column."""
-    small = {
-        name: value for name, value in facts.metadata.items() if value.kind not in _COLUMN_KINDS
-    }
-    return dataclasses.replace(facts, metadata=small)
-
-
 def _parts(key: Any) -> AssetKey:
     return tuple(key.path)
 
@@ -115,8 +111,15 @@ def _automation(node: Any) -> str | None:
     return label
 
 
-def _metadata(raw: Mapping[str, Any]) -> Metadata:
-    converted = metadata_of({name: value for name, value in raw.items() if name != STUB})
+def _metadata(raw: Mapping[str, Any], *, has_columns: bool) -> Metadata:
+    left_out = () if has_columns else _COLUMN_CLASSES
+    converted = metadata_of(
+        {
+            name: value
+            for name, value in raw.items()
+            if name != STUB and type(value).__name__ not in left_out
+        }
+    )
     return {name: value for name, value in converted.items() if not _is_lost(value)}
 
 

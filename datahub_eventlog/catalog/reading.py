@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 from dagster import DagsterInstance
 
 from datahub_eventlog import error_text
-from datahub_eventlog.catalog.asset_nodes import AssetNodes, ranks, without_columns
+from datahub_eventlog.catalog.asset_nodes import AssetNodes, ranks
 from datahub_eventlog.catalog.steps import steps_of_job
 from datahub_eventlog.catalog.triggers import triggers_by_job
 from datahub_eventlog.catalog.workspace import LocationState
@@ -107,7 +107,8 @@ class LocationReading:
         """The jobs: a large one in a part of its own, small ones together."""
         origin = code_repository(self._state, repository)
         nodes = AssetNodes(repository)
-        triggers = triggers_by_job(repository, states)
+        name = f"schedules and sensors of {repository.name}"
+        triggers = self._read(name, triggers_by_job, repository, states) or {}
         jobs: list[CatalogJob] = []
         size = 0
         for name, snapshot in sorted(job_snapshots(repository), key=itemgetter(0)):
@@ -129,7 +130,7 @@ class LocationReading:
         outputs = [output for step in steps for output in step.outputs]
         made = {output.asset_key for output in outputs if output.asset_key is not None}
         checked = {output.check.asset_key for output in outputs if output.check is not None}
-        assets = [without_columns(facts) for facts in self._facts(nodes, sorted(made | checked))]
+        assets = list(self._facts(nodes, sorted(made | checked), has_columns=False))
         assets += self._facts_of_upstream(nodes, assets)
         return CatalogJob(job_of(job), steps, tuple(assets))
 
@@ -138,11 +139,14 @@ class LocationReading:
     ) -> Iterator[AssetFacts]:
         keys = {dep for asset in assets for dep in asset.deps}
         upstream = sorted(keys - {asset.key for asset in assets})
-        return map(without_columns, self._facts(nodes, upstream))
+        return self._facts(nodes, upstream, has_columns=False)
 
-    def _facts(self, nodes: AssetNodes, keys: Iterable[AssetKey]) -> Iterator[AssetFacts]:
+    def _facts(
+        self, nodes: AssetNodes, keys: Iterable[AssetKey], *, has_columns: bool = True
+    ) -> Iterator[AssetFacts]:
         for key in keys:
-            facts = self._read(f"asset {'/'.join(key)}", nodes.facts, key)
+            name = f"asset {'/'.join(key)}"
+            facts = self._read(name, nodes.facts, key, has_columns=has_columns)
             if facts is not None:
                 yield facts
 
@@ -153,7 +157,7 @@ class LocationReading:
         except Exception as error:  # noqa: BLE001 - one bad definition costs only itself
             if name not in self._unreadable:
                 self._unreadable.append(name)
-            logger.debug("No facts of the %s: %s", name, error_text.describe(error))
+            logger.debug("Can't read the %s: %s", name, error_text.describe(error))
             return None
 
 

@@ -96,10 +96,14 @@ class _Level:
 
     def outputs(self) -> Iterator[_Output]:
         """The outputs of this level's nodes themselves."""
-        for name, node in self._nodes.items():
-            definition = self._graphs.get(name) or self._definitions.ops[node.node_def_name]
-            for output in definition.output_def_snaps:
-                yield _Output(name, output.name)
+        for name in self._nodes:
+            for output in self._output_names(name):
+                yield _Output(name, output)
+
+    def _output_names(self, node: str) -> Iterator[str]:
+        definition = self._definitions.ops.get(self._nodes[node].node_def_name)
+        for output in (definition or self._graphs[node]).output_def_snaps:
+            yield output.name
 
     def _step(self, name: str, definition: str, upstream: set[str]) -> Step:
         handle = f"{self._prefix}{name}"
@@ -108,10 +112,7 @@ class _Level:
             key=handle,
             handle=handle,
             upstream=tuple(sorted(upstream)),
-            outputs=tuple(
-                StepOutput(output.name)
-                for output in self._definitions.ops[definition].output_def_snaps
-            ),
+            outputs=tuple(StepOutput(output) for output in sorted(self._output_names(name))),
         )
 
 
