@@ -1,0 +1,1 @@
+"""What the code locations of a workspace define, whether or not it ever ran."""
