@@ -157,7 +157,8 @@ def _config() -> Config:
     if os.environ.get("DAGSTER_HOME"):
         with Operations.on_home() as operations:
             return operations.config
-    if "DATAHUB_GMS_URL" not in os.environ:
+    # A secret that is not set is an empty variable for GitHub.
+    if not os.environ.get("DATAHUB_GMS_URL"):
         return read({}).strict()
     block: dict[str, Any] = {"server": {"env": "DATAHUB_GMS_URL"}}
     if os.environ.get("DATAHUB_GMS_TOKEN"):
