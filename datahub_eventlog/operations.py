@@ -205,13 +205,13 @@ class Operations:
         from datahub_eventlog.catalog.document import document
         from datahub_eventlog.catalog_delivery import readings
         from datahub_eventlog.dispatcher import redactor_of
+        from datahub_eventlog.translate.context import Context
 
         config = self.config
         with open_workspace(self._instance, workspace) as loaded:
             found = readings(loaded.locations(), self._instance)
             parts = (part for _, reading in found if reading for part in reading.parts())
-            redactor = redactor_of(config.redact) or DEFAULT
-            return redactor.value(document(parts, config))
+            return document(parts, Context(config), redactor_of(config.redact) or DEFAULT)
 
     @contextmanager
     def catalog(

@@ -15,6 +15,7 @@ from datahub_eventlog.cli import (
     check,
     ddl,
     demo,
+    diff,
     explain,
     preview,
     retry,
@@ -61,6 +62,7 @@ main.add_command(catalog.catalog)
 main.add_command(check.check)
 main.add_command(ddl.ddl)
 main.add_command(demo.demo)
+main.add_command(diff.diff)
 main.add_command(explain.explain)
 main.add_command(preview.preview)
 main.add_command(retry.retry)
