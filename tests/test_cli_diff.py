@@ -342,7 +342,7 @@ def test_without_a_datahub_the_impact_is_one_line(
 
 def test_a_catalogue_is_compared_with_what_datahub_holds(files: Files, datahub: DataHub) -> None:
     def held(name: str, type_: str) -> dict[str, Any]:
-        kind = {"type": {"com.linkedin.schema.NumberType": {}}}
+        kind: dict[str, Any] = {"type": {"com.linkedin.schema.NumberType": {}}}
         return {"fieldPath": name, "type": kind, "nativeDataType": type_, "nullable": False}
 
     datahub.aspects = {

@@ -160,7 +160,7 @@ def difference(base: Catalogue, head: Catalogue) -> Difference:
 
 def is_same_type(one: str, other: str) -> bool:
     """Whether two types of a column differ in their spelling only, or one is not known."""
-    if one_line(one) in UNKNOWN_TYPES or one_line(other) in UNKNOWN_TYPES:
+    if one == other or one_line(one) in UNKNOWN_TYPES or one_line(other) in UNKNOWN_TYPES:
         return True
     return _plain_type(one) == _plain_type(other)
 

@@ -29,7 +29,8 @@ from typing import Any
 from datahub_eventlog.errors import ConfigurationError
 from datahub_eventlog.redact import DEFAULT, Redactor
 from datahub_eventlog.translate import urns
-from datahub_eventlog.translate.assets.schemas import column_schema, schema_metadata
+from datahub_eventlog.translate.assets.column_types import one_line
+from datahub_eventlog.translate.assets.schemas import column_schema, primary_keys
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.lineage.asset_lineage import AssetLineage, asset_lineage
 from datahub_eventlog.translate.lineage.run_assets import RunAssets
@@ -212,14 +213,16 @@ def _columns(facts: AssetFacts, redactor: Redactor) -> list[dict[str, Json]] | N
     schema = column_schema(facts.metadata)
     if schema is None:
         return None
+    columns = list({column["name"]: column for column in schema["columns"]}.values())
+    keys = primary_keys(columns, schema["constraints"])
     return [
         {
-            "name": redactor.text(column.fieldPath),
-            "type": column.nativeDataType,
-            "description": column.description and redactor.text(column.description),
-            "nullable": bool(column.nullable),
+            "name": redactor.text(column["name"]),
+            "type": one_line(column["type"]),
+            "description": redactor.text(column["description"] or "") or None,
+            "nullable": column["nullable"] and column["name"].lower() not in keys,
         }
-        for column in schema_metadata("", schema).fields
+        for column in columns
     ]
 
 

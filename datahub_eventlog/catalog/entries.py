@@ -52,7 +52,12 @@ def entries(difference: Difference, impacts: Impacts) -> list[Entry]:
         by_urn.setdefault(impact.asset, []).append(impact)
     removed = [
         Entry(
-            "-", "asset", asset.name, (), tuple(by_urn.get(asset.urn, ())), is_removal_of_asset=True
+            "-",
+            "asset",
+            shown(asset.name),
+            (),
+            tuple(by_urn.get(asset.urn, ())),
+            is_removal_of_asset=True,
         )
         for asset in difference.assets_removed
     ]
@@ -60,13 +65,13 @@ def entries(difference: Difference, impacts: Impacts) -> list[Entry]:
         Entry(
             "~",
             "asset",
-            change.after.name,
+            shown(change.after.name),
             tuple(_asset_details(change)),
             tuple(by_urn.get(change.before.urn, ())),
         )
         for change in difference.assets_changed
     ]
-    added = [Entry("+", "asset", asset.name) for asset in difference.assets_added]
+    added = [Entry("+", "asset", shown(asset.name)) for asset in difference.assets_added]
     return [*removed, *changed, *added, *_jobs(difference)]
 
 
@@ -130,7 +135,7 @@ def _asset_details(change: AssetChange) -> Iterator[Detail]:
 
 
 def _jobs(difference: Difference) -> Iterator[Entry]:
-    yield from (Entry("-", "job", job.name) for job in difference.jobs_removed)
+    yield from (Entry("-", "job", shown(job.name)) for job in difference.jobs_removed)
     for change in difference.jobs_changed:
         details = (
             *map(_field, change.fields),
@@ -143,8 +148,8 @@ def _jobs(difference: Difference) -> Iterator[Entry]:
                 for field in change.triggers_changed
             ),
         )
-        yield Entry("~", "job", change.after.name, details)
-    yield from (Entry("+", "job", job.name) for job in difference.jobs_added)
+        yield Entry("~", "job", shown(change.after.name), details)
+    yield from (Entry("+", "job", shown(job.name)) for job in difference.jobs_added)
 
 
 def _edge_text(edge: ColumnEdge) -> str:

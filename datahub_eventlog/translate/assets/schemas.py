@@ -55,7 +55,7 @@ def schema_metadata(
 ) -> SchemaMetadataClass:
     """The schemaMetadata of the Dagster asset of that name; a column named twice counts once."""
     columns = list({column["name"]: column for column in schema["columns"]}.values())
-    keys = _primary_keys(columns, schema["constraints"])
+    keys = primary_keys(columns, schema["constraints"])
     return SchemaMetadataClass(
         schemaName=name,
         platform=DataPlatformUrn("dagster").urn(),
@@ -119,7 +119,7 @@ _PRIMARY_KEY = re.compile(
 )
 
 
-def _primary_keys(columns: list[Json], constraints: list[str]) -> frozenset[str]:
+def primary_keys(columns: list[Json], constraints: list[str]) -> frozenset[str]:
     """The key's columns in lower case, from the columns' constraints and `PRIMARY KEY (a, b)`."""
     named = {
         column["name"].lower()
