@@ -201,7 +201,10 @@ class Operations:
             return count(loaded.locations(), config, self._parts(config), self._instance)
 
     def catalog_document(self, workspace: Mapping[str, Any]) -> dict[str, Json]:
-        """What these code locations define, as `diff` reads it."""
+        """What these code locations define, as `diff` reads it.
+
+        Raises `DataHubEventLogError` if one of them can't be loaded.
+        """
         from datahub_eventlog.catalog.document import document
         from datahub_eventlog.catalog_delivery import readings
         from datahub_eventlog.dispatcher import redactor_of
@@ -209,7 +212,12 @@ class Operations:
 
         config = self.config
         with open_workspace(self._instance, workspace) as loaded:
-            found = readings(loaded.locations(), self._instance)
+            states = loaded.locations()
+            for state in states:
+                if state.location is None:
+                    reason = f"code location {state.name} could not be loaded: {state.error}"
+                    raise DataHubEventLogError(reason)
+            found = readings(states, self._instance)
             parts = (part for _, reading in found if reading for part in reading.parts())
             return document(parts, Context(config), redactor_of(config.redact) or DEFAULT)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -64,7 +66,7 @@ def open_workspace(instance: DagsterInstance, options: Mapping[str, Any]) -> Ite
     It has its own code servers unless its locations are served already. They end with it.
     Raises click's UsageError if the options name no workspace, or contradict each other.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _stdout_to_stderr():
         # A location that fails to load is a warning of Dagster's; its state has the error.
         warnings.simplefilter("ignore")
         context = workspace_context(instance, options)
@@ -104,6 +106,19 @@ def loading_workspace(
     finally:
         is_over.set()
         thread.join(CLOSING.total_seconds())
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Let processes that begin now write to stderr: a command's own output may be a document."""
+    sys.stdout.flush()
+    own = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(own, 1)
+        os.close(own)
 
 
 def _state(name: str, entry: Any) -> LocationState:
