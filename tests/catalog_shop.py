@@ -39,24 +39,20 @@ class Unserializable:
 
 
 def _freshness() -> Any:
-    """The policy that this Dagster has: its own kind, or the old one."""
-    policies: Any = getattr(dg, "FreshnessPolicy", None)
-    if policies is None:
+    """The policy of this Dagster: its own kind, of which 1.11 has but a preview, or the old one."""
+    try:
+        policies: Any = dg.FreshnessPolicy
+    except ImportError:
         return {}
-    if hasattr(policies, "time_window"):
-        return {
-            "freshness_policy": policies.time_window(
-                fail_window=timedelta(hours=24), warn_window=timedelta(hours=12)
-            )
-        }
-    return {"freshness_policy": policies(maximum_lag_minutes=30, cron_schedule="0 9 * * *")}
+    if not hasattr(policies, "time_window"):
+        return {"freshness_policy": policies(maximum_lag_minutes=30, cron_schedule="0 9 * * *")}
+    policy = policies.time_window(fail_window=timedelta(days=1), warn_window=timedelta(hours=12))
+    return {"freshness_policy": policy}
 
 
 def _legacy_freshness() -> Any:
     policies: Any = getattr(dg, "LegacyFreshnessPolicy", None)
-    if policies is None:
-        return {}
-    return {"legacy_freshness_policy": policies(maximum_lag_minutes=30)}
+    return {"legacy_freshness_policy": policies(maximum_lag_minutes=30)} if policies else {}
 
 
 @dg.asset(

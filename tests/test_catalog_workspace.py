@@ -73,6 +73,8 @@ def test_a_version_changes_by_a_reload_and_not_by_a_refresh(
         refreshed = workspace.locations()
         context.reload_code_location("good.py")
         bad, good = workspace.locations()
+        # Dagster leaves it to the garbage collector, which may run in the location's own thread.
+        refreshed[1].location.cleanup()
 
     assert [each.version for each in refreshed] == [each.version for each in before]
     assert refreshed[1].location is not before[1].location

@@ -35,10 +35,10 @@ T = TypeVar("T")
 def read_location(
     state: LocationState, others: Sequence[LocationState], instance: DagsterInstance
 ) -> LocationReading:
-    """A reading of all that a location defines; see there.
+    """A reading of all that a location defines; nothing is read before its parts are asked for.
 
-    Of the assets that several locations define, each is delivered by one of them: `others` are
-    the workspace's other locations.
+    `others` are the workspace's other locations: an asset that several define is in the parts of
+    one of them, that which makes it, else observes it, else describes it, the first by name.
     """
     return LocationReading(state, others, instance)
 
