@@ -69,7 +69,8 @@ def add(number: int) -> int:
 
 @dg.graph
 def inner(number: int) -> int:
-    return add(number)
+    result: int = add(number)
+    return result
 
 
 @dg.job(tags={"team": "shop"}, metadata={"page": "wiki"}, description="Nested graphs.")

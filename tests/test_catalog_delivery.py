@@ -263,7 +263,7 @@ def test_a_process_that_dies_before_it_notes_what_it_sent_loses_nothing(scene: S
 
     store(scene, part(A, B, C))
     dispatcher = scene.dispatcher()
-    scene.ledger.catalogs.note_defined = broken  # type: ignore[method-assign]
+    scene.ledger.catalogs.note_defined = broken  # type: ignore[method-assign,assignment]
     dispatcher.run_once()
     del scene.ledger.catalogs.note_defined
     at_once = update(runs).where(runs.c.run_id == ROW).values(due=time.time())

@@ -20,6 +20,10 @@ from datahub_eventlog.log import logger
 CHECK_EVERY = timedelta(seconds=5)
 """From one look at the versions of the code locations to the next; it costs no request."""
 
+REST = 20.0
+"""How many times as long as a reading took nothing is read of the same code location. A daemon that
+starts its code servers itself does so anew every minute, and each has another version."""
+
 
 class CatalogWatcher:
     """Compares each code location with the ledger when it is loaded, and every `interval`."""
@@ -38,6 +42,8 @@ class CatalogWatcher:
         self._next = float("-inf")
         self._compared: dict[str, tuple[str, float]] = {}
         """By code location: the version, and when it was compared."""
+        self._rests: dict[str, float] = {}
+        """By code location: until when it is not read again."""
         self._loaded: dict[str, tuple[str, float]] = {}
         """By code location: the version, and when that was first seen, by the ledger's clock."""
 
@@ -55,8 +61,11 @@ class CatalogWatcher:
         return sum(self._compare(state, states) for state in due)
 
     def _is_due(self, state: LocationState) -> bool:
+        now = time.monotonic()
+        if now < self._rests.get(state.name, now):
+            return False
         version, compared = self._compared.get(state.name, ("", 0.0))
-        age = time.monotonic() - compared
+        age = now - compared
         return version != state.version or age >= self._options.interval.total_seconds()
 
     def _compare(self, state: LocationState, states: Sequence[LocationState]) -> bool:
@@ -65,7 +74,8 @@ class CatalogWatcher:
             loaded = self._ledger.database.read_clock()
             self._loaded[state.name] = (state.version, loaded)
         # First, so that one that can't be read is not read again and again.
-        self._compared[state.name] = (state.version, time.monotonic())
+        begun = time.monotonic()
+        self._compared[state.name] = (state.version, begun)
         others = [other for other in states if other.name != state.name]
         try:
             reading = read_location(state, others, self._instance)
@@ -80,6 +90,9 @@ class CatalogWatcher:
             reason = error_text.trace(error)
             logger.error("Code location %s can't be read: %s", state.name, reason)  # noqa: TRY400 - `trace` has the traceback
             return False
+        finally:
+            now = time.monotonic()
+            self._rests[state.name] = now + REST * (now - begun)
         if is_new:
             logger.info("Code location %s has changed, and is sent to DataHub.", state.name)
         return is_new
