@@ -326,7 +326,10 @@ class Beside:
     parts: list[CatalogPart]
 
     def run(self, name: str, config: Any = None) -> None:
-        definition = flapping.defs.resolve_job_def(name)
+        defs: Any = flapping.defs
+        # It is `get_job_def` in Dagster 1.10.
+        find = getattr(defs, "resolve_job_def", None) or defs.get_job_def
+        definition = find(name)
         definition.execute_in_process(
             instance=self.scene.instance, raise_on_error=False, run_config=config
         )
@@ -399,4 +402,3 @@ def test_runs_and_the_catalogue_never_take_turns_in_what_they_say(
         assert changed(settled, beside.state()) == {}, f"a run, in round {number}"
         beside.load()
         assert changed(settled, beside.state()) == {}, f"the catalogue, in round {number}"
-
