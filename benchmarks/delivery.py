@@ -5,7 +5,8 @@
 Prints one table: counts, ratios and times, ours and the plugin's in the same run. The event log is
 a Postgres of its own. DataHub is a process that answers after a latency and counts; it judges
 nothing, as a strict receiver would be slower than what is measured. `--only` takes some of: run,
-ended, backlog, large, polling, crowd, daemon. A long backlog: `--only backlog --runs 5000`.
+ended, backlog, large, polling, crowd, catalog,
+daemon. A long backlog: `--only backlog --runs 5000`.
 The last part takes a quarter of an hour, since schedules tick once a minute.
 """
 
@@ -28,6 +29,7 @@ from rich.console import Console
 
 from benchmarks.backlog import Backlog, Ended, Large
 from benchmarks.bloat import Bloat
+from benchmarks.catalogue import Catalogue
 from benchmarks.contention import Contention
 from benchmarks.daemon import Daemon
 from benchmarks.environment import Environment, load, make_environment
@@ -52,6 +54,7 @@ class Sizes:
     live: int = 200
     period: float = 15.0
     size: int = 100_000
+    catalog: int = 5000
     dispatchers: int = 50
     touches: int = 20_000
     minutes: int = 2
@@ -70,6 +73,7 @@ QUICK = Sizes(
     live=5,
     period=1.0,
     size=5000,
+    catalog=150,
     dispatchers=5,
     touches=400,
     minutes=1,
@@ -107,6 +111,10 @@ def _crowd(environment: Environment, sizes: Sizes) -> Iterator[Row]:
     yield from Bloat(environment, sizes.touches).rows()
 
 
+def _catalog(environment: Environment, sizes: Sizes) -> Iterator[Row]:
+    yield from Catalogue(environment, sizes.catalog, sizes.repeats).rows()
+
+
 def _daemon(environment: Environment, sizes: Sizes) -> Iterator[Row]:
     yield from Daemon(environment, sizes.minutes, sizes.turns, sizes.has_third).rows()
 
@@ -118,6 +126,7 @@ PARTS: Mapping[str, Part] = {
     "large": _large,
     "polling": _polling,
     "crowd": _crowd,
+    "catalog": _catalog,
     "daemon": _daemon,
 }
 

@@ -48,7 +48,7 @@ class Environment:
     def forget(self) -> None:
         """Empty the ledger, but for what it knows of itself."""
         with self.engine.begin() as connection:
-            for name in ("runs", "states", "rejections"):
+            for name in ("runs", "states", "rejections", "catalogs", "catalog_parts", "entities"):
                 connection.execute(metadata.tables[f"datahub_eventlog_{name}"].delete())
 
     def wipe(self) -> None:

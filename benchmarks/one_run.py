@@ -129,13 +129,13 @@ class OneRun:
     def _own_cost(self, latency: float, facts: Facts | None) -> Cost:
         self.environment.endpoint.reset(latency)
         self.environment.forget()
-        return _cost(lambda: self._by_us(self.run_ids[0], facts))
+        return cost(lambda: self._by_us(self.run_ids[0], facts))
 
     def _plugin_cost(self, latency: float) -> Cost | None:
         if latency not in self.plugin_latencies:
             return None
         self.environment.endpoint.reset(latency)
-        return _cost(self._by_plugin)
+        return cost(self._by_plugin)
 
     def _redacting(self, facts: Facts | None) -> Row:
         """Pairs of the whole delivery without redaction and with it, in turn."""
@@ -157,7 +157,7 @@ class OneRun:
         redactor_of.cache_clear()  # another run has other texts
         self.environment.touch(self.run_ids[0], facts)
         with self.environment.dispatcher(is_redacting=is_redacting) as dispatcher:
-            return _cost(lambda: dispatcher.deliver([self.run_ids[0]]))
+            return cost(lambda: dispatcher.deliver([self.run_ids[0]]))
 
     def _beside_client(self, facts: Facts | None) -> Iterator[Row]:
         """Pairs of the whole delivery and of the client's batches, in turn."""
@@ -166,10 +166,10 @@ class OneRun:
         self.environment.endpoint.reset()
         pairs = []
         for _ in range(self.repeats):
-            objects = [_object(proposal) for proposal in proposals]
-            client = _cost(partial(self._by_client, objects))
+            objects = [object_of(proposal) for proposal in proposals]
+            client = cost(partial(by_client, self.environment, objects))
             self.environment.forget()
-            ours = _cost(partial(self._by_us, self.run_ids[0], facts))
+            ours = cost(partial(self._by_us, self.run_ids[0], facts))
             pairs.append(Pair(plain=ours, other=client))
         on_clock, of_processor = wall(pairs), cpu(pairs)
         yield Row(
@@ -195,13 +195,15 @@ class OneRun:
         sensors = DatahubSensors(DatahubDagsterSourceConfig(**options))
         sensors._emit_metadata(Source(self.environment.instance).sensor_context(self.run_ids[0]))
 
-    def _by_client(self, objects: Sequence[Any]) -> None:
-        emitter = DatahubRestEmitter(
-            self.environment.endpoint.url, openapi_ingestion=False, retry_max_times=0
-        )
-        for start in range(0, len(objects), 200):
-            emitter.emit_mcps(objects[start : start + 200], emit_mode=EmitMode.SYNC_PRIMARY)
-        emitter.close()
+
+def by_client(environment: Environment, objects: Sequence[Any]) -> None:
+    """Send them as the client's own batches."""
+    emitter = DatahubRestEmitter(
+        environment.endpoint.url, openapi_ingestion=False, retry_max_times=0
+    )
+    for start in range(0, len(objects), 200):
+        emitter.emit_mcps(objects[start : start + 200], emit_mode=EmitMode.SYNC_PRIMARY)
+    emitter.close()
 
 
 def _time(name: str, latency: float, took: Cost, own: Cost, plugin: Cost | None) -> Row:
@@ -226,7 +228,7 @@ def _text(cost: Cost) -> str:
     return f"{cost.wall:.2f} ({cost.cpu:.2f})"
 
 
-def _object(proposal: Proposal) -> Any:
+def object_of(proposal: Proposal) -> Any:
     """A proposal as the client's users make them: an aspect that is not serialised yet."""
     if proposal.change is Change.PATCH:
         return MetadataChangeProposalClass(
@@ -241,7 +243,8 @@ def _object(proposal: Proposal) -> Any:
     return MetadataChangeProposalWrapper(entityUrn=proposal.urn, aspect=aspect)
 
 
-def _cost(work: Callable[[], object]) -> Cost:
+def cost(work: Callable[[], object]) -> Cost:
+    """How long it takes."""
     gc.collect()  # of what was there before
     on_clock, of_processor = time.perf_counter(), time.process_time()
     work()

@@ -89,6 +89,16 @@ def test_an_older_version_of_the_code_replaces_no_newer_one(ledger: Ledger) -> N
     assert contents(ledger) == [b"new"]
 
 
+def test_code_that_was_loaded_again_is_not_replaced_by_what_was_loaded_between(
+    ledger: Ledger,
+) -> None:
+    ledger.catalogs.store("shop", [b"one"], 100.0, is_whole=True)
+    assert ledger.catalogs.store("shop", [b"one"], 300.0, is_whole=True) is False
+    assert not ledger.catalogs.store("shop", [b"two"], 200.0, is_whole=True)
+    assert contents(ledger) == [b"one"]
+    assert stored(ledger).loaded == 100.0
+
+
 def test_a_load_of_tomorrow_holds_no_newer_one_back(ledger: Ledger, clock: Clock) -> None:
     ledger.catalogs.store("shop", [b"ahead"], clock.time + 86400, is_whole=True)
     ledger.upkeep.sweep(30 * 24 * 60 * MINUTE)

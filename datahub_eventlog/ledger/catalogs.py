@@ -74,6 +74,7 @@ class Catalogs(LedgerPart):
             "hash": _hash(*blobs, str(is_whole).encode()),
             "parts": len(blobs),
             "loaded": loaded,
+            "latest": loaded,
             "whole": int(is_whole),
             "confirmed": int(is_confirmed),
         }
@@ -83,16 +84,19 @@ class Catalogs(LedgerPart):
             {name: bindparam(name) for name in values},
             # MySQL sees what an earlier one has set, and the condition reads the last two.
             lambda new: [
-                (name, new[name]) for name in ("parts", "whole", "confirmed", "loaded", "hash")
+                (name, new[name])
+                for name in ("parts", "whole", "confirmed", "loaded", "latest", "hash")
             ],
             lambda new: or_(
-                new["confirmed"] == 1, (c.loaded <= new["loaded"]) & (c.hash != new["hash"])
+                new["confirmed"] == 1, (c.latest <= new["latest"]) & (c.hash != new["hash"])
             ),
         )
         before = connection.execute(select(c.hash).where(c.location == location)).scalar()
         connection.execute(statement, values)
         row = connection.execute(select(c.hash, c.loaded).where(c.location == location)).one()
         if row.hash != values["hash"] or (before == row.hash and not is_confirmed):
+            is_later = (c.location == location) & (c.hash == values["hash"]) & (c.latest < loaded)
+            connection.execute(update(catalogs).where(is_later).values(latest=loaded))
             return _deliver_undelivered(connection, now, location)
         connection.execute(delete(catalog_parts).where(p.location == location))
         parts = [

@@ -69,7 +69,7 @@ def set_right(connection: Connection, now: Instant) -> None:
         update(meta).where(is_value_ahead).values(value=created),
         update(rejections).where(rejections.c.noted > latest).values(noted=now),
         update(definitions).where(definitions.c.seen > latest).values(seen=now),
-        update(catalogs).where(catalogs.c.loaded > latest).values(loaded=now),
+        update(catalogs).where(catalogs.c.latest > latest).values(loaded=now, latest=now),
         # A dispatcher that is alive sends another heartbeat.
         delete(dispatchers).where(dispatchers.c.seen > latest),
     ):

@@ -141,6 +141,8 @@ catalogs = Table(
     Column("parts", Integer, nullable=False),
     # The time of its state: when the code location was loaded.
     Column("loaded", Moment, nullable=False),
+    # When it was loaded last, if with the same content.
+    Column("latest", Moment, nullable=False),
     # All definitions could be read, so that what is not among them is gone.
     Column("whole", SmallInteger, nullable=False),
     # Somebody asked for the removal of however many entities are gone.
