@@ -32,7 +32,6 @@ from datahub_eventlog.event_types import PLANNED
 from datahub_eventlog.ledger import Lease, Outcome, location_of
 from datahub_eventlog.log import logger
 from datahub_eventlog.redact import DEFAULT
-from datahub_eventlog.source import has_ended
 from datahub_eventlog.values import Definitions, Problem, Proposal, Run, RunLog
 
 LEASE_TTL = timedelta(seconds=120)
@@ -186,7 +185,7 @@ class Dispatcher:
             self._settle(lease, "filtered")
             return
         cursor = _cursor_of(log)
-        is_over = has_ended(log) or _silence(log) > self._config.retention.total_seconds()
+        is_over = log.has_ended or _silence(log) > self._config.retention.total_seconds()
         # Over, but not delivered: it was asked for again, such as by an older run that came late.
         is_asked_for = lease.again or (is_over and lease.was != "delivered")
         is_seen = (lease.cursor == cursor or _has_not_begun(log)) and not is_asked_for
@@ -211,7 +210,7 @@ class Dispatcher:
         return log
 
     def _send_run(self, lease: Lease, log: RunLog) -> None:
-        if has_ended(log):
+        if log.has_ended:
             under_way = self._progress_of(lease.run_id)
             # Once, however often it is tried.
             if not under_way.is_announced and lease.was != "delivered":
@@ -354,7 +353,7 @@ class _UnderWay:
 def _cursor_of(log: RunLog) -> str:
     """The cursor of a run's log: it changes with every new event."""
     ids = [event.storage_id for event in log.events]
-    return f"{len(ids)}:{max(ids, default=0)}:{'ended' if has_ended(log) else 'going on'}"
+    return f"{len(ids)}:{max(ids, default=0)}:{'ended' if log.has_ended else 'going on'}"
 
 
 def _silence(log: RunLog) -> float:
