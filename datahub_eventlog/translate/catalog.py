@@ -95,7 +95,7 @@ def _asset_proposals(part: CatalogPart, since: float, context: Context) -> Propo
             yield state(urn, DatasetUrn.from_string(urn).to_key_aspect(), since)
         keyed |= read
         if facts.is_external:
-            edges.add_sibling(lineage.urn, lineage.dataset, since)
+            edges.add_sibling(lineage, since)
     yield from edges.proposals("")
 
 

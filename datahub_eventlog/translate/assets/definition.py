@@ -55,5 +55,5 @@ def definition_proposals(
     yield from patches(upstream_additions(lineage), run_id, time=below, topic=FACTS)
     if columns := asset_schema(facts.key, facts, Materialization(facts.key)):
         yield state(urn, columns, rank_of_columns(since), run_id)
-    if lineage.dataset not in {None, urn}:
-        yield state(urn, SiblingsClass(siblings=[lineage.dataset], primary=False), below, run_id)
+    if lineage.sibling is not None:
+        yield state(urn, SiblingsClass(siblings=[lineage.sibling], primary=False), below, run_id)

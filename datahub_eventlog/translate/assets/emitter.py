@@ -192,7 +192,7 @@ class AssetEmitter:
             is_vacant = not lineage.upstreams and not lineage.columns
             yield state(urn, aspect, since, self._run_id, is_vacant=is_vacant)
         if known.table is not None:
-            yield from self._sibling(urn, known.table.lineage.dataset, known.table.event.time)
+            yield from self._sibling(known.table.lineage, known.table.event.time)
         if self._run_id:
             yield from self._operation(newest.event, newest.asset, known.course)
         else:
@@ -225,9 +225,10 @@ class AssetEmitter:
             if not (is_gone and aspect.name == _STATUS):
                 yield self._since(time, urn, aspect)
 
-    def _sibling(self, urn: str, dataset: str | None, time: float) -> Proposals:
-        if dataset is not None and dataset != urn:
-            yield self._since(time, urn, SiblingsClass(siblings=[dataset], primary=False))
+    def _sibling(self, lineage: AssetLineage, time: float) -> Proposals:
+        if lineage.sibling is not None:
+            aspect = SiblingsClass(siblings=[lineage.sibling], primary=False)
+            yield self._since(time, lineage.urn, aspect)
 
     def _dependencies(self, lineage: AssetLineage, time: float) -> Proposals:
         """The keys of what SQL reads, as the sensor plugin sends them, or of all if asked for."""
@@ -277,9 +278,9 @@ class AssetEmitter:
             yield from self._exists(key, urn, event.time)
             return
         yield from self._state(event, asset, urn)
-        dataset = self._assets.dataset(key, asset)
-        yield from self._sibling(urn, dataset, event.time)
-        self._edges.add_sibling(urn, dataset, event.time)
+        known = AssetLineage(urn, dataset=self._assets.dataset(key, asset))
+        yield from self._sibling(known, event.time)
+        self._edges.add_sibling(known, event.time)
 
     def _unmade(self) -> Proposals:
         """The assets that the run did not get to make, by definition: its ops name them."""

@@ -69,6 +69,11 @@ class AssetLineage:
     problems: tuple[Problem, ...] = ()
 
     @property
+    def sibling(self) -> str | None:
+        """The same dataset, unless the evidence names the asset itself."""
+        return None if self.dataset == self.urn else self.dataset
+
+    @property
     def upstreams(self) -> frozenset[str]:
         """All datasets that it is made of."""
         columns = {table for sources in self.columns.values() for table, _ in sources}
