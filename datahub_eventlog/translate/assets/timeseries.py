@@ -149,9 +149,9 @@ def partition_spec(label: str | None) -> PartitionSpecClass:
 def _facts(
     course: AssetCourse, asset: Materialization, run_id: str, definition: str | None = None
 ) -> dict[str, str]:
-    partitions = by_name(course.partitions)
+    partitions = course.partitions
     is_short = len(partitions) <= LISTED_PARTITIONS
-    listed = ", ".join(partitions) if is_short else partitions_text(partitions, definition)
+    listed = ", ".join(by_name(partitions)) if is_short else partitions_text(partitions, definition)
     tags = {name: text for name, text in asset.tags.items() if not name.startswith(_SYSTEM)}
     # Dagster takes the run's id where the asset has no version.
     code = asset.tags.get(CODE_VERSION)
