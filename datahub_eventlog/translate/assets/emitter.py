@@ -46,7 +46,7 @@ from datahub_eventlog.translate.lineage.asset_lineage import AssetLineage, asset
 from datahub_eventlog.translate.lineage.queries import QueryEntities, query_text
 from datahub_eventlog.translate.lineage.run_assets import RunAssets
 from datahub_eventlog.translate.lineage.upstream_aspects import TableEdges, upstream_lineage
-from datahub_eventlog.translate.ranks import rank
+from datahub_eventlog.translate.ranks import ranked_time
 from datahub_eventlog.translate.runs.asset_events import (
     OBSERVED,
     AssetCourse,
@@ -188,7 +188,7 @@ class AssetEmitter:
         if known.upstreams is not None:
             lineage = known.upstreams.lineage
             aspect = upstream_lineage(lineage, with_query=self._config.emit_queries)
-            since = rank(known.upstreams.event.time, self._assets.facts(key))
+            since = ranked_time(known.upstreams.event.time, self._assets.facts(key))
             is_vacant = not lineage.upstreams and not lineage.columns
             yield state(urn, aspect, since, self._run_id, is_vacant=is_vacant)
         if known.table is not None:
@@ -209,8 +209,8 @@ class AssetEmitter:
         was_made = event.type != OBSERVED
         time, described = (columns.event.time, columns.asset) if columns else (event.time, asset)
         if schema := asset_schema(key, facts, described):
-            yield self._since(rank(time, facts, was_made=was_made), urn, schema)
-        since = rank(event.time, facts, was_made=was_made)
+            yield self._since(ranked_time(time, facts, was_made=was_made), urn, schema)
+        since = ranked_time(event.time, facts, was_made=was_made)
         known = facts or AssetFacts(key)
         yield self._since(since, urn, asset_properties(known, asset, self._context))
         yield self._since(since, urn, browse_path(known))
