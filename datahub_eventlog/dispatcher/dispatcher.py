@@ -83,7 +83,7 @@ class Dispatcher:
         self._config = config
         self._parts = parts
         self._on_request = on_request
-        self._under_way: OrderedDict[str, _UnderWay] = OrderedDict()
+        self._sendings: OrderedDict[str, _Sending] = OrderedDict()
         self._read_definitions = lru_cache(maxsize=DECODED_DEFINITIONS)(self._decode_definitions)
         self._held: list[Lease] = []
         self._is_stopping = False
@@ -211,11 +211,11 @@ class Dispatcher:
 
     def _send_run(self, lease: Lease, log: RunLog) -> None:
         if log.has_ended:
-            under_way = self._progress_of(lease.run_id)
+            sending = self._sending_of(lease.run_id)
             # Once, however often it is tried.
-            if not under_way.is_announced and lease.was != "delivered":
+            if not sending.is_announced and lease.was != "delivered":
                 logger.info("Emitting metadata... job %s, run %s", log.run.job_name, lease.run_id)
-            under_way.is_announced = True
+            sending.is_announced = True
         report = self._send_items(lease, run_items(log, self._config, self._parts))
         is_first = not (lease.cursor or lease.attempts or lease.again or lease.is_unfinished)
         if report.rejected or not is_first:  # of a first delivery there are no older ones
@@ -266,15 +266,15 @@ class Dispatcher:
             self._on_request,
             is_logged=self._config.debug_mode,
         )
-        under_way = self._progress_of(lease.run_id)
+        sending = self._sending_of(lease.run_id)
         if lease.again:
-            under_way.sent_keys.clear()
+            sending.sent_keys.clear()
         begun = time.monotonic()
-        delivery = Delivery(self._parts.ledger, self._parts.sink, lease, rules, under_way.sent_keys)
+        delivery = Delivery(self._parts.ledger, self._parts.sink, lease, rules, sending.sent_keys)
         try:
             report = delivery.send(items)
         finally:
-            under_way.add(delivery.report, time.monotonic() - begun)
+            sending.add(delivery.report, time.monotonic() - begun)
         report.rejected = [
             (urn, aspect, self._redacted(reason)) for urn, aspect, reason in report.rejected
         ]
@@ -293,10 +293,10 @@ class Dispatcher:
         leases = self._parts.ledger.leases
         if not leases.settle(lease, outcome, look_again=look_again, cursor=cursor):
             return
-        under_way = self._under_way.pop(lease.run_id, None)
-        if under_way is not None and under_way.proposals:
+        sending = self._sendings.pop(lease.run_id, None)
+        if sending is not None and sending.proposals:
             name = _name(lease)
-            logger.info("%s delivered: %s", name, under_way)
+            logger.info("%s delivered: %s", name, sending)
         if _is_counted(lease):
             self._observer.settled(outcome)
 
@@ -315,23 +315,23 @@ class Dispatcher:
         trace = f"\n{error_text.trace(error)}" if error else ""
         logger.error("%s is parked: %s%s", _name(lease), reason, trace)
         if self._parts.ledger.leases.park(lease, reason):
-            self._under_way.pop(lease.run_id, None)
+            self._sendings.pop(lease.run_id, None)
             self._observer.parked()
 
     def _decode_definitions(self, hash_: str) -> Definitions | None:
         blob = self._parts.ledger.runs.facts(hash_)
         return None if blob is None else definitions.decode(blob)
 
-    def _progress_of(self, run_id: str) -> _UnderWay:
-        under_way = self._under_way.setdefault(run_id, _UnderWay())
-        self._under_way.move_to_end(run_id)
-        if len(self._under_way) > RUNS_UNDER_WAY:
-            self._under_way.popitem(last=False)
-        return under_way
+    def _sending_of(self, run_id: str) -> _Sending:
+        sending = self._sendings.setdefault(run_id, _Sending())
+        self._sendings.move_to_end(run_id)
+        if len(self._sendings) > RUNS_UNDER_WAY:
+            self._sendings.popitem(last=False)
+        return sending
 
 
 @dataclass
-class _UnderWay:
+class _Sending:
     """What this process has sent of a run that is not settled yet."""
 
     sent_keys: set[SentKey] = field(default_factory=set)
