@@ -319,6 +319,11 @@ class RunLog:
     events: Sequence[Event]
     definitions: Definitions | None = None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run's terminal event, or failing that its record, says that it is over."""
+        return self.run.status in ENDED or any(event.ends_run for event in self.events)
+
 
 @dataclass(frozen=True)
 class CodeRepository:

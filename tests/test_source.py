@@ -5,7 +5,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from datahub_eventlog.source import Source, has_ended
+from datahub_eventlog.source import Source
 from datahub_eventlog.values import (
     CheckKey,
     Evaluation,
@@ -143,7 +143,7 @@ def test_a_failure_is_told_by_its_innermost_cause(instance: dg.DagsterInstance) 
 
     log = _log(instance, failing.execute_in_process(instance=instance, raise_on_error=False).run_id)
 
-    assert has_ended(log)
+    assert log.has_ended
     failures = {event.type: event.data for event in log.events if isinstance(event.data, Failure)}
     assert failures["STEP_FAILURE"] == Failure("ValueError: no such table")
     assert failures["RUN_FAILURE"] == Failure("ValueError: no such table", "STEP_FAILURE")

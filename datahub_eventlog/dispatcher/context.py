@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher.parts import Parts
 from datahub_eventlog.extractor import Extraction
-from datahub_eventlog.source import has_ended
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.values import (
     AssetKey,
@@ -25,7 +24,7 @@ def context_of(log: RunLog, config: Config, parts: Parts) -> tuple[Context, Extr
     converted = parts.extractor.platform_urns(asset_keys(log))
     extracted = Extraction()
     scratch = parts.source.scratch()
-    if log.run.run_id and has_ended(log):
+    if log.run.run_id and log.has_ended:
         ends = [event.time for event in log.events if event.ends_run]
         extracted = parts.extractor.lineages(
             lambda: parts.source.sensor_context(log.run.run_id),

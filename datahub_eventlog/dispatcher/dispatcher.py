@@ -32,7 +32,6 @@ from datahub_eventlog.event_types import PLANNED
 from datahub_eventlog.ledger import Lease, Outcome, location_of
 from datahub_eventlog.log import logger
 from datahub_eventlog.redact import DEFAULT
-from datahub_eventlog.source import has_ended
 from datahub_eventlog.values import Definitions, Problem, Proposal, Run, RunLog
 
 LEASE_TTL = timedelta(seconds=120)
@@ -84,7 +83,7 @@ class Dispatcher:
         self._config = config
         self._parts = parts
         self._on_request = on_request
-        self._under_way: OrderedDict[str, _UnderWay] = OrderedDict()
+        self._sendings: OrderedDict[str, _Sending] = OrderedDict()
         self._read_definitions = lru_cache(maxsize=DECODED_DEFINITIONS)(self._decode_definitions)
         self._held: list[Lease] = []
         self._is_stopping = False
@@ -186,7 +185,7 @@ class Dispatcher:
             self._settle(lease, "filtered")
             return
         cursor = _cursor_of(log)
-        is_over = has_ended(log) or _silence(log) > self._config.retention.total_seconds()
+        is_over = log.has_ended or _silence(log) > self._config.retention.total_seconds()
         # Over, but not delivered: it was asked for again, such as by an older run that came late.
         is_asked_for = lease.again or (is_over and lease.was != "delivered")
         is_seen = (lease.cursor == cursor or _has_not_begun(log)) and not is_asked_for
@@ -211,12 +210,12 @@ class Dispatcher:
         return log
 
     def _send_run(self, lease: Lease, log: RunLog) -> None:
-        if has_ended(log):
-            under_way = self._progress_of(lease.run_id)
+        if log.has_ended:
+            sending = self._sending_of(lease.run_id)
             # Once, however often it is tried.
-            if not under_way.is_announced and lease.was != "delivered":
+            if not sending.is_announced and lease.was != "delivered":
                 logger.info("Emitting metadata... job %s, run %s", log.run.job_name, lease.run_id)
-            under_way.is_announced = True
+            sending.is_announced = True
         report = self._send_items(lease, run_items(log, self._config, self._parts))
         is_first = not (lease.cursor or lease.attempts or lease.again or lease.is_unfinished)
         if report.rejected or not is_first:  # of a first delivery there are no older ones
@@ -267,15 +266,15 @@ class Dispatcher:
             self._on_request,
             is_logged=self._config.debug_mode,
         )
-        under_way = self._progress_of(lease.run_id)
+        sending = self._sending_of(lease.run_id)
         if lease.again:
-            under_way.sent_keys.clear()
+            sending.sent_keys.clear()
         begun = time.monotonic()
-        delivery = Delivery(self._parts.ledger, self._parts.sink, lease, rules, under_way.sent_keys)
+        delivery = Delivery(self._parts.ledger, self._parts.sink, lease, rules, sending.sent_keys)
         try:
             report = delivery.send(items)
         finally:
-            under_way.add(delivery.report, time.monotonic() - begun)
+            sending.add(delivery.report, time.monotonic() - begun)
         report.rejected = [
             (urn, aspect, self._redacted(reason)) for urn, aspect, reason in report.rejected
         ]
@@ -294,10 +293,10 @@ class Dispatcher:
         leases = self._parts.ledger.leases
         if not leases.settle(lease, outcome, look_again=look_again, cursor=cursor):
             return
-        under_way = self._under_way.pop(lease.run_id, None)
-        if under_way is not None and under_way.proposals:
+        sending = self._sendings.pop(lease.run_id, None)
+        if sending is not None and sending.proposals:
             name = _name(lease)
-            logger.info("%s delivered: %s", name, under_way)
+            logger.info("%s delivered: %s", name, sending)
         if _is_counted(lease):
             self._observer.settled(outcome)
 
@@ -316,23 +315,23 @@ class Dispatcher:
         trace = f"\n{error_text.trace(error)}" if error else ""
         logger.error("%s is parked: %s%s", _name(lease), reason, trace)
         if self._parts.ledger.leases.park(lease, reason):
-            self._under_way.pop(lease.run_id, None)
+            self._sendings.pop(lease.run_id, None)
             self._observer.parked()
 
     def _decode_definitions(self, hash_: str) -> Definitions | None:
         blob = self._parts.ledger.runs.facts(hash_)
         return None if blob is None else definitions.decode(blob)
 
-    def _progress_of(self, run_id: str) -> _UnderWay:
-        under_way = self._under_way.setdefault(run_id, _UnderWay())
-        self._under_way.move_to_end(run_id)
-        if len(self._under_way) > RUNS_UNDER_WAY:
-            self._under_way.popitem(last=False)
-        return under_way
+    def _sending_of(self, run_id: str) -> _Sending:
+        sending = self._sendings.setdefault(run_id, _Sending())
+        self._sendings.move_to_end(run_id)
+        if len(self._sendings) > RUNS_UNDER_WAY:
+            self._sendings.popitem(last=False)
+        return sending
 
 
 @dataclass
-class _UnderWay:
+class _Sending:
     """What this process has sent of a run that is not settled yet."""
 
     sent_keys: set[SentKey] = field(default_factory=set)
@@ -354,7 +353,7 @@ class _UnderWay:
 def _cursor_of(log: RunLog) -> str:
     """The cursor of a run's log: it changes with every new event."""
     ids = [event.storage_id for event in log.events]
-    return f"{len(ids)}:{max(ids, default=0)}:{'ended' if has_ended(log) else 'going on'}"
+    return f"{len(ids)}:{max(ids, default=0)}:{'ended' if log.has_ended else 'going on'}"
 
 
 def _silence(log: RunLog) -> float:

@@ -15,11 +15,10 @@ from datahub_eventlog.preview.names import (
 )
 from datahub_eventlog.preview.sections import (
     Cell,
-    Link,
     Section,
     duration,
+    entity_link,
     entity_list,
-    is_web,
     moment,
     pairs,
     text,
@@ -167,7 +166,7 @@ def left_out(entity: Entity) -> Iterator[Section]:
     yield Section("Left out", tuple(rows), ("aspect", "why"))
 
 
-def _place(entity: Entity) -> Iterator[tuple[str, Cell]]:
+def _place(entity: Entity) -> Iterator[tuple[str, str]]:
     yield "urn", entity.urn
     if entity.urn.startswith("urn:li:dataset:"):
         yield "platform", platform_of(entity.urn)
@@ -181,8 +180,7 @@ def _place(entity: Entity) -> Iterator[tuple[str, Cell]]:
         " / ".join(name_of(folder["id"]) if folder.get("urn") else folder["id"] for folder in path),
     )
     yield "removed", "yes" if entity.aspect("status").get("removed") else ""
-    url = info(entity).get("externalUrl") or ""
-    yield "link", Link(url, url=url) if is_web(url) else url
+    yield "link", info(entity).get("externalUrl") or ""
 
 
 def _attempt(entity: Entity, event: Mapping[str, Any]) -> tuple[Cell, ...]:
@@ -211,7 +209,7 @@ def _column_rows(edge: Mapping[str, Any]) -> Iterator[tuple[Cell, ...]]:
     downstream = ", ".join(name_of(column) for column in edge.get("downstreams") or [])
     for source in edge.get("upstreams") or []:
         table = dataset_of(source)
-        yield downstream, name_of(source), Link(name_of(table), urn=table)
+        yield downstream, name_of(source), entity_link(table)
 
 
 def _operation(event: Mapping[str, Any]) -> str:

@@ -51,10 +51,8 @@ def entity_link(urn: str) -> Link:
     return Link(name_of(urn), urn=urn)
 
 
-def moment(milliseconds: float | None) -> str:
+def moment(milliseconds: float) -> str:
     """A time in UTC, to the second."""
-    if milliseconds is None:
-        return ""
     time = datetime.fromtimestamp(milliseconds / 1000, tz=timezone.utc)
     return time.strftime("%Y-%m-%d %H:%M:%S")
 

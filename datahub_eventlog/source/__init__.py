@@ -39,7 +39,6 @@ from datahub_eventlog.source.outages import reporting_outages
 from datahub_eventlog.source.readable import run_records, runless_event, runless_page
 from datahub_eventlog.source.runs import job_of, run_of, seconds, steps_of
 from datahub_eventlog.values import (
-    ENDED,
     AssetKey,
     Definitions,
     Event,
@@ -211,11 +210,6 @@ class Source:
     def _read_steps(self, snapshot_id: str) -> tuple[Step, ...]:
         plan: ExecutionPlanSnapshot | None = self._instance.get_execution_plan_snapshot(snapshot_id)
         return () if plan is None else steps_of(plan)
-
-
-def has_ended(log: RunLog) -> bool:
-    """Whether the run's terminal event, or failing that its record, says that it is over."""
-    return log.run.status in ENDED or any(event.ends_run for event in log.events)
 
 
 def statuses() -> tuple[str, ...]:

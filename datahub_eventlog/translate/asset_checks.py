@@ -28,7 +28,7 @@ from datahub_eventlog.translate.assets.timeseries import partition_spec
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.lineage.run_assets import RunAssets
 from datahub_eventlog.translate.properties import present, time_text
-from datahub_eventlog.translate.ranks import rank
+from datahub_eventlog.translate.ranks import ranked_time
 from datahub_eventlog.translate.runs.instances import milliseconds
 from datahub_eventlog.values import (
     CheckFacts,
@@ -133,7 +133,7 @@ class CheckEmitter:
         checks = facts.checks if facts else ()
         defined = next((known for known in checks if known.check == check), None)
         info = assertion_info(defined or CheckFacts(check, blocking=blocking), asset, self._context)
-        yield state(urn, info, rank(time, defined), self._run_id)
+        yield state(urn, info, ranked_time(time, defined), self._run_id)
         yield state(urn, dagster_platform(self._context), time, self._run_id)
 
     def _run_event(

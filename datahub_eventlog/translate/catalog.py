@@ -27,7 +27,7 @@ from datahub_eventlog.translate.lineage.asset_ports import asset_datasets
 from datahub_eventlog.translate.lineage.op_lineage import lineage_proposals, run_lineage
 from datahub_eventlog.translate.lineage.run_assets import RunAssets
 from datahub_eventlog.translate.lineage.upstream_aspects import TableEdges
-from datahub_eventlog.translate.ranks import rank_alone
+from datahub_eventlog.translate.ranks import ranked_time_alone
 from datahub_eventlog.translate.runs.asset_events import asset_history
 from datahub_eventlog.translate.runs.jobs import flow_proposals, job_proposals
 from datahub_eventlog.translate.runs.plan import plan_of
@@ -95,7 +95,7 @@ def _asset_proposals(part: CatalogPart, since: float, context: Context) -> Propo
             yield state(urn, DatasetUrn.from_string(urn).to_key_aspect(), since)
         keyed |= read
         if facts.is_external:
-            edges.add_sibling(lineage.urn, lineage.dataset, since)
+            edges.add_sibling(lineage, since)
     yield from edges.proposals("")
 
 
@@ -127,8 +127,8 @@ def _check_proposals(
             continue
         for check in asset.checks:
             urn = assertion_urn(check.check, context)
-            yield state(urn, assertion_info(check, dataset, context), rank_alone(since))
-            yield state(urn, dagster_platform(context), rank_alone(since))
+            yield state(urn, assertion_info(check, dataset, context), ranked_time_alone(since))
+            yield state(urn, dagster_platform(context), ranked_time_alone(since))
             # Runs don't send it, so only a removal is taken back.
             yield state(urn, StatusClass(removed=False), since, is_vacant=True)
 

@@ -110,7 +110,7 @@ def explain(
     assets = RunAssets(log, context)
     details = details_of(key, assets.facts(key), asset, log.run)
     lineage = asset_lineage(key, asset, assets)
-    has_sibling = lineage.dataset not in (None, lineage.urn) and context.config.emit_assets
+    sibling = lineage.sibling if context.config.emit_assets else None
     named_by = {TABLE: [lineage.dataset], OUTPUTS: lineage.outputs, QUERY: lineage.written}
     return Explanation(
         key=key,
@@ -122,7 +122,7 @@ def explain(
         is_of_dbt=details.is_of_dbt,
         verdicts=tuple(_verdicts(details, context)),
         dataset=lineage.dataset,
-        siblings=(lineage.dataset,) if has_sibling and lineage.dataset else (),
+        siblings=() if sibling is None else (sibling,),
         upstreams=_related(lineage.upstreams, _upstream_sources(key, lineage, asset, assets)),
         downstreams=_related(lineage.downstreams, named_by),
         columns={name: tuple(sorted(sources)) for name, sources in sorted(lineage.columns.items())},

@@ -25,7 +25,7 @@ from datahub_eventlog.translate.assets.description import (
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.lineage.asset_lineage import AssetLineage
 from datahub_eventlog.translate.lineage.upstream_aspects import upstream_additions
-from datahub_eventlog.translate.ranks import rank_alone, rank_of_columns
+from datahub_eventlog.translate.ranks import ranked_time_alone, ranked_time_of_columns
 from datahub_eventlog.values import AssetFacts, Materialization, Problem, Proposal
 
 FACTS = "definition"
@@ -44,7 +44,7 @@ def definition_proposals(
     facts: AssetFacts, lineage: AssetLineage, since: float, run_id: str, context: Context
 ) -> Iterator[Proposal | Problem]:
     """The asset as its definition describes it; `since` is when that was loaded."""
-    urn, below = lineage.urn, rank_alone(since)
+    urn, below = lineage.urn, ranked_time_alone(since)
     yield state(urn, browse_path(facts), since, run_id)
     tags = list(tag_names(facts))
     yield from additions(urn, tags=tags, owners=facts.owners, run_id=run_id, time=since)
@@ -54,6 +54,6 @@ def definition_proposals(
     yield from patches(metadata, run_id, time=below, topic=METADATA)
     yield from patches(upstream_additions(lineage), run_id, time=below, topic=FACTS)
     if columns := asset_schema(facts.key, facts, Materialization(facts.key)):
-        yield state(urn, columns, rank_of_columns(since), run_id)
-    if lineage.dataset not in {None, urn}:
-        yield state(urn, SiblingsClass(siblings=[lineage.dataset], primary=False), below, run_id)
+        yield state(urn, columns, ranked_time_of_columns(since), run_id)
+    if lineage.sibling is not None:
+        yield state(urn, SiblingsClass(siblings=[lineage.sibling], primary=False), below, run_id)

@@ -25,13 +25,14 @@ from datahub_eventlog.values import AssetFacts, AssetKey, Json, Materialization,
 SUBTYPE = "Asset"
 PARTITION_EXPRESSION = "partition_expr"
 """The metadata in which Dagster's I/O managers for databases find the column of the partitions."""
+SYSTEM_TAGS = ("dagster/", ".dagster/")
+"""Begin the tags that Dagster sets for itself."""
 
 _EMBEDDED = re.compile(r"(data:[\w/.+-]+;base64,)[A-Za-z0-9+/=]+")
 """An image, or the like, within Markdown: it is of no use as text."""
 _ELSEWHERE = frozenset({"table_schema", "column_lineage"})
 """Kinds of metadata that have an aspect of their own."""
 _DEFAULT = "io_manager"
-_SYSTEM = ("dagster/", ".dagster/")
 
 
 def definition_properties(facts: AssetFacts, context: Context) -> DatasetPatchBuilder:
@@ -108,7 +109,7 @@ def tag_names(facts: AssetFacts) -> Iterator[str]:
         yield f"asset_group:{facts.group}"
     yield from (f"kind:{kind}" for kind in facts.kinds)
     for name, value in facts.tags.items():
-        if not name.startswith(_SYSTEM):
+        if not name.startswith(SYSTEM_TAGS):
             yield f"{name}:{value}" if value else name
 
 

@@ -46,7 +46,7 @@ from datahub_eventlog.translate.lineage.asset_lineage import AssetLineage, asset
 from datahub_eventlog.translate.lineage.queries import QueryEntities, query_text
 from datahub_eventlog.translate.lineage.run_assets import RunAssets
 from datahub_eventlog.translate.lineage.upstream_aspects import TableEdges, upstream_lineage
-from datahub_eventlog.translate.ranks import rank
+from datahub_eventlog.translate.ranks import ranked_time
 from datahub_eventlog.translate.runs.asset_events import (
     OBSERVED,
     AssetCourse,
@@ -188,11 +188,11 @@ class AssetEmitter:
         if known.upstreams is not None:
             lineage = known.upstreams.lineage
             aspect = upstream_lineage(lineage, with_query=self._config.emit_queries)
-            since = rank(known.upstreams.event.time, self._assets.facts(key))
+            since = ranked_time(known.upstreams.event.time, self._assets.facts(key))
             is_vacant = not lineage.upstreams and not lineage.columns
             yield state(urn, aspect, since, self._run_id, is_vacant=is_vacant)
         if known.table is not None:
-            yield from self._sibling(urn, known.table.lineage.dataset, known.table.event.time)
+            yield from self._sibling(known.table.lineage, known.table.event.time)
         if self._run_id:
             yield from self._operation(newest.event, newest.asset, known.course)
         else:
@@ -209,8 +209,8 @@ class AssetEmitter:
         was_made = event.type != OBSERVED
         time, described = (columns.event.time, columns.asset) if columns else (event.time, asset)
         if schema := asset_schema(key, facts, described):
-            yield self._since(rank(time, facts, was_made=was_made), urn, schema)
-        since = rank(event.time, facts, was_made=was_made)
+            yield self._since(ranked_time(time, facts, was_made=was_made), urn, schema)
+        since = ranked_time(event.time, facts, was_made=was_made)
         known = facts or AssetFacts(key)
         yield self._since(since, urn, asset_properties(known, asset, self._context))
         yield self._since(since, urn, browse_path(known))
@@ -225,9 +225,10 @@ class AssetEmitter:
             if not (is_gone and aspect.name == _STATUS):
                 yield self._since(time, urn, aspect)
 
-    def _sibling(self, urn: str, dataset: str | None, time: float) -> Proposals:
-        if dataset is not None and dataset != urn:
-            yield self._since(time, urn, SiblingsClass(siblings=[dataset], primary=False))
+    def _sibling(self, lineage: AssetLineage, time: float) -> Proposals:
+        if lineage.sibling is not None:
+            aspect = SiblingsClass(siblings=[lineage.sibling], primary=False)
+            yield self._since(time, lineage.urn, aspect)
 
     def _dependencies(self, lineage: AssetLineage, time: float) -> Proposals:
         """The keys of what SQL reads, as the sensor plugin sends them, or of all if asked for."""
@@ -277,9 +278,9 @@ class AssetEmitter:
             yield from self._exists(key, urn, event.time)
             return
         yield from self._state(event, asset, urn)
-        dataset = self._assets.dataset(key, asset)
-        yield from self._sibling(urn, dataset, event.time)
-        self._edges.add_sibling(urn, dataset, event.time)
+        known = AssetLineage(urn, dataset=self._assets.dataset(key, asset))
+        yield from self._sibling(known, event.time)
+        self._edges.add_sibling(known, event.time)
 
     def _unmade(self) -> Proposals:
         """The assets that the run did not get to make, by definition: its ops name them."""

@@ -13,8 +13,9 @@ from datahub.metadata.schema_classes import (
     SchemaMetadataClass,
     TagAssociationClass,
 )
-from datahub.metadata.urns import DataPlatformUrn, TagUrn
+from datahub.metadata.urns import TagUrn
 
+from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.assets.column_types import data_type, one_line
 from datahub_eventlog.values import Json, Metadata
 
@@ -58,7 +59,7 @@ def schema_metadata(
     keys = primary_keys(columns, schema["constraints"])
     return SchemaMetadataClass(
         schemaName=name,
-        platform=DataPlatformUrn("dagster").urn(),
+        platform=urns.platform_urn(),
         version=0,
         hash="",
         platformSchema=OtherSchemaClass(rawSchema="\n".join(schema["constraints"])),

@@ -18,6 +18,7 @@ from datahub.metadata.schema_classes import (
     PartitionTypeClass,
 )
 
+from datahub_eventlog.translate.assets.description import SYSTEM_TAGS
 from datahub_eventlog.translate.assets.partitions import by_name, is_time, partitions_text
 from datahub_eventlog.translate.properties import present
 from datahub_eventlog.translate.runs.asset_events import AssetCourse, AssetHistory
@@ -149,10 +150,10 @@ def partition_spec(label: str | None) -> PartitionSpecClass:
 def _facts(
     course: AssetCourse, asset: Materialization, run_id: str, definition: str | None = None
 ) -> dict[str, str]:
-    partitions = by_name(course.partitions)
+    partitions = course.partitions
     is_short = len(partitions) <= LISTED_PARTITIONS
-    listed = ", ".join(partitions) if is_short else partitions_text(partitions, definition)
-    tags = {name: text for name, text in asset.tags.items() if not name.startswith(_SYSTEM)}
+    listed = ", ".join(by_name(partitions)) if is_short else partitions_text(partitions, definition)
+    tags = {name: text for name, text in asset.tags.items() if not name.startswith(SYSTEM_TAGS)}
     # Dagster takes the run's id where the asset has no version.
     code = asset.tags.get(CODE_VERSION)
     facts = {
@@ -165,6 +166,3 @@ def _facts(
         "description": asset.description,
     }
     return present({**{f"tags.{name}": text for name, text in tags.items()}, **facts})
-
-
-_SYSTEM = ("dagster/", ".dagster/")

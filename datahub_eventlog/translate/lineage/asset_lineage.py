@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.datasets import INPUTS, OUTPUTS, Column
 from datahub_eventlog.translate.lineage.asset_details import NAMING_TABLES, details_of
+from datahub_eventlog.translate.lineage.declared import datasets_in
 from datahub_eventlog.translate.lineage.evidence import evidence_of, winner
 from datahub_eventlog.translate.lineage.platforms import own_name, sql_platform, storing_platform
 from datahub_eventlog.translate.lineage.queries import (
@@ -66,6 +67,11 @@ class AssetLineage:
     is_known: bool = False
     """What it is made of is known, if only that it is nothing."""
     problems: tuple[Problem, ...] = ()
+
+    @property
+    def sibling(self) -> str | None:
+        """The same dataset, unless the evidence names the asset itself."""
+        return None if self.dataset == self.urn else self.dataset
 
     @property
     def upstreams(self) -> frozenset[str]:
@@ -168,12 +174,11 @@ class _AssetLineageBuilder:
     def _declared(self, name: str) -> frozenset[str]:
         """The datasets that metadata name as `datahub.inputs` or `.outputs` of the asset."""
         places = (self._details.metadata, *self._assets.ports(self._key))
-        values = [metadata[name].value for metadata in places if name in metadata]
-        texts = [
-            text for value in values for text in (value if isinstance(value, list) else [value])
-        ]
-        checked = (self._valid(urns.checked_dataset_urn, text, name) for text in texts)
-        return frozenset(urn for urn in checked if urn is not None)
+        faults: list[str] = []
+        found = {urn for metadata in places for urn in datasets_in(metadata, name, faults)}
+        for fault in faults:
+            self._add_problem(fault)
+        return frozenset(found)
 
     def _origins(self) -> frozenset[str]:
         """The tables of upstream assets that Dagster doesn't make: nothing else leads to them."""
@@ -194,18 +199,13 @@ class _AssetLineageBuilder:
                 yield urn, dep["column"]
 
     def _urns(self, keys: Iterable[AssetKey]) -> frozenset[str]:
-        def to_urn(key: AssetKey) -> str:
-            return urns.asset_urn(key, self._context)
-
-        upstream = (self._valid(to_urn, key, "upstream asset") for key in keys)
-        return frozenset(urn for urn in upstream if urn is not None)
-
-    def _valid(self, to_urn: Callable[[Json], str], source: Json, where: str) -> str | None:
-        try:
-            return to_urn(source)
-        except urns.InvalidUrn as error:
-            self._add_problem(f"{where}: {error}")
-            return None
+        found = set()
+        for key in keys:
+            try:
+                found.add(urns.asset_urn(key, self._context))
+            except urns.InvalidUrn as error:
+                self._add_problem(f"upstream asset: {error}")
+        return frozenset(found)
 
     def _add_problem(self, reason: str) -> None:
         problem = Problem(self._urn, ASPECT, reason)

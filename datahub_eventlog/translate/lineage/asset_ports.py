@@ -59,7 +59,7 @@ class _AssetPorts:
         """What the step read and wrote according to its events."""
         inputs: set[str] = set()
         outputs: set[str] = set()
-        shapes: set[tuple[AssetKey, Json]] = set()
+        known: set[tuple[AssetKey, Json]] = set()
         for event, asset in events:
             if not self._assets.allows(asset.asset_key):
                 continue
@@ -67,10 +67,10 @@ class _AssetPorts:
                 datasets = self._observed(step, asset)
             elif self._emits:
                 datasets = self._materialized(step, asset)
-            elif (asset.asset_key, shape(asset)) in shapes:
+            elif (of_shape := (asset.asset_key, shape(asset))) in known:
                 continue
             else:
-                shapes.add((asset.asset_key, shape(asset)))
+                known.add(of_shape)
                 datasets = self._tables(step, asset)
             outputs |= datasets.outputs
             inputs |= datasets.inputs - outputs

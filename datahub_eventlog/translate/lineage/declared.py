@@ -39,10 +39,22 @@ def declared_datasets(log: RunLog, plan: Plan, handle: str, op: Op | None) -> De
     written: dict[str | None, frozenset[str]] = {}
     faults: list[str] = []
     for output, metadata in _metadata(log, plan, handle, op):
-        inputs.update(_datasets(metadata, INPUTS, faults))
-        datasets = frozenset(_datasets(metadata, OUTPUTS, faults))
+        inputs.update(datasets_in(metadata, INPUTS, faults))
+        datasets = frozenset(datasets_in(metadata, OUTPUTS, faults))
         written[output] = written.get(output, frozenset()) | datasets
     return Declared(frozenset(inputs), written, tuple(sorted(set(faults))))
+
+
+def datasets_in(metadata: Metadata, name: str, faults: list[str]) -> Iterator[str]:
+    """The datasets that metadata declare under that name; what is none is added to the faults."""
+    if name not in metadata:
+        return
+    value = metadata[name].value
+    for text in value if isinstance(value, list) else [value]:
+        try:
+            yield urns.checked_dataset_urn(text)
+        except urns.InvalidUrn as error:
+            faults.append(f"{name}: {error}")
 
 
 def _metadata(
@@ -62,14 +74,3 @@ def _metadata(
         facts = log.definitions.assets.get(output.asset_key) if output.asset_key else None
         if facts is not None:
             yield output.name, facts.metadata
-
-
-def _datasets(metadata: Metadata, name: str, faults: list[str]) -> Iterator[str]:
-    if name not in metadata:
-        return
-    value = metadata[name].value
-    for text in value if isinstance(value, list) else [value]:
-        try:
-            yield urns.checked_dataset_urn(text)
-        except urns.InvalidUrn as error:
-            faults.append(f"{name}: {error}")

@@ -24,8 +24,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from datahub_eventlog.translate.datasets import Column
-
-FILE = "file"
+from datahub_eventlog.translate.lineage.paths import LOCAL
 
 Columns: TypeAlias = Mapping[str, frozenset[Column]]
 """For each column that is written, those that its values come from."""
@@ -73,7 +72,7 @@ class OfflineResolver(SchemaResolver):
         A file that DuckDB reads by its name is on the platform `file`, under that name.
         """
         if self._platform == "duckdb" and _FILE.search(table.table):
-            return DatasetUrn(FILE, table.table, self.env).urn(), None
+            return DatasetUrn(LOCAL, table.table, self.env).urn(), None
         lower = self._prefers_urn_lower()
         return self.get_urn_for_table(table, lower=lower, mixed=lower), None
 

@@ -6,6 +6,8 @@ beside it.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from functools import cached_property
 
 from datahub_eventlog.translate.context import Context
@@ -22,9 +24,13 @@ class StoredPaths:
     def __init__(self, log: RunLog, plan: Plan, progress: RunProgress, context: Context) -> None:
         """Take the run."""
         self._log = log
-        self._plan = plan
         self._progress = progress
         self._assets = RunAssets(log, context)
+        self._outputs = {
+            step.key: {output.name: output.asset_key for output in step.outputs}
+            for step in plan.steps.values()
+        }
+        self._deps: dict[str, Mapping[str, AssetKey]] = {}  # both by the plan's keys
 
     def wrote(self, step: StepProgress) -> set[str]:
         """Where the step stored."""
@@ -46,17 +52,21 @@ class StoredPaths:
         }
 
     def _made(self, step: StepProgress, output: str) -> AssetKey | None:
-        planned = self._plan.steps.get(unresolved(step.key))
-        keys = {port.name: port.asset_key for port in planned.outputs} if planned else {}
-        return keys.get(output)
+        return self._outputs.get(unresolved(step.key), {}).get(output)
 
     def _taken(self, step: StepProgress, name: str) -> AssetKey | None:
         """The asset that is loaded as the input of that name, which Dagster gives it by default."""
-        planned = self._plan.steps.get(unresolved(step.key))
-        made = {output.asset_key for output in planned.outputs} if planned else set()
-        facts = (self._assets.facts(key) for key in made if key is not None)
-        deps = {dep for asset in facts if asset for dep in asset.deps if dep[-1] == name}
-        return deps.pop() if len(deps) == 1 else None
+        key = unresolved(step.key)
+        if key not in self._deps:
+            self._deps[key] = self._deps_by_name(key)
+        return self._deps[key].get(name)
+
+    def _deps_by_name(self, key: str) -> Mapping[str, AssetKey]:
+        """What the assets of a step depend on, by the names that belong to one of them alone."""
+        made = {asset for asset in self._outputs.get(key, {}).values() if asset is not None}
+        deps = {dep for asset in map(self._assets.facts, made) if asset for dep in asset.deps}
+        count = Counter(dep[-1] for dep in deps)
+        return {dep[-1]: dep for dep in deps if count[dep[-1]] == 1}
 
     def _is_table(self, key: AssetKey | None) -> bool:
         if key is None or not self._assets.context.config.capture_asset_materialization:

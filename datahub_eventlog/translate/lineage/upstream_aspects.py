@@ -71,13 +71,13 @@ class TableEdges:
         if lineage.dataset in lineage.downstreams:
             columns = {(lineage.urn, name) for name in lineage.columns}
             self._columns.setdefault(lineage.dataset, set()).update(columns)
-        self.add_sibling(lineage.urn, lineage.dataset, time)
+        self.add_sibling(lineage, time)
 
-    def add_sibling(self, asset: str, dataset: str | None, time: float) -> None:
+    def add_sibling(self, lineage: AssetLineage, time: float) -> None:
         """Take that an asset is a table."""
         self._since = max(self._since, time)
-        if dataset is not None and dataset != asset:
-            self._siblings.setdefault(dataset, set()).add(asset)
+        if lineage.sibling is not None:
+            self._siblings.setdefault(lineage.sibling, set()).add(lineage.urn)
 
     def proposals(self, run_id: str) -> Proposals:
         """Additions to the aspects of the tables, which belong to their own sources."""

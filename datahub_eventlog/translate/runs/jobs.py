@@ -23,7 +23,7 @@ from datahub_eventlog.translate.aspects import Aspect, additions, dagster_platfo
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.datasets import INPUTS, OUTPUTS
 from datahub_eventlog.translate.properties import json_text, present, property_texts
-from datahub_eventlog.translate.ranks import rank_alone
+from datahub_eventlog.translate.ranks import ranked_time_alone
 from datahub_eventlog.translate.runs.plan import OpNode, Plan, handles
 from datahub_eventlog.translate.runs.progress import RunProgress
 from datahub_eventlog.translate.runs.run import HIDDEN, tag_properties
@@ -46,7 +46,7 @@ def flow_proposals(
     if log.job is not None:
         info = _flow_info(log.job, log.run, context, triggers)
         is_below = context.has_catalog and log.run.run_id
-        since = rank_alone(progress.began) if is_below else progress.began
+        since = ranked_time_alone(progress.began) if is_below else progress.began
         yield state(urn, info, since, log.run.run_id)
     for aspect in _flow_aspects(log, context):
         yield state(urn, aspect, progress.began, log.run.run_id)

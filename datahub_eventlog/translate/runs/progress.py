@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from datahub_eventlog.event_types import RUN_ENDS
 from datahub_eventlog.values import (
+    ENDED,
     AssetKey,
     Event,
     Failure,
@@ -247,16 +249,8 @@ def _frozen(key: str, course: _StepAttempts) -> StepProgress:
     )
 
 
-_RUN_ENDS = {
-    "RUN_SUCCESS": Result.SUCCESS,
-    "RUN_FAILURE": Result.FAILURE,
-    "RUN_CANCELED": Result.CANCELED,
-}
-_STATUSES = {
-    "SUCCESS": Result.SUCCESS,
-    "FAILURE": Result.FAILURE,
-    "CANCELED": Result.CANCELED,
-}
+_RUN_ENDS = {name: Result(name.removeprefix("RUN_")) for name in RUN_ENDS}
+_STATUSES = {status: Result(status) for status in ENDED}
 _STEP_EVENTS: Mapping[str, Callable[[_StepAttempts, Event], None]] = {
     "STEP_START": _start,
     "STEP_RESTARTED": _start,
