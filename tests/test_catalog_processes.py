@@ -115,7 +115,9 @@ def test_a_daemon_without_delivery_leaves_its_catalogue_to_a_worker_that_dies_in
     receiver.refuse()
     on_postgres.serve(shop, "shop", has_daemon=True)
     worker = on_postgres.start("datahub_eventlog.cli", "worker", log="worker.log")
-    eventually(lambda: "wait in the ledger" in on_postgres.log("worker.log"), "the worker has found it")
+    eventually(
+        lambda: "wait in the ledger" in on_postgres.log("worker.log"), "the worker has found it"
+    )
     worker.send_signal(signal.SIGKILL)
     receiver.accept()
     on_postgres.start("datahub_eventlog.cli", "worker", log="worker.log")
@@ -123,6 +125,7 @@ def test_a_daemon_without_delivery_leaves_its_catalogue_to_a_worker_that_dies_in
     assert not on_postgres.status()["parked"]
 
 
+@pytest.mark.long
 def test_a_worker_with_a_workspace_sends_its_catalogue(
     on_sqlite: Deployment, receiver: Receiver, shop: Path
 ) -> None:
@@ -157,6 +160,7 @@ def test_a_catalogue_is_sent_by_hand(
     assert "totals" in diff.stdout
 
 
+@pytest.mark.long
 def test_what_is_gone_at_once_is_removed_on_request(
     on_sqlite: Deployment, receiver: Receiver, shop: Path
 ) -> None:
@@ -171,6 +175,7 @@ def test_what_is_gone_at_once_is_removed_on_request(
     assert on_sqlite.status()["held_back"] == []
 
 
+@pytest.mark.long
 def test_a_code_location_that_does_not_load_is_named(
     on_sqlite: Deployment, receiver: Receiver, shop: Path
 ) -> None:
@@ -183,6 +188,7 @@ def test_a_code_location_that_does_not_load_is_named(
     assert receiver.entities() == []
 
 
+@pytest.mark.long
 def test_a_catalogue_waits_in_the_ledger_while_datahub_is_away(
     on_sqlite: Deployment, receiver: Receiver, shop: Path
 ) -> None:
