@@ -83,7 +83,7 @@ class Dispatcher:
         self._config = config
         self._parts = parts
         self._on_request = on_request
-        self._sendings: OrderedDict[str, _Sending] = OrderedDict()
+        self._sendings: OrderedDict[str, _RunSending] = OrderedDict()
         self._read_definitions = lru_cache(maxsize=DECODED_DEFINITIONS)(self._decode_definitions)
         self._held: list[Lease] = []
         self._is_stopping = False
@@ -322,8 +322,8 @@ class Dispatcher:
         blob = self._parts.ledger.runs.facts(hash_)
         return None if blob is None else definitions.decode(blob)
 
-    def _sending_of(self, run_id: str) -> _Sending:
-        sending = self._sendings.setdefault(run_id, _Sending())
+    def _sending_of(self, run_id: str) -> _RunSending:
+        sending = self._sendings.setdefault(run_id, _RunSending())
         self._sendings.move_to_end(run_id)
         if len(self._sendings) > RUNS_UNDER_WAY:
             self._sendings.popitem(last=False)
@@ -331,7 +331,7 @@ class Dispatcher:
 
 
 @dataclass
-class _Sending:
+class _RunSending:
     """What this process has sent of a run that is not settled yet."""
 
     sent_keys: set[SentKey] = field(default_factory=set)
