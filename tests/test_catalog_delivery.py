@@ -6,11 +6,13 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import catalog_flapping as flapping
 import pytest
+from ledgers import Clock
 from receiver import Receiver
 from scenes import Scene
 from sqlalchemy import update
@@ -296,7 +298,7 @@ def test_a_catalogue_that_is_replaced_meanwhile_removes_nothing_and_is_sent_anew
 
 def test_a_run_without_definitions_has_those_of_its_code_location(scene: Scene) -> None:
     store(scene, part(A, B), part(EXTERNAL))
-    facts = CatalogFacts(scene.ledger)
+    facts = CatalogFacts(scene.ledger, timedelta(hours=1))
     known = facts.definitions_of("shop", {B.key})
     assert known is not None
     assert known.assets == {B.key: B, A.key: A}
@@ -304,6 +306,20 @@ def test_a_run_without_definitions_has_those_of_its_code_location(scene: Scene) 
     assert facts.definitions_of("shop", {("unknown",)}) is None
     assert facts.definitions_of("elsewhere", {B.key}) is None
     assert facts.definitions_of(None, {B.key}) is None
+
+
+def test_a_catalogue_that_nobody_keeps_up_to_date_has_the_last_word_for_a_day(
+    scene: Scene,
+) -> None:
+    scene.ledger.database.clock = clock = Clock(time.time())
+    store(scene, part(A), loaded=clock.time)
+    clock.advance(86_000)
+    assert CatalogFacts(scene.ledger, timedelta(hours=1)).has("shop")
+    clock.advance(1_000)
+    assert not CatalogFacts(scene.ledger, timedelta(hours=1)).has("shop")
+    assert CatalogFacts(scene.ledger, timedelta(days=1)).has("shop")
+    store(scene, part(A), loaded=clock.time)
+    assert CatalogFacts(scene.ledger, timedelta(hours=1)).has("shop")
 
 
 # ------------------------------------------------------------------------- beside runs
@@ -365,7 +381,7 @@ def beside(scene: Scene) -> Iterator[Beside]:
             assemble(Opened(scene.instance, scene.ledger), config) as assembled,
             loaded(scene.instance, Path(flapping.__file__)) as (state,),
         ):
-            parts = replace(assembled, catalog=Everywhere(scene.ledger))
+            parts = replace(assembled, catalog=Everywhere(scene.ledger, timedelta(hours=1)))
             catalogue = list(read_location(state, [], scene.instance).parts())
             dispatcher = Dispatcher(config, parts)
             yield Beside(scene, receiver, dispatcher, catalogue)

@@ -90,7 +90,7 @@ def assemble(
             graph=_graph(config) if calls.has_extractor else None,
             owner=f"{socket.gethostname()}:{os.getpid()}",
             known_columns=_known_columns(config),
-            catalog=CatalogFacts(opened.ledger) if config.catalog.enabled else None,
+            catalog=_catalog_facts(opened.ledger, config),
         )
     finally:
         sink.close()
@@ -106,6 +106,10 @@ def pool(instance: DagsterInstance) -> None:
     # Dagster 1.10 has no `max_overflow`.
     known = inspect.signature(instance.optimize_for_webserver).parameters
     instance.optimize_for_webserver(**{key: wanted[key] for key in known})
+
+
+def _catalog_facts(ledger: Ledger, config: Config) -> CatalogFacts | None:
+    return CatalogFacts(ledger, config.catalog.interval) if config.catalog.enabled else None
 
 
 def _known_columns(config: Config) -> KnownColumns | None:

@@ -25,6 +25,8 @@ DECODED_PARTS = 8
 INDEXES = 16
 """Catalogues of which we remember which part has which asset."""
 
+COUNTS_FOR = timedelta(days=1)
+"""How long a catalogue counts that nobody compares with its code location any more."""
 LOCATIONS_KEPT = timedelta(seconds=60)
 """How long it is remembered which code locations have a catalogue."""
 
@@ -32,19 +34,21 @@ LOCATIONS_KEPT = timedelta(seconds=60)
 class CatalogFacts:
     """Reads catalogues from the ledger, and keeps what the next run may need."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, interval: timedelta) -> None:
+        """`interval` is how often catalogues are compared with their code locations."""
         self._ledger = ledger
+        self._counts_for = max(COUNTS_FOR, 2 * interval)
         self._locations: frozenset[str] = frozenset()
         self._asked = float("-inf")
         self._part = lru_cache(maxsize=DECODED_PARTS)(self._read_part)
         self._places = lru_cache(maxsize=INDEXES)(self._find_places)
 
     def has(self, location: str | None) -> bool:
-        """Whether the code location has a catalogue; asked once a minute."""
+        """Whether the code location has a catalogue that is kept up to date; asked each minute."""
         if location is None:
             return False
         if time.monotonic() - self._asked > LOCATIONS_KEPT.total_seconds():
-            self._locations = frozenset(self._ledger.catalogs.locations())
+            self._locations = frozenset(self._ledger.catalogs.locations(self._counts_for))
             self._asked = time.monotonic()
         return location in self._locations
 

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, delete, or_, select, update
+from sqlalchemy import bindparam, delete, literal, or_, select, update
 from sqlalchemy.engine import Connection
 
 from datahub_eventlog.ledger.chunks import chunks
 from datahub_eventlog.ledger.database import LedgerPart, in_transaction, on_connection
-from datahub_eventlog.ledger.dialects import insert_absent, upsert
+from datahub_eventlog.ledger.dialects import insert_absent, later, upsert
 from datahub_eventlog.ledger.records import Gone, StoredCatalog
 from datahub_eventlog.ledger.tables import CATALOG, catalog_parts, catalogs, entities, runs
 from datahub_eventlog.ledger.touches import touch
@@ -47,9 +48,10 @@ class Catalogs(LedgerPart):
         )
 
     @on_connection
-    def locations(self, connection: Connection) -> list[str]:
-        """The names of the code locations that have a catalogue."""
-        return list(connection.execute(select(c.location)).scalars())
+    def locations(self, connection: Connection, age: timedelta) -> list[str]:
+        """The names of the code locations whose catalogue was compared with them so lately."""
+        is_recent = c.seen >= self.database.now - age.total_seconds()
+        return list(connection.execute(select(c.location).where(is_recent)).scalars())
 
     @in_transaction
     def store(
@@ -81,11 +83,11 @@ class Catalogs(LedgerPart):
         statement = upsert(
             connection.dialect.name,
             catalogs,
-            {name: bindparam(name) for name in values},
+            {**{name: bindparam(name) for name in values}, "seen": now},
             # MySQL sees what an earlier one has set, and the condition reads the last two.
             lambda new: [
                 (name, new[name])
-                for name in ("parts", "whole", "confirmed", "loaded", "latest", "hash")
+                for name in ("parts", "whole", "confirmed", "seen", "loaded", "latest", "hash")
             ],
             lambda new: or_(
                 new["confirmed"] == 1, (c.latest <= new["latest"]) & (c.hash != new["hash"])
@@ -95,8 +97,9 @@ class Catalogs(LedgerPart):
         connection.execute(statement, values)
         row = connection.execute(select(c.hash, c.loaded).where(c.location == location)).one()
         if row.hash != values["hash"] or (before == row.hash and not is_confirmed):
-            is_later = (c.location == location) & (c.hash == values["hash"]) & (c.latest < loaded)
-            connection.execute(update(catalogs).where(is_later).values(latest=loaded))
+            is_it = (c.location == location) & (c.hash == values["hash"])
+            newest = later(c.latest, literal(loaded))
+            connection.execute(update(catalogs).where(is_it).values(latest=newest, seen=now))
             return _deliver_undelivered(connection, now, location)
         connection.execute(delete(catalog_parts).where(p.location == location))
         parts = [

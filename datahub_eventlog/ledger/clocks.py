@@ -70,6 +70,7 @@ def set_right(connection: Connection, now: Instant) -> None:
         update(rejections).where(rejections.c.noted > latest).values(noted=now),
         update(definitions).where(definitions.c.seen > latest).values(seen=now),
         update(catalogs).where(catalogs.c.latest > latest).values(loaded=now, latest=now),
+        update(catalogs).where(catalogs.c.seen > latest).values(seen=now),
         # A dispatcher that is alive sends another heartbeat.
         delete(dispatchers).where(dispatchers.c.seen > latest),
     ):

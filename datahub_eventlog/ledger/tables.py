@@ -143,6 +143,8 @@ catalogs = Table(
     Column("loaded", Moment, nullable=False),
     # When it was loaded last, if with the same content.
     Column("latest", Moment, nullable=False),
+    # When it was last found to be what the code location defines.
+    Column("seen", Moment, nullable=False),
     # All definitions could be read, so that what is not among them is gone.
     Column("whole", SmallInteger, nullable=False),
     # Somebody asked for the removal of however many entities are gone.
