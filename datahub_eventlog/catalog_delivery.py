@@ -19,7 +19,7 @@ from datahub_eventlog.catalog.reading import LocationReading, read_location
 from datahub_eventlog.catalog.workspace import LocationState
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher import Dispatcher, Observer, Parts, catalog_items
-from datahub_eventlog.ledger import Ledger, State, catalog_row
+from datahub_eventlog.ledger import Ledger, State, catalog_row, content_hash
 from datahub_eventlog.values import CatalogPart, Problem
 
 POLL_INTERVAL = timedelta(seconds=0.2)
@@ -106,10 +106,14 @@ class CatalogDelivery:
         self, location: LocationProgress, reading: LocationReading, *, is_confirmed: bool
     ) -> None:
         blobs = [encode(part) for part in reading.parts()]
+        known = self._ledger.catalogs.find(location.name)
+        # The same content was not loaded anew for the daemon, which compares it later.
+        is_same = known and known.hash == content_hash(blobs, is_whole=reading.is_complete)
+        loaded = known.loaded if known and is_same else self._ledger.database.read_clock()
         location.is_new = self._ledger.catalogs.store(
             location.name,
             blobs,
-            self._ledger.database.read_clock(),
+            loaded,
             is_whole=reading.is_complete,
             is_confirmed=is_confirmed,
         )

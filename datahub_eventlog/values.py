@@ -374,6 +374,8 @@ class CatalogPart:
     upstream: tuple[AssetFacts, ...] = ()
     """The assets directly upstream that are not among `assets`, without columns."""
     jobs: tuple[CatalogJob, ...] = ()
+    shared: tuple[AssetKey, ...] = ()
+    """Assets that the repository defines as well as another one, which delivers them."""
 
 
 class Change(Enum):

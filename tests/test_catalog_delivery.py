@@ -220,6 +220,78 @@ def test_what_another_code_location_defines_is_not_removed(scene: Scene) -> None
     assert removed(scene) == {}
 
 
+def test_what_another_code_location_defines_and_does_not_deliver_is_not_removed(
+    scene: Scene,
+) -> None:
+    store(scene, part(A, B, C))
+    store(scene, replace(part(B), shared=(A.key,)), location="store")
+    deliver(scene)
+    sent(scene)
+    store(scene, part(B, C))
+    deliver(scene)
+    assert removed(scene) == {}
+
+
+def test_what_moves_to_another_code_location_is_not_removed_before_that_is_sent(
+    scene: Scene,
+) -> None:
+    store(scene, part(A, B, C))
+    deliver(scene)
+    sent(scene)
+    store(scene, part(A), location="store")
+    store(scene, part(B, C))
+    dispatcher = scene.dispatcher()
+    dispatcher.deliver([ROW])
+    assert removed(scene) == {}
+    assert scene.ledger.runs.state(ROW) == "pending"
+    dispatcher.deliver([catalog_row("store")])
+    assert scene.ledger.runs.state(catalog_row("store")) == "delivered"
+    at_once = update(runs).where(runs.c.run_id == ROW).values(due=time.time() - 1)
+    scene.ledger.database.run(lambda connection: connection.execute(at_once))
+    deliver(scene)
+    assert scene.ledger.runs.state(ROW) == "delivered"
+    assert not any(removed(scene).values())
+
+
+def test_two_catalogues_do_not_wait_for_each_other(scene: Scene) -> None:
+    for location, facts in (("shop", A), ("store", B)):
+        store(scene, part(facts, C), location=location)
+    deliver(scene)
+    for location, facts in (("shop", A), ("store", B)):
+        store(scene, part(facts), location=location, loaded=time.time() + 1)
+    dispatcher = scene.dispatcher()
+    dispatcher.deliver([ROW])
+    dispatcher.deliver([catalog_row("store")])
+    assert scene.ledger.runs.state(catalog_row("store")) == "delivered"
+
+
+def test_a_catalogue_that_was_left_out_is_sent_when_it_is_switched_on(scene: Scene) -> None:
+    store(scene, part(A))
+    deliver(scene, Config(catalog=CatalogOptions(enabled=False)))
+    assert store(scene, part(A))
+    deliver(scene)
+    assert removed(scene) == {asset_urn(A): False}
+
+
+@pytest.mark.parametrize("name", ["x" * 250, "x" * 400, "a\0b", "Lager \N{SNOWMAN}"])
+def test_a_code_location_of_any_name_is_delivered(scene: Scene, name: str) -> None:
+    assert store(scene, part(A), location=name)
+    deliver(scene)
+    assert removed(scene) == {asset_urn(A): False}
+    assert scene.ledger.runs.state(catalog_row(name)) == "delivered"
+    assert CatalogFacts(scene.ledger, timedelta(hours=1)).has(name)
+
+
+def test_an_entity_whose_urn_holds_a_secret_is_not_removed(scene: Scene) -> None:
+    secret = AssetFacts(("ghp_" + "a1B2" * 9,))
+    store(scene, part(secret, B))
+    deliver(scene)
+    assert len(removed(scene)) == 2
+    store(scene, part(secret, B, C))
+    deliver(scene)
+    assert removed(scene) == {asset_urn(C): False}
+
+
 def test_what_a_pattern_leaves_out_is_neither_sent_nor_removed(scene: Scene) -> None:
     jobs = part(jobs=[job("build", A), job("idle"), job("only_b", B)])
     store(scene, part(A, B), jobs)

@@ -17,7 +17,9 @@ from datahub_eventlog.catalog import watch_thread, watcher
 from datahub_eventlog.catalog.packing import decode
 from datahub_eventlog.catalog.watcher import CatalogWatcher
 from datahub_eventlog.catalog.workspace import LocationState
-from datahub_eventlog.config import CatalogOptions
+from datahub_eventlog.config import CatalogOptions, Config
+from datahub_eventlog.dispatcher.loop import Heartbeat, Loop
+from datahub_eventlog.dispatcher.reconciler import Reconciler
 from datahub_eventlog.errors import LedgerUnavailable
 from datahub_eventlog.ledger import Ledger, catalog_row
 from datahub_eventlog.values import AssetFacts, CatalogPart, CodeRepository
@@ -164,6 +166,36 @@ def test_a_location_that_can_not_be_read_costs_no_other(
     assert scene.ledger.catalogs.find("broken") is None
     assert broken.read == 1
     assert "Code location broken can't be read" in caplog.text
+
+
+def test_what_can_not_be_read_is_read_again_after_a_while(
+    scene: Scene, shops: Shops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "RETRY", timedelta(0))
+    broken = Location("a")
+    broken.error = RuntimeError("it is torn")
+    shops.set("shop", "1", broken)
+    watch = watching(scene, shops)
+    assert watch.run_once() == 0
+    broken.error = None
+    assert watch.run_once() == 1
+    assert watch.run_once() == 0
+    assert names(scene.ledger) == ["a"]
+
+
+def test_a_watch_that_breaks_keeps_no_run_from_delivery(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> Any:
+        raise RuntimeError("a workspace of another Dagster")
+
+    watch = CatalogWatcher(scene.ledger, scene.instance, broken, CatalogOptions())
+    scene.ledger.runs.touch("gone")
+    reconciler = Reconciler(scene.ledger, scene.source, timedelta(days=1))
+    loop = Loop(Config(), scene.dispatcher(), reconciler, Heartbeat(lambda: None), watch)
+    loop.run(is_done=scene.ledger.leases.is_drained)
+    assert scene.ledger.runs.state("gone") == "gone"
+    assert caplog.text.count("a workspace of another Dagster") == 1
 
 
 def test_a_ledger_that_is_away_is_asked_again(

@@ -133,7 +133,8 @@ def test_what_another_code_location_defines_is_not_removed(ledger: Ledger) -> No
     ledger.catalogs.note_defined("store", {"urn:b"})
     gone = ledger.catalogs.gone("shop", {"urn:a"})
     assert gone == Gone(known=2, elsewhere=("urn:b",))
-    ledger.catalogs.note_removed("shop", gone)
+    ledger.catalogs.store("shop", [b"one"], 100.0, is_whole=True)
+    ledger.catalogs.note_removed(stored(ledger), gone)
     assert ledger.catalogs.gone("shop", {"urn:a"}) == Gone(known=1)
     assert ledger.catalogs.gone("store", set()).urns == ("urn:b",)
 
@@ -144,7 +145,7 @@ def test_what_was_removed_is_listed_until_it_comes_back(ledger: Ledger, clock: C
     gone = ledger.catalogs.gone("shop", {"urn:a"})
     ledger.catalogs.hold_back("shop", 1)
     assert ledger.reports.status().held_back == (HeldBack("shop", 1),)
-    ledger.catalogs.note_removed("shop", gone)
+    ledger.catalogs.note_removed(stored(ledger), gone)
     status = ledger.reports.status()
     assert [(row.location, row.urn, row.time) for row in status.removed] == [
         ("shop", "urn:b", clock.time)

@@ -86,11 +86,15 @@ class LocationReading:
         """The assets that this repository delivers, and those directly upstream of them."""
         origin = code_repository(self._state, repository)
         nodes = AssetNodes(repository)
-        keys = iter(sorted(self._delivered(repository)))
+        delivered = set(self._delivered(repository))
+        keys = iter(sorted(delivered))
         while page := list(islice(keys, PART_SIZE)):
             assets = tuple(self._facts(nodes, page))
             upstream = tuple(self._facts_of_upstream(nodes, assets))
             yield CatalogPart(origin, assets=assets, upstream=upstream)
+        shared = sorted({key for key, _ in ranks(repository)} - delivered)
+        if shared:
+            yield CatalogPart(origin, shared=tuple(shared))
 
     def _delivered(self, repository: Any) -> Iterator[AssetKey]:
         """The keys of the assets that this repository delivers, and no other."""

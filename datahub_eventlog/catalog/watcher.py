@@ -20,6 +20,8 @@ from datahub_eventlog.log import logger
 CHECK_EVERY = timedelta(seconds=5)
 """From one look at the versions of the code locations to the next; it costs no request."""
 
+RETRY = timedelta(seconds=60)
+"""Until what could not be read whole is read again; twice as long each time."""
 REST = 20.0
 """How many times as long as a reading took nothing is read of the same code location. A daemon that
 starts its code servers itself does so anew every minute, and each has another version."""
@@ -42,6 +44,8 @@ class CatalogWatcher:
         self._next = float("-inf")
         self._compared: dict[str, tuple[str, float]] = {}
         """By code location: the version, and when it was compared."""
+        self._failures: dict[str, tuple[str, int]] = {}
+        """By code location: the version, and how often in a row it could not be read whole."""
         self._rests: dict[str, float] = {}
         """By code location: until when it is not read again."""
         self._loaded: dict[str, tuple[str, float]] = {}
@@ -89,10 +93,22 @@ class CatalogWatcher:
         except Exception as error:  # noqa: BLE001 - runs are delivered all the same
             reason = error_text.trace(error)
             logger.error("Code location %s can't be read: %s", state.name, reason)  # noqa: TRY400 - `trace` has the traceback
+            self._compare_soon(state)
             return False
         finally:
             now = time.monotonic()
             self._rests[state.name] = now + REST * (now - begun)
+        if not reading.is_complete:
+            self._compare_soon(state)
         if is_new:
             logger.info("Code location %s has changed, and is sent to DataHub.", state.name)
         return is_new
+
+    def _compare_soon(self, state: LocationState) -> None:
+        """Have it compared once more although it is not loaded anew: it may have been a hiccup."""
+        failed = self._failures.get(state.name, (state.version, 0))
+        number = failed[1] + 1 if failed[0] == state.version else 1
+        self._failures[state.name] = (state.version, number)
+        interval = self._options.interval.total_seconds()
+        delay = min(RETRY.total_seconds() * 2 ** min(number - 1, 20), interval)
+        self._compared[state.name] = (state.version, time.monotonic() - interval + delay)

@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import lru_cache
 
 from datahub_eventlog.catalog.packing import decode
-from datahub_eventlog.ledger import Ledger, StoredCatalog
+from datahub_eventlog.ledger import Ledger, StoredCatalog, stored_name
 from datahub_eventlog.values import (
     AssetFacts,
     AssetKey,
@@ -29,6 +29,8 @@ COUNTS_FOR = timedelta(days=1)
 """How long a catalogue counts that nobody compares with its code location any more."""
 LOCATIONS_KEPT = timedelta(seconds=60)
 """How long it is remembered which code locations have a catalogue."""
+UNKNOWN_KEPT = timedelta(seconds=5)
+"""The same of one that had none: its catalogue may be on its way."""
 
 
 class CatalogFacts:
@@ -47,10 +49,13 @@ class CatalogFacts:
         """Whether the code location has a catalogue that is kept up to date; asked each minute."""
         if location is None:
             return False
-        if time.monotonic() - self._asked > LOCATIONS_KEPT.total_seconds():
+        name = stored_name(location)
+        age = time.monotonic() - self._asked
+        kept = LOCATIONS_KEPT if name in self._locations else UNKNOWN_KEPT
+        if age > kept.total_seconds():
             self._locations = frozenset(self._ledger.catalogs.locations(self._counts_for))
             self._asked = time.monotonic()
-        return location in self._locations
+        return name in self._locations
 
     def definitions_of(self, location: str | None, keys: set[AssetKey]) -> Definitions | None:
         """What the code location defines of these assets now; None if it has no catalogue.

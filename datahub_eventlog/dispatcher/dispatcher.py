@@ -29,7 +29,7 @@ from datahub_eventlog.dispatcher.proposals import (
 )
 from datahub_eventlog.errors import Conflict, LeaseLost, LedgerUnavailable, Unavailable
 from datahub_eventlog.event_types import PLANNED
-from datahub_eventlog.ledger import Lease, Outcome, location_of
+from datahub_eventlog.ledger import Lease, Outcome, StoredCatalog, location_of
 from datahub_eventlog.log import logger
 from datahub_eventlog.redact import DEFAULT
 from datahub_eventlog.values import Definitions, Problem, Proposal, Run, RunLog
@@ -55,6 +55,8 @@ SILENT_AFTER_SECONDS = 30.0
 LONGEST_POLL_SECONDS = 600.0
 DECODED_DEFINITIONS = 16
 """Jobs whose definitions are kept decoded: the runs of one have the same again and again."""
+OTHER_CATALOGS = timedelta(seconds=15)
+"""Until a catalogue is looked at again that waits for the delivery of others."""
 RUNS_UNDER_WAY = 1000
 """Of which we know what was sent, and that it is being sent."""
 CUT_SHORT = (
@@ -240,24 +242,37 @@ class Dispatcher:
         if catalog is None:
             self._settle(lease, "filtered")
             return
-        sending = CatalogSending(catalog, self._config, self._parts)
-        report = self._send_items(lease, sending.items())
+        sending = CatalogSending(catalog, self._config, self._parts, now=lease.begun)
+        try:
+            report = self._send_items(lease, sending.items())
+        finally:  # whatever was sent is ours to remove
+            catalogs.note_defined(location, sending.sent)
         if sending.is_replaced:  # it was touched with the newer one
             self._settle(lease, "delivered")
             return
-        gone = catalogs.gone(location, sending.defined)
-        catalogs.note_defined(location, sending.sent)
         if options.remove_stale_metadata and catalog.is_whole:
-            percent = 100 * gone.newly / max(1, gone.known)
-            if percent > options.fail_safe_threshold and not catalog.is_confirmed:
-                logger.warning(TOO_MUCH_GONE, location, gone.newly, gone.known)
-                catalogs.hold_back(location, gone.newly)
-            else:
-                items = removals(gone.urns, catalog.loaded, self._config)
-                report.rejected += self._send_items(lease, items).rejected
-                catalogs.note_removed(location, gone)
+            if catalogs.others_wait(location):
+                # What is gone here may be defined there, and is not noted yet.
+                self._parts.ledger.leases.wait(lease, OTHER_CATALOGS, catalog.hash)
+                return
+            report.rejected += self._remove_gone(lease, catalog, sending.defined)
         self._parts.ledger.reports.record_rejections(lease.run_id, report.rejected)
         self._settle(lease, "delivered", cursor=catalog.hash)
+
+    def _remove_gone(
+        self, lease: Lease, catalog: StoredCatalog, defined: set[str]
+    ) -> list[tuple[str, str, str]]:
+        """Send that what is not defined any more is removed; return what was rejected of it."""
+        catalogs = self._parts.ledger.catalogs
+        gone = catalogs.gone(catalog.location, defined)
+        percent = 100 * gone.newly / max(1, gone.known)
+        if percent > self._config.catalog.fail_safe_threshold and not catalog.is_confirmed:
+            logger.warning(TOO_MUCH_GONE, catalog.location, gone.newly, gone.known)
+            catalogs.hold_back(catalog.location, gone.newly)
+            return []
+        report = self._send_items(lease, removals(gone.urns, catalog.loaded, self._config))
+        catalogs.note_removed(catalog, gone)
+        return report.rejected
 
     def _send_items(self, lease: Lease, items: Iterator[Proposal | Problem]) -> Report:
         rules = Rules(

@@ -62,6 +62,7 @@ class Loop:
         self._reconciler = reconciler
         self._beat = beat
         self._catalog = catalog
+        self._last_watch_error = ""
         self._stop = threading.Event()
 
     def run(self, *, is_done: Callable[[], bool] = lambda: False) -> None:
@@ -109,7 +110,7 @@ class Loop:
         if self._reconciler.is_due:
             self._reconcile()
             return True
-        if self._catalog is not None and self._catalog.is_due and self._catalog.run_once():
+        if self._catalog is not None and self._catalog.is_due and self._watch(self._catalog):
             return True
         return self._dispatcher.run_once() > 0
 
@@ -122,6 +123,17 @@ class Loop:
         except Exception as error:  # noqa: BLE001 - the next time may succeed
             reason = error_text.trace(error)
             logger.error("The instance's runs could not be compared with the ledger: %s", reason)  # noqa: TRY400 - `trace` has the traceback
+
+    def _watch(self, catalog: CatalogWatcher) -> bool:
+        """Look at the code locations; a failure keeps no run from delivery."""
+        try:
+            return catalog.run_once() > 0
+        except Exception as error:  # noqa: BLE001 - the next time may succeed
+            reason = error_text.describe(error)
+            if reason != self._last_watch_error:  # not the same line every five seconds
+                logger.error("The code locations can't be compared with the ledger: %s", reason)  # noqa: TRY400 - the reason says it all
+            self._last_watch_error = reason
+            return False
 
     def _wait(self, interval: timedelta) -> None:
         self._stop.wait(max(interval.total_seconds(), self._dispatcher.pause.remaining))

@@ -48,13 +48,15 @@ def runless_items(
 
 
 def catalog_items(
-    part: CatalogPart, since: float, config: Config, parts: Parts
+    part: CatalogPart, since: float, config: Config, parts: Parts, *, now: float | None = None
 ) -> Iterator[Proposal | Problem]:
-    """Everything that a part of a code location's catalogue becomes; `since`: it was loaded."""
+    """Everything that a part of a code location's catalogue becomes; see `catalog_proposals`."""
     assets = {asset.key: asset for asset in (*part.upstream, *part.assets)}
     log = RunLog(Run("", "", ""), None, (), (), Definitions(assets))
     context, extraction = context_of(log, config, parts)
-    items = _merged(catalog_proposals(wanted_jobs(part, config), since, context), extraction)
+    items = _merged(
+        catalog_proposals(wanted_jobs(part, config), since, context, now=now), extraction
+    )
     return _outgoing(items, config)
 
 

@@ -5,7 +5,13 @@ All the package's SQL is in this folder, for SQLite, Postgres and MySQL alike.
 
 from __future__ import annotations
 
-from datahub_eventlog.ledger.catalogs import Catalogs, catalog_row, location_of
+from datahub_eventlog.ledger.catalogs import (
+    Catalogs,
+    catalog_row,
+    content_hash,
+    location_of,
+    stored_name,
+)
 from datahub_eventlog.ledger.claims import Claims
 from datahub_eventlog.ledger.clocks import CLOCK_TOLERANCE_SECONDS
 from datahub_eventlog.ledger.database import Connect, Database, file_connections
@@ -51,8 +57,10 @@ __all__ = [
     "Status",
     "StoredCatalog",
     "catalog_row",
+    "content_hash",
     "ddl",
     "location_of",
+    "stored_name",
 ]
 
 

@@ -24,6 +24,9 @@ from datahub_eventlog.ledger.records import Gone, StoredCatalog
 from datahub_eventlog.ledger.tables import CATALOG, catalog_parts, catalogs, entities, runs
 from datahub_eventlog.ledger.touches import touch
 
+LONGEST_NAME = 200
+"""Characters of a code location's name."""
+
 c = catalogs.c
 p = catalog_parts.c
 e = entities.c
@@ -35,7 +38,8 @@ class Catalogs(LedgerPart):
     @on_connection
     def find(self, connection: Connection, location: str) -> StoredCatalog | None:
         """The newest catalogue of the code location, None if there is none."""
-        row = connection.execute(select(catalogs).where(c.location == location)).first()
+        is_it = c.location == stored_name(location)
+        row = connection.execute(select(catalogs).where(is_it)).first()
         if row is None:
             return None
         return StoredCatalog(
@@ -70,10 +74,10 @@ class Catalogs(LedgerPart):
         older version of the code. `is_confirmed`: it is delivered in any case, and however many
         entities are gone, they are removed.
         """
-        now = self.database.now
+        now, location = self.database.now, stored_name(location)
         values: dict[str, Any] = {
             "location": location,
-            "hash": _hash(*blobs, str(is_whole).encode()),
+            "hash": content_hash(blobs, is_whole=is_whole),
             "parts": len(blobs),
             "loaded": loaded,
             "latest": loaded,
@@ -168,18 +172,35 @@ class Catalogs(LedgerPart):
             connection.execute(update(entities).where(is_back).values(removed=None))
 
     @in_transaction
-    def note_removed(self, connection: Connection, location: str, gone: Gone) -> None:
+    def note_removed(self, connection: Connection, catalog: StoredCatalog, gone: Gone) -> None:
         """Remember that DataHub has taken the removal of what is gone."""
-        now = self.database.now
+        now, location = self.database.now, catalog.location
         for chunk in chunks([_hash(urn.encode()) for urn in gone.urns]):
             is_it = (e.location == location) & e.urn_digest.in_(chunk) & e.removed.is_(None)
             connection.execute(update(entities).where(is_it).values(removed=now))
         for chunk in chunks([_hash(urn.encode()) for urn in gone.elsewhere]):
             is_it = (e.location == location) & e.urn_digest.in_(chunk)
             connection.execute(delete(entities).where(is_it))
-        connection.execute(
-            update(catalogs).where(c.location == location).values(confirmed=0, held=0)
-        )
+        # Not of a newer one, whose removal somebody may have asked for meanwhile.
+        is_same = (c.location == location) & (c.hash == catalog.hash)
+        is_same &= c.confirmed == int(catalog.is_confirmed)
+        connection.execute(update(catalogs).where(is_same).values(confirmed=0, held=0))
+
+    @on_connection
+    def others_wait(self, connection: Connection, location: str) -> bool:
+        """Whether the catalogue of another code location is still to be sent.
+
+        Not one whose delivery fails, nor one that was sent and waits itself: its cursor says so.
+        """
+        others = connection.execute(select(c.location, c.hash).where(c.location != location)).all()
+        hashes = {catalog_row(row.location): row.hash for row in others}
+        for chunk in chunks(sorted(hashes)):
+            is_under_way = runs.c.state.in_(("pending", "leased")) & (runs.c.attempts <= 1)
+            rows = select(runs.c.run_id, runs.c.cursor).where(runs.c.run_id.in_(chunk))
+            for row in connection.execute(rows.where(is_under_way)):
+                if row.cursor != hashes[row.run_id]:
+                    return True
+        return False
 
     @on_connection
     def hold_back(self, connection: Connection, location: str, entities_gone: int) -> None:
@@ -188,9 +209,23 @@ class Catalogs(LedgerPart):
         connection.execute(held.values(held=entities_gone))
 
 
+def content_hash(blobs: Sequence[bytes], *, is_whole: bool) -> str:
+    """The hash by which the ledger tells one catalogue from another."""
+    return _hash(*blobs, str(is_whole).encode())
+
+
+def stored_name(location: str) -> str:
+    """The name of a code location in the ledger; the end of a long one becomes its hash."""
+    plain = location.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if len(plain) <= LONGEST_NAME:
+        return plain
+    digest = _hash(location.encode(errors="replace"))
+    return f"{plain[: LONGEST_NAME - len(digest)]}{digest}"
+
+
 def catalog_row(location: str) -> str:
     """The id of the row of `runs` that stands for the catalogue of a code location."""
-    return f"{CATALOG}{location}"[:255]
+    return f"{CATALOG}{stored_name(location)}"
 
 
 def location_of(row_id: str) -> str | None:
@@ -202,7 +237,7 @@ def _deliver_undelivered(connection: Connection, now: Any, location: str) -> boo
     """Touch the row of a catalogue that nobody has delivered, such as an older dispatcher."""
     row_id = catalog_row(location)
     state = connection.execute(select(runs.c.state).where(runs.c.run_id == row_id)).scalar()
-    if state not in {None, "gone"}:
+    if state not in {None, "gone", "filtered"}:
         return False
     touch(connection, now, row_id, is_urgent=True, definitions_hash=None)
     return True

@@ -45,13 +45,19 @@ from datahub_eventlog.values import (
 )
 
 
-def catalog_proposals(part: CatalogPart, since: float, context: Context) -> Proposals:
-    """Everything that a part defines; `since` is when its code location was loaded."""
+def catalog_proposals(
+    part: CatalogPart, since: float, context: Context, *, now: float | None = None
+) -> Proposals:
+    """Everything that a part defines; `since` is when its code location was loaded.
+
+    `now` is the time of a job's own facts, if that is later. It is that of the delivery: a run may
+    have begun since the load, and not have known of the catalogue.
+    """
     config = context.config
     if config.capture_asset_materialization and config.emit_assets:
         yield from _asset_proposals(part, since, context)
     for job in part.jobs:
-        yield from _job_proposals(part.repository, job, since, context)
+        yield from _job_proposals(part.repository, job, since, context, max(since, now or since))
 
 
 def removal(urn: str, since: float) -> Proposal | Problem:
@@ -61,9 +67,9 @@ def removal(urn: str, since: float) -> Proposal | Problem:
 
 def defined_urns(part: CatalogPart, context: Context) -> Iterator[str]:
     """The entities that a part defines, also those that the configuration leaves out."""
-    for facts in part.assets:
+    for key in (*(facts.key for facts in part.assets), *part.shared):
         with suppress(urns.InvalidUrn):
-            yield urns.asset_urn(facts.key, context)
+            yield urns.asset_urn(key, context)
     for job in part.jobs:
         run = _run(part.repository, job)
         yield urns.flow_urn(run, context)
@@ -100,7 +106,7 @@ def _asset_proposals(part: CatalogPart, since: float, context: Context) -> Propo
 
 
 def _job_proposals(
-    repository: CodeRepository, job: CatalogJob, since: float, context: Context
+    repository: CodeRepository, job: CatalogJob, since: float, context: Context, now: float
 ) -> Proposals:
     facts = {asset.key: asset for asset in job.assets}
     log = RunLog(_run(repository, job), job.job, job.steps, (), Definitions(facts))
@@ -108,7 +114,7 @@ def _job_proposals(
     progress = RunProgress(moments=(Moment(since, 0, Result.SKIPPED),), began=since)
     plan = plan_of(log)
     assets = asset_datasets(log, asset_history(log.events), context)
-    yield from flow_proposals(log, progress, context, triggers=job.triggers)
+    yield from flow_proposals(log, progress, context, triggers=job.triggers, info_since=now)
     yield from job_proposals(log, plan, progress, context)
     lineage = run_lineage(log, plan, progress, assets, context)
     yield from lineage_proposals(log, lineage, since, context)

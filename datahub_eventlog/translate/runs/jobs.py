@@ -35,7 +35,12 @@ ASSET = "Asset"
 
 
 def flow_proposals(
-    log: RunLog, progress: RunProgress, context: Context, *, triggers: Iterable[Trigger] = ()
+    log: RunLog,
+    progress: RunProgress,
+    context: Context,
+    *,
+    triggers: Iterable[Trigger] = (),
+    info_since: float | None = None,
 ) -> Iterator[Proposal | Problem]:
     """The job as a dataFlow; without its snapshot, only that it exists.
 
@@ -45,8 +50,9 @@ def flow_proposals(
     urn = urns.flow_urn(log.run, context)
     if log.job is not None:
         info = _flow_info(log.job, log.run, context, triggers)
-        is_below = context.has_catalog and log.run.run_id
-        since = ranked_time_alone(progress.began) if is_below else progress.began
+        since = progress.began if info_since is None else info_since
+        if context.has_catalog and log.run.run_id:
+            since = ranked_time_alone(since)
         yield state(urn, info, since, log.run.run_id)
     for aspect in _flow_aspects(log, context):
         yield state(urn, aspect, progress.began, log.run.run_id)
