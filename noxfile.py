@@ -43,8 +43,7 @@ MORE_TESTS = (
     *("translate_assets", "translate_checks", "translate_jobs", "translate_lineage"),
     *("translate_runs", "translate_schemas", "translate_steps", "ledger_states"),
     *("json_writer", "sinks_lanes", "config", "event_types"),
-    *("catalog_packing", "catalog_reading", "catalog_workspace", "catalog_delivery"),
-    *("catalog_difference", "ledger_catalogs"),
+    *("catalog_packing", "catalog_reading", "catalog_workspace"),
 )
 """What is added in the corners."""
 
