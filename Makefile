@@ -74,9 +74,11 @@ matrix: $(STAMP)
 corners: $(STAMP)
 	$(BIN)/python -m nox --session wheel oldest newest
 
-.PHONY: chaos soak
+.PHONY: chaos chaos-sqlite soak
 chaos: $(STAMP)
 	$(BIN)/python -m chaos --storage postgres --seed 1 --minutes 0.75
+
+chaos-sqlite: $(STAMP)
 	$(BIN)/python -m chaos --storage sqlite --seed 2 --minutes 0.5
 
 soak: $(STAMP)
@@ -91,7 +93,7 @@ bench-delivery: $(STAMP)
 bench-overhead: $(STAMP)
 	$(BIN)/python -m benchmarks.overhead --job-pairs 3
 
-full: lint docs test long properties clock dbt browser conformance conformance-postgres matrix chaos soak
+full: lint docs test long properties clock dbt browser conformance conformance-postgres matrix chaos chaos-sqlite soak
 
 constraints: $(STAMP)
 	$(BIN)/python -m pip install --quiet uv

@@ -109,6 +109,7 @@ def test_the_daemon_sends_what_is_defined_and_what_is_gone(
     assert not on_sqlite.status()["rejected"]
 
 
+@pytest.mark.long
 def test_a_daemon_without_delivery_leaves_its_catalogue_to_a_worker_that_dies_in_the_middle(
     on_postgres: Deployment, receiver: Receiver, shop: Path
 ) -> None:
