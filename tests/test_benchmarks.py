@@ -57,6 +57,7 @@ def rows_of_the_table(*only: str) -> set[str]:
     return set(names)
 
 
+@pytest.mark.long
 def test_the_table_of_what_the_wrapper_costs_has_a_row_of_each_kind() -> None:
     assert rows_of_the_table(*ONE_OF_EACH_KIND) == ONE_OF_EACH_KIND
 

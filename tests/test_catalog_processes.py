@@ -136,6 +136,7 @@ def test_a_worker_with_a_workspace_sends_its_catalogue(
     assert worker.wait(60) == 0, on_sqlite.log("worker.log")
 
 
+@pytest.mark.long
 def test_a_catalogue_is_sent_by_hand(
     on_sqlite: Deployment, receiver: Receiver, shop: Path, tmp_path: Path
 ) -> None:
