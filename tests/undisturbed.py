@@ -18,14 +18,16 @@ from receiver import Receiver
 from datahub_eventlog import sinks
 from datahub_eventlog.config import Config, RestTarget
 from datahub_eventlog.dispatcher import Dispatcher, Parts
+from datahub_eventlog.dispatcher.catalog_facts import CatalogFacts
 from datahub_eventlog.dispatcher.translation import ForExtractor
 from datahub_eventlog.extractor import Extractor
-from datahub_eventlog.ledger import Ledger
+from datahub_eventlog.ledger import Ledger, catalog_row
 from datahub_eventlog.source import Source
 
 State = dict[str, dict[str, Any]]
 """As `Receiver.state` returns it: values by urn and aspect."""
 DEADLINE = timedelta(seconds=60)
+EVER = timedelta(days=36_500)
 
 
 @contextmanager
@@ -42,7 +44,8 @@ def dispatcher_of(
     assert config.target is not None
     sink = sinks.connect(config.target, config.emit_mode, sleep=sleep)
     extractor = Extractor(config, ForExtractor(config), deadline)
-    parts = Parts(ledger, Source(instance), sink, extractor, None, owner)
+    catalog = CatalogFacts(ledger, config.catalog.interval) if config.catalog.enabled else None
+    parts = Parts(ledger, Source(instance), sink, extractor, None, owner, catalog=catalog)
     yield Dispatcher(config, parts)
     sink.close()
 
@@ -50,8 +53,9 @@ def dispatcher_of(
 def undisturbed(instance: DagsterInstance, ledger: Ledger, config: Config | None = None) -> State:
     """What a quiet DataHub has after the instance's runs came one by one, in order of their ends.
 
-    `ledger` lends only what the runs' own processes stored of their definitions, and when it was
-    made, since older runless events are nobody's business.
+    Then come the catalogues of its code locations. `ledger` lends only these, what the runs' own
+    processes stored of their definitions, and when it was made, since older runless events are
+    nobody's business.
     """
     created = ledger.upkeep.created()
     with TemporaryDirectory() as folder, Receiver() as quiet:
@@ -64,7 +68,21 @@ def undisturbed(instance: DagsterInstance, ledger: Ledger, config: Config | None
             for run_id in (*_by_end(instance), ""):
                 fresh.runs.touch(run_id, definitions=facts_of(ledger, run_id))
                 dispatcher.deliver([run_id])
+            dispatcher.deliver(_copy_catalogs(ledger, fresh))
         return quiet.state()
+
+
+def _copy_catalogs(ledger: Ledger, fresh: Ledger) -> list[str]:
+    """Store the catalogues in the other ledger, and return the ids of their rows."""
+    locations = ledger.catalogs.locations(EVER)
+    for location in locations:
+        catalog = ledger.catalogs.find(location)
+        assert catalog is not None
+        blobs = [ledger.catalogs.part(catalog, number) for number in range(catalog.parts)]
+        whole = [blob for blob in blobs if blob is not None]
+        assert len(whole) == catalog.parts
+        fresh.catalogs.store(location, whole, catalog.loaded, is_whole=catalog.is_whole)
+    return list(map(catalog_row, locations))
 
 
 def differences(found: State, expected: State) -> list[str]:
