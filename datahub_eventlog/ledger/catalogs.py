@@ -10,16 +10,17 @@ does not define it any more, and to be removed if no other code location does.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import bindparam, delete, literal, or_, select, update
 from sqlalchemy.engine import Connection
+from sqlalchemy.sql import Insert
 
 from datahub_eventlog.ledger.chunks import chunks
 from datahub_eventlog.ledger.database import LedgerPart, in_transaction, on_connection
-from datahub_eventlog.ledger.dialects import insert_absent, later, upsert
+from datahub_eventlog.ledger.dialects import Instant, insert_absent, later, upsert
 from datahub_eventlog.ledger.records import Gone, StoredCatalog
 from datahub_eventlog.ledger.tables import CATALOG, catalog_parts, catalogs, entities, runs
 from datahub_eventlog.ledger.touches import touch
@@ -84,40 +85,17 @@ class Catalogs(LedgerPart):
             "whole": int(is_whole),
             "confirmed": int(is_confirmed),
         }
-        statement = upsert(
-            connection.dialect.name,
-            catalogs,
-            {**{name: bindparam(name) for name in values}, "seen": now},
-            # MySQL sees what an earlier one has set, and the condition reads the last two.
-            lambda new: [
-                (name, new[name])
-                for name in ("parts", "whole", "confirmed", "seen", "loaded", "latest", "hash")
-            ],
-            lambda new: or_(
-                new["confirmed"] == 1, (c.latest <= new["latest"]) & (c.hash != new["hash"])
-            ),
-        )
-        before = connection.execute(select(c.hash).where(c.location == location)).scalar()
-        connection.execute(statement, values)
-        row = connection.execute(select(c.hash, c.loaded).where(c.location == location)).one()
-        if row.hash != values["hash"] or (before == row.hash and not is_confirmed):
-            is_it = (c.location == location) & (c.hash == values["hash"])
-            newest = later(c.latest, literal(loaded))
-            connection.execute(update(catalogs).where(is_it).values(latest=newest, seen=now))
-            return _deliver_undelivered(connection, now, location)
-        connection.execute(delete(catalog_parts).where(p.location == location))
-        parts = [
-            {
-                "digest": _part_key(location, row.hash, number),
-                "location": location,
-                "blob": blob,
-            }
-            for number, blob in enumerate(blobs)
-        ]
-        if parts:
-            connection.execute(catalog_parts.insert(), parts)
-        touch(connection, now, catalog_row(location), is_urgent=True, definitions_hash=None)
-        return True
+        before = _hash_of(connection, location)
+        connection.execute(_publishing(connection.dialect.name, now, values), values)
+        is_there = _hash_of(connection, location) == values["hash"]
+        if is_there and (before != values["hash"] or is_confirmed):
+            _put_parts(connection, location, values["hash"], blobs)
+            touch(connection, now, catalog_row(location), is_urgent=True, definitions_hash=None)
+            return True
+        if is_there:
+            seen = update(catalogs).where(c.location == location)
+            connection.execute(seen.values(latest=later(c.latest, literal(loaded)), seen=now))
+        return _deliver_undelivered(connection, now, location)
 
     @on_connection
     def part(self, connection: Connection, catalog: StoredCatalog, number: int) -> bytes | None:
@@ -233,7 +211,39 @@ def location_of(row_id: str) -> str | None:
     return row_id.removeprefix(CATALOG) if row_id.startswith(CATALOG) else None
 
 
-def _deliver_undelivered(connection: Connection, now: Any, location: str) -> bool:
+def _hash_of(connection: Connection, location: str) -> str | None:
+    return connection.execute(select(c.hash).where(c.location == location)).scalar()
+
+
+def _publishing(dialect: str, now: Instant, names: Iterable[str]) -> Insert:
+    """The statement that makes other content the catalogue, unless its code was loaded before."""
+    return upsert(
+        dialect,
+        catalogs,
+        {**{name: bindparam(name) for name in names}, "seen": now},
+        # MySQL sees what an earlier one has set, and the condition reads the last two.
+        lambda new: [
+            (name, new[name])
+            for name in ("parts", "whole", "confirmed", "seen", "loaded", "latest", "hash")
+        ],
+        lambda new: or_(
+            new["confirmed"] == 1, (c.latest <= new["latest"]) & (c.hash != new["hash"])
+        ),
+    )
+
+
+def _put_parts(connection: Connection, location: str, hash_: str, blobs: Sequence[bytes]) -> None:
+    """Replace the parts of a code location."""
+    connection.execute(delete(catalog_parts).where(p.location == location))
+    parts = [
+        {"digest": _part_key(location, hash_, number), "location": location, "blob": blob}
+        for number, blob in enumerate(blobs)
+    ]
+    if parts:
+        connection.execute(catalog_parts.insert(), parts)
+
+
+def _deliver_undelivered(connection: Connection, now: Instant, location: str) -> bool:
     """Touch the row of a catalogue that nobody has delivered, such as an older dispatcher."""
     row_id = catalog_row(location)
     state = connection.execute(select(runs.c.state).where(runs.c.run_id == row_id)).scalar()
