@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zlib
 
@@ -17,18 +16,10 @@ _SORTED = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, sort_keys=
 
 def encode(part: CatalogPart) -> bytes:
     """Pack a part. Equal parts make equal bytes, in every process that has the same zlib."""
-    return zlib.compress(_content(part), ZLIB_LEVEL)
+    content = _SORTED.encode(to_json(part)).encode(errors="surrogatepass")
+    return zlib.compress(content, ZLIB_LEVEL)
 
 
 def decode(packed: bytes) -> CatalogPart:
     """Unpack what `encode` packed, here or in another version of the package."""
     return from_json(CatalogPart, json.loads(zlib.decompress(packed)))
-
-
-def digest(part: CatalogPart) -> str:
-    """The hash of a part's content: equal parts have equal ones, in every process."""
-    return hashlib.blake2b(_content(part), digest_size=16).hexdigest()
-
-
-def _content(part: CatalogPart) -> bytes:
-    return _SORTED.encode(to_json(part)).encode(errors="surrogatepass")
