@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from dagster import DagsterInstance
@@ -19,7 +20,6 @@ from datahub_eventlog.log import logger
 
 CHECK_EVERY = timedelta(seconds=5)
 """From one look at the versions of the code locations to the next; it costs no request."""
-
 RETRY = timedelta(seconds=60)
 """Until what could not be read whole is read again; twice as long each time."""
 REST = 20.0
@@ -42,14 +42,8 @@ class CatalogWatcher:
         self._find_workspace = find_workspace
         self._options = options
         self._next = float("-inf")
-        self._compared: dict[str, tuple[str, float]] = {}
-        """By code location: the version, and when it was compared."""
-        self._failures: dict[str, tuple[str, int]] = {}
-        """By code location: the version, and how often in a row it could not be read whole."""
-        self._rests: dict[str, float] = {}
-        """By code location: until when it is not read again."""
-        self._loaded: dict[str, tuple[str, float]] = {}
-        """By code location: the version, and when that was first seen, by the ledger's clock."""
+        self._watched: dict[str, _Watched] = {}
+        """By code location."""
 
     @property
     def is_due(self) -> bool:
@@ -65,50 +59,61 @@ class CatalogWatcher:
         return sum(self._compare(state, states) for state in due)
 
     def _is_due(self, state: LocationState) -> bool:
+        watched = self._watched.get(state.name)
+        if watched is None:
+            return True
         now = time.monotonic()
-        if now < self._rests.get(state.name, now):
-            return False
-        version, compared = self._compared.get(state.name, ("", 0.0))
-        age = now - compared
-        return version != state.version or age >= self._options.interval.total_seconds()
+        return now >= watched.rest and (watched.version != state.version or now >= watched.due)
 
     def _compare(self, state: LocationState, states: Sequence[LocationState]) -> bool:
-        version, loaded = self._loaded.get(state.name, ("", 0.0))
-        if version != state.version:
-            loaded = self._ledger.database.read_clock()
-            self._loaded[state.name] = (state.version, loaded)
-        # First, so that one that can't be read is not read again and again.
+        watched = self._watched.get(state.name)
+        if watched is None or watched.version != state.version:
+            watched = _Watched(state.version, self._ledger.database.read_clock())
+            self._watched[state.name] = watched
         begun = time.monotonic()
-        self._compared[state.name] = (state.version, begun)
-        others = [other for other in states if other.name != state.name]
+        is_new = is_complete = False
         try:
-            reading = read_location(state, others, self._instance)
+            reading = read_location(state, states, self._instance)
             blobs = [encode(part) for part in reading.parts()]
+            is_complete = reading.is_complete
             is_new = self._ledger.catalogs.store(
-                state.name, blobs, loaded, is_whole=reading.is_complete
+                state.name, blobs, watched.loaded, is_whole=is_complete
             )
         except LedgerUnavailable:
-            del self._compared[state.name]
+            watched.due = begun
             raise
         except Exception as error:  # noqa: BLE001 - runs are delivered all the same
             reason = error_text.trace(error)
             logger.error("Code location %s can't be read: %s", state.name, reason)  # noqa: TRY400 - `trace` has the traceback
-            self._compare_soon(state)
-            return False
+            is_complete = False
         finally:
             now = time.monotonic()
-            self._rests[state.name] = now + REST * (now - begun)
-        if not reading.is_complete:
-            self._compare_soon(state)
+            watched.rest = now + REST * (now - begun)
+        watched.due = begun + self._delay(watched, is_complete=is_complete)
         if is_new:
             logger.info("Code location %s has changed, and is sent to DataHub.", state.name)
         return is_new
 
-    def _compare_soon(self, state: LocationState) -> None:
-        """Have it compared once more although it is not loaded anew: it may have been a hiccup."""
-        failed = self._failures.get(state.name, (state.version, 0))
-        number = failed[1] + 1 if failed[0] == state.version else 1
-        self._failures[state.name] = (state.version, number)
+    def _delay(self, watched: _Watched, *, is_complete: bool) -> float:
+        """Until it is compared again although it is not loaded anew: a failure may be a hiccup."""
         interval = self._options.interval.total_seconds()
-        delay = min(RETRY.total_seconds() * 2 ** min(number - 1, 20), interval)
-        self._compared[state.name] = (state.version, time.monotonic() - interval + delay)
+        if is_complete:
+            watched.failures = 0
+            return interval
+        watched.failures += 1
+        return min(RETRY.total_seconds() * 2.0 ** min(watched.failures - 1, 20), interval)
+
+
+@dataclass
+class _Watched:
+    """What is known of a code location; times but `loaded` are those of the monotonic clock."""
+
+    version: str
+    loaded: float
+    """When this version was first seen, by the ledger's clock."""
+    due: float = float("-inf")
+    """When it is compared again although it is not loaded anew."""
+    rest: float = float("-inf")
+    """Until when it is not read, whatever its version."""
+    failures: int = 0
+    """How often in a row it could not be read whole."""
