@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import get_args
 
 from datahub_eventlog.config import Config
@@ -23,9 +22,6 @@ from datahub_eventlog.source.history import Selection
 
 RUNS_AT_ONCE = 10
 """Runs that are added to the ledger at a time."""
-POLL_INTERVAL = timedelta(seconds=0.2)
-"""Until we look again at runs that another dispatcher is delivering."""
-
 DONE: frozenset[State] = frozenset({*get_args(Outcome), "parked"})
 """The states that need nothing more of a backfill."""
 
@@ -120,7 +116,7 @@ class Backfill:
         if self._orders.again or oldest < self._ledger.upkeep.runless_since():
             since = min(oldest, self._ledger.upkeep.runless_since())
             self._ledger.runs.recall_runless(since, again=self._orders.again)
-            self._deliver_until_done([""])
+            self._dispatcher.deliver_until_done([""], self._stop, self._show)
 
     def _portions(self) -> Iterator[Sequence[str]]:
         for page in self._history.pages():
@@ -136,21 +132,14 @@ class Backfill:
             if settled_before is not None:
                 self._ledger.runs.redeliver(needed, backfilled=True, settled_before=settled_before)
             self._ledger.runs.add(needed, backfilled=True)
-            self._deliver_until_done(needed)
+            self._dispatcher.deliver_until_done(needed, self._stop, self._show)
             self._count(needed)
         self._on_progress(self.progress)
 
-    def _deliver_until_done(self, run_ids: Sequence[str]) -> None:
-        """Deliver until none of them is due or leased; other dispatchers may help."""
-        pause = self._dispatcher.pause
-        while not self._stop.is_set():
-            self._dispatcher.deliver(run_ids)
-            self.progress.trouble = pause.reason if pause.is_on else ""
-            if self._ledger.leases.is_drained(run_ids):
-                return
-            if pause.is_on:
-                self._on_progress(self.progress)
-            self._stop.wait(max(pause.remaining, POLL_INTERVAL.total_seconds()))
+    def _show(self, trouble: str) -> None:
+        self.progress.trouble = trouble
+        if trouble:
+            self._on_progress(self.progress)
 
     def _count(self, run_ids: Sequence[str]) -> None:
         """Note what became of them; those that a stop left undone are not passed."""

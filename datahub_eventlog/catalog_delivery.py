@@ -10,7 +10,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 from dagster import DagsterInstance
 
@@ -21,9 +20,6 @@ from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher import Dispatcher, Observer, Parts, catalog_items
 from datahub_eventlog.ledger import Ledger, State, catalog_row, content_hash
 from datahub_eventlog.values import CatalogPart, Problem
-
-POLL_INTERVAL = timedelta(seconds=0.2)
-"""Until we look again at what another dispatcher is delivering."""
 
 
 @dataclass
@@ -73,7 +69,6 @@ class CatalogDelivery:
         instance: DagsterInstance,
         on_progress: Callable[[CatalogProgress], None],
     ) -> None:
-        self._config = config
         self._ledger: Ledger = parts.ledger
         self._instance = instance
         self._on_progress = on_progress
@@ -118,15 +113,12 @@ class CatalogDelivery:
             is_confirmed=is_confirmed,
         )
         row = catalog_row(location.name)
-        pause = self._dispatcher.pause
-        while not self._stop.is_set():
-            self._dispatcher.deliver([row])
-            self.progress.trouble = pause.reason if pause.is_on else ""
-            self._on_progress(self.progress)
-            if self._ledger.leases.is_drained([row]):
-                break
-            self._stop.wait(max(pause.remaining, POLL_INTERVAL.total_seconds()))
+        self._dispatcher.deliver_until_done([row], self._stop, self._show)
         location.state = self._ledger.runs.state(row)
+
+    def _show(self, trouble: str) -> None:
+        self.progress.trouble = trouble
+        self._on_progress(self.progress)
 
 
 def readings(
@@ -137,8 +129,7 @@ def readings(
         if state.location is None:
             yield state, None
         else:
-            others = [other for other in states if other.name != state.name]
-            yield state, read_location(state, others, instance)
+            yield state, read_location(state, states, instance)
 
 
 def count(

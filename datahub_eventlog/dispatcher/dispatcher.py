@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -42,6 +43,8 @@ LONGEST_RETRY_SECONDS = 6 * 3600.0
 """Until a run that failed is tried again; three times as long after each attempt."""
 CONFLICT_RETRY = timedelta(seconds=5)
 """Until a run that met another transaction again and again is tried again."""
+POLL_INTERVAL = timedelta(seconds=0.2)
+"""Until we look again at what another dispatcher is delivering."""
 SECOND_LOOK = timedelta(seconds=10)
 """On top of `touch_interval`: when a delivered run is looked at once more."""
 QUIET = timedelta(seconds=60)
@@ -114,6 +117,21 @@ class Dispatcher:
             self._parts.owner, len(run_ids), LEASE_TTL, run_ids=run_ids
         )
         self._work_off(leases)
+
+    def deliver_until_done(
+        self, run_ids: Sequence[str], stop: threading.Event, on_round: Callable[[str], None]
+    ) -> None:
+        """Deliver until none of them is due or leased, or until `stop`; others may help.
+
+        `on_round` gets why nothing can be delivered just now, or an empty text. Raises
+        `LedgerUnavailable`.
+        """
+        while not stop.is_set():
+            self.deliver(run_ids)
+            on_round(self.pause.reason if self.pause.is_on else "")
+            if self._parts.ledger.leases.is_drained(run_ids):
+                return
+            stop.wait(max(self.pause.remaining, POLL_INTERVAL.total_seconds()))
 
     def stop(self) -> None:
         """Finish the run at hand and give the others back."""
