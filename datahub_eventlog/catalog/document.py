@@ -31,6 +31,7 @@ from datahub_eventlog.redact import DEFAULT, Redactor
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.assets.column_types import one_line
 from datahub_eventlog.translate.assets.schemas import column_schema, primary_keys
+from datahub_eventlog.translate.catalog import definitions_log, run_of
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.lineage.asset_lineage import AssetLineage, asset_lineage
 from datahub_eventlog.translate.lineage.run_assets import RunAssets
@@ -40,10 +41,7 @@ from datahub_eventlog.values import (
     CatalogJob,
     CatalogPart,
     CodeRepository,
-    Definitions,
     Json,
-    Run,
-    RunLog,
 )
 
 FORMAT = 1
@@ -169,8 +167,7 @@ def _sorted(items: list[Any]) -> list[Any]:
 
 
 def _assets(part: CatalogPart, context: Context, redactor: Redactor) -> Iterator[dict[str, Json]]:
-    facts = {asset.key: asset for asset in (*part.upstream, *part.assets)}
-    assets = RunAssets(RunLog(Run("", "", ""), None, (), (), Definitions(facts)), context)
+    assets = RunAssets(definitions_log(part), context)
     for asset in part.assets:
         try:
             lineage = asset_lineage(asset.key, None, assets)
@@ -234,20 +231,11 @@ def _shown(texts: Iterable[str], redactor: Redactor) -> list[str]:
 def _job(
     repository: CodeRepository, job: CatalogJob, context: Context, redactor: Redactor
 ) -> dict[str, Json]:
-    run = Run(
-        "",
-        job.job.name,
-        "",
-        location=repository.location,
-        repository=repository.name,
-        module=repository.module,
-        file=repository.file,
-    )
     triggers = sorted(job.triggers, key=lambda trigger: (trigger.name, trigger.kind))
     description = job.job.description or None
     return {
         "name": redactor.text(job.job.name),
-        "urn": redactor.text(urns.flow_urn(run, context)),
+        "urn": redactor.text(urns.flow_urn(run_of(repository, job), context)),
         "description": description and redactor.text(description),
         "ops": _shown(sorted(op.handle for op in job.job.ops), redactor),
         "triggers": [

@@ -33,24 +33,25 @@ T = TypeVar("T")
 
 
 def read_location(
-    state: LocationState, others: Sequence[LocationState], instance: DagsterInstance
+    state: LocationState, states: Sequence[LocationState], instance: DagsterInstance
 ) -> LocationReading:
     """A reading of all that a location defines; nothing is read before its parts are asked for.
 
-    `others` are the workspace's other locations: an asset that several define is in the parts of
-    one of them, that which makes it, else observes it, else describes it, the first by name.
+    `states` are those of all the workspace's locations: an asset that several define is in the
+    parts of one of them, that which makes it, else observes it, else describes it, the first by
+    name.
     """
-    return LocationReading(state, others, instance)
+    return LocationReading(state, states, instance)
 
 
 class LocationReading:
     """The definitions of a code location, and afterwards whether these were all."""
 
     def __init__(
-        self, state: LocationState, others: Sequence[LocationState], instance: DagsterInstance
+        self, state: LocationState, states: Sequence[LocationState], instance: DagsterInstance
     ) -> None:
         self._state = state
-        self._others = [other for other in others if other.name != state.name]
+        self._others = [other for other in states if other.name != state.name]
         self._instance = instance
         self._unreadable: list[str] = []
         self._is_read = False

@@ -18,12 +18,11 @@ from datahub_eventlog.extractor import Extraction
 from datahub_eventlog.redact import Redactor
 from datahub_eventlog.translate import translate, translate_runless
 from datahub_eventlog.translate.aspects import json_of
-from datahub_eventlog.translate.catalog import catalog_proposals, removal
+from datahub_eventlog.translate.catalog import catalog_proposals, definitions_log, removal
 from datahub_eventlog.translate.limits import within_limits
 from datahub_eventlog.values import (
     CatalogPart,
     Change,
-    Definitions,
     Event,
     Problem,
     Proposal,
@@ -51,9 +50,7 @@ def catalog_items(
     part: CatalogPart, since: float, config: Config, parts: Parts, *, now: float | None = None
 ) -> Iterator[Proposal | Problem]:
     """Everything that a part of a code location's catalogue becomes; see `catalog_proposals`."""
-    assets = {asset.key: asset for asset in (*part.upstream, *part.assets)}
-    log = RunLog(Run("", "", ""), None, (), (), Definitions(assets))
-    context, extraction = context_of(log, config, parts)
+    context, extraction = context_of(definitions_log(part), config, parts)
     items = _merged(
         catalog_proposals(wanted_jobs(part, config), since, context, now=now), extraction
     )

@@ -65,13 +65,32 @@ def removal(urn: str, since: float) -> Proposal | Problem:
     return state(urn, StatusClass(removed=True), since)
 
 
+def definitions_log(part: CatalogPart) -> RunLog:
+    """The definitions of a part's assets, as of a run in which nothing happened."""
+    facts = {asset.key: asset for asset in (*part.upstream, *part.assets)}
+    return RunLog(Run("", "", ""), None, (), (), Definitions(facts))
+
+
+def run_of(repository: CodeRepository, job: CatalogJob) -> Run:
+    """A run of that job that never was: it gives the job its urns."""
+    return Run(
+        "",
+        job.job.name,
+        "",
+        location=repository.location,
+        repository=repository.name,
+        module=repository.module,
+        file=repository.file,
+    )
+
+
 def defined_urns(part: CatalogPart, context: Context) -> Iterator[str]:
     """The entities that a part defines, also those that the configuration leaves out."""
     for key in (*(facts.key for facts in part.assets), *part.shared):
         with suppress(urns.InvalidUrn):
             yield urns.asset_urn(key, context)
     for job in part.jobs:
-        run = _run(part.repository, job)
+        run = run_of(part.repository, job)
         yield urns.flow_urn(run, context)
         yield from (urns.job_urn(run, op.handle, context) for op in job.job.ops)
         for facts in job.assets:
@@ -79,9 +98,7 @@ def defined_urns(part: CatalogPart, context: Context) -> Iterator[str]:
 
 
 def _asset_proposals(part: CatalogPart, since: float, context: Context) -> Proposals:
-    every = {facts.key: facts for facts in (*part.upstream, *part.assets)}
-    log = RunLog(Run("", "", ""), None, (), (), Definitions(every))
-    assets = RunAssets(log, context)
+    assets = RunAssets(definitions_log(part), context)
     edges = TableEdges()
     keyed: set[str] = set()
     exists = [prepared(aspect) for aspect in existence(context)]
@@ -109,7 +126,7 @@ def _job_proposals(
     repository: CodeRepository, job: CatalogJob, since: float, context: Context, now: float
 ) -> Proposals:
     facts = {asset.key: asset for asset in job.assets}
-    log = RunLog(_run(repository, job), job.job, job.steps, (), Definitions(facts))
+    log = RunLog(run_of(repository, job), job.job, job.steps, (), Definitions(facts))
     # As of a run that has ended without a step: nothing more is to be expected of its ops.
     progress = RunProgress(moments=(Moment(since, 0, Result.SKIPPED),), began=since)
     plan = plan_of(log)
@@ -137,16 +154,3 @@ def _check_proposals(
             yield state(urn, dagster_platform(context), ranked_time_alone(since))
             # Runs don't send it, so only a removal is taken back.
             yield state(urn, StatusClass(removed=False), since, is_vacant=True)
-
-
-def _run(repository: CodeRepository, job: CatalogJob) -> Run:
-    """A run of that job that never was: it gives the job its urns."""
-    return Run(
-        "",
-        job.job.name,
-        "",
-        location=repository.location,
-        repository=repository.name,
-        module=repository.module,
-        file=repository.file,
-    )
