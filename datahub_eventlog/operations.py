@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import DagsterInstance
 
-from datahub_eventlog import definitions, error_text
+from datahub_eventlog import error_text
 from datahub_eventlog.catalog.workspace import (
     LocationState,
     Workspace,
     loading_workspace,
     open_workspace,
 )
-from datahub_eventlog.config import Block, Config, Reading
+from datahub_eventlog.config import Block, Config, Reading, readable_target
 from datahub_eventlog.dagster_internals import InstanceRef, instance_ref
 from datahub_eventlog.errors import ConfigurationError, DataHubEventLogError
 from datahub_eventlog.extractor import Extractor
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from datahub_eventlog.catalog_delivery import CatalogDelivery, CatalogProgress
     from datahub_eventlog.dispatcher import Parts, Worker
     from datahub_eventlog.translate.explain import Explanation
+    from datahub_eventlog.verify import Verification, VerifyOrders, VerifyProgress
 
 FILTERED = (
     "nothing of it is sent: job_pattern, asset_pattern or its tag datahub/ignore leaves it out"
@@ -136,7 +137,7 @@ class Operations:
 
         config = self.config
         parts = self._parts(config)
-        log = self._log(parts.source, run_id)
+        log = self._log(parts, run_id)
         if log is None:
             raise DataHubEventLogError(f"there is no run {run_id}")
         if not (is_wanted(log.run, config) and has_wanted_steps(log, config)):
@@ -161,7 +162,7 @@ class Operations:
         run_id, event = newest
         assert isinstance(event.data, Materialization)  # noqa: S101 - for the type checker
         gone = RunLog(Run(run_id, "", ""), None, (), (event,))
-        log = (self._log(parts.source, run_id) if run_id else None) or gone
+        log = (self._log(parts, run_id) if run_id else None) or gone
         context, extracted = context_of(log, config, parts)
         redactor = redactor_of(config.redact) or DEFAULT
         try:
@@ -191,6 +192,26 @@ class Operations:
             own.ledger.database.migrate()
             pool(own.instance)
             yield Backfill(config, parts, orders, on_progress)
+
+    @contextmanager
+    def verify(
+        self, orders: VerifyOrders, on_progress: Callable[[VerifyProgress], None]
+    ) -> Iterator[Verification]:
+        """A verification, which the caller runs; it has an instance of its own."""
+        from datahub_eventlog.dispatcher import assemble, pool
+        from datahub_eventlog.sinks.reading import RestReader
+        from datahub_eventlog.verify import Verification
+
+        config = self.config
+        target = readable_target(config)
+        with opened(self._ref("verified")) as own, assemble(own, config) as parts:
+            own.ledger.database.migrate()
+            pool(own.instance)
+            reader = RestReader(target)
+            try:
+                yield Verification(config, parts, reader, orders, on_progress)
+            finally:
+                reader.close()
 
     def count_catalog(self, workspace: Mapping[str, Any]) -> CatalogProgress:
         """How many entities the catalogues of these code locations have; changes nothing."""
@@ -251,20 +272,31 @@ class Operations:
     def _parts(self, config: Config) -> Parts:
         """What a translation needs, with a sink in memory."""
         from datahub_eventlog.dispatcher import Parts
+        from datahub_eventlog.dispatcher.catalog_facts import CatalogFacts
         from datahub_eventlog.dispatcher.translation import ForExtractor
 
         extractor = Extractor(config, ForExtractor(config))
         source = Source(self._instance)
-        return Parts(self.ledger, source, MemorySink(), extractor, None, "preview")
+        catalog = CatalogFacts(self.ledger, config.catalog.interval)
+        return Parts(
+            self.ledger,
+            source,
+            MemorySink(),
+            extractor,
+            None,
+            "preview",
+            catalog=catalog if config.catalog.enabled else None,
+        )
 
-    def _log(self, source: Source, run_id: str) -> RunLog | None:
-        """A run with the stored facts of its definitions; None if there is no such run."""
-        run = source.run(run_id)
+    def _log(self, parts: Parts, run_id: str) -> RunLog | None:
+        """A run with the facts of its definitions; None if there is no such run."""
+        from datahub_eventlog.dispatcher.run_logs import RunLogs
+
+        run = parts.source.run(run_id)
         if run is None:
             return None
         hash_ = self.ledger.runs.definitions_of(run_id)
-        stored = None if hash_ is None else self.ledger.runs.facts(hash_)
-        return source.log(run, None if stored is None else definitions.decode(stored))
+        return RunLogs(self.ledger, parts.source, parts.catalog).read(run, hash_)
 
     def _ref(self, verb: str) -> InstanceRef:
         """From which the instance can be opened again."""

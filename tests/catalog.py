@@ -15,7 +15,7 @@ from datahub.emitter.aspect import ASPECT_MAP
 from datahub.emitter.serialization_helper import post_json_transform, pre_json_transform
 from receiver_patches import patched
 
-from datahub_eventlog.dispatcher.proposal_claims import slot
+from datahub_eventlog.proposal_claims import slot
 from datahub_eventlog.values import Change, Problem, Proposal
 
 

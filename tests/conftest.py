@@ -21,7 +21,7 @@ settings.load_profile("steady")
 
 alembic_cache.install()
 
-pytest_plugins = ("postgres", "ledgers", "receivers", "scenes", "styles")
+pytest_plugins = ("postgres", "ledgers", "receivers", "scenes", "styles", "verified")
 
 POSTGRES = {"postgres_url", "postgres_server_url", "own_postgres"}
 

@@ -2,7 +2,8 @@
 
 It speaks Rest.li's `ingestProposal` and `ingestProposalBatch` and GET /config, refuses what the
 schemas of acryl-datahub don't allow, applies UPSERT and PATCH, keeps timeseries under the
-server's document id, and plays every fault that a network has.
+server's document id, answers reads (`receiver_reads.py`), and plays every fault that a network
+has.
 
     with Receiver(token="t") as receiver:
         receiver.fault("status", status=503, retry_after=2, count=1)
@@ -30,6 +31,7 @@ from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeAlias
 
+import receiver_reads as reads
 import receiver_schemas as schemas
 from receiver_patches import patched
 from receiver_schemas import Flaw
@@ -37,9 +39,11 @@ from typing_extensions import Self
 
 Json: TypeAlias = Any
 WRITES = ("/aspects?action=ingestProposal", "/aspects?action=ingestProposalBatch")
+SYSTEM_METADATA = {"lastObserved": 0, "runId": "no-run-id-provided"}
+"""What GMS fills in."""
 MOST_BYTES = 16_000_000
 """The size of a request above which GMS answers 413."""
-KINDS = ("status", "html", "redirect", "hang", "slow", "cut", "reject")
+KINDS = ("status", "html", "redirect", "hang", "slow", "cut", "reject", "deny", "lag")
 
 
 @dataclass
@@ -50,7 +54,8 @@ class Fault:
     """status: an answer with `status` · html: a web page with `status` (or 200) · redirect: to
     `location` · hang: nothing until `clear()` or for `seconds`, then the connection ends · slow:
     each takes `seconds` · cut: the connection ends · reject: proposals whose urn and aspect fit
-    are refused with `status` (422) and `message`."""
+    are refused with `status` (422) and `message` · deny: reading what fits urn and aspect is not
+    allowed · lag: reading does not find the documents of a timeseries that fit, `count` times."""
     count: int | None = None
     """How often it happens; None: until `clear()`."""
     above: int = -1
@@ -94,6 +99,10 @@ class Request:
     status: int = 0
     """Of the answer; 0: there was none (yet)."""
 
+    @property
+    def is_write(self) -> bool:
+        return self.method == "POST" and self.path.endswith(WRITES)
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -125,7 +134,7 @@ class _Proposal:
     aspect: schemas.Aspect
     is_patch: bool
     value: Json
-    run_id: str
+    metadata: Mapping[str, Json]
 
 
 class Store:
@@ -134,6 +143,8 @@ class Store:
     def __init__(self) -> None:
         self.versioned: dict[tuple[str, str], Json] = {}
         self.series: dict[tuple[str, str], dict[str, Json]] = {}
+        self.metadata: dict[tuple[str, str], Mapping[str, Json]] = {}
+        """The system metadata of versioned aspects."""
         self.overwritten: list[tuple[str, str, Json]] = []
         """Timeseries documents that another one with the same id took the place of."""
 
@@ -150,6 +161,9 @@ class Store:
             if not each.aspect.is_timeseries:
                 staged[place] = value
         self.versioned.update(staged)
+        for each in batch:
+            if not each.aspect.is_timeseries:
+                self.metadata[each.urn, each.aspect.name] = each.metadata
         for each in batch:
             if each.aspect.is_timeseries:
                 self._append(each)
@@ -300,7 +314,13 @@ class Receiver:
     def writes(self) -> list[Request]:
         """The requests that carried proposals."""
         with self._changed:
-            return [each for each in self.requests if each.method == "POST"]
+            return [each for each in self.requests if each.is_write]
+
+    @property
+    def reads(self) -> list[Request]:
+        """The requests that asked for entities or documents."""
+        with self._changed:
+            return [each for each in self.requests if not each.is_write and each.path != "/config"]
 
     def wait_for(self, condition: Callable[[], object], timeout: float = 30) -> None:
         """Wait until the condition holds after some request; fail the test if it never does."""
@@ -323,7 +343,7 @@ class Receiver:
         answer = self._early(fault) if fault else None
         if answer is None:
             answer = self._serve(method, path, headers, body, batch)
-            request.applied = answer.status == 200 and method == "POST"
+            request.applied = answer.status == 200 and request.is_write
         if fault:
             self._end(fault, answer)
         request.status = answer.status
@@ -334,7 +354,7 @@ class Receiver:
     def _next_fault(self, path: str, size: int) -> Fault | None:
         with self._changed:
             for each in self._faults:
-                if each.kind != "reject" and each.fits(path, size):
+                if each.kind not in {"reject", "deny", "lag"} and each.fits(path, size):
                     each.happened += 1
                     return each
         return None
@@ -385,6 +405,11 @@ class Receiver:
             return _json(200, self._config())
         if self.token is not None and headers.get("authorization") != f"Bearer {self.token}":
             return _page(401, "Unauthorized to perform this action.")
+        return self._route_authorized(method, path, body, batch)
+
+    def _route_authorized(
+        self, method: str, path: str, body: bytes, batch: Sequence[Json]
+    ) -> Answer:
         if len(body) > MOST_BYTES:
             return _page(413, "Payload Too Large")
         if method == "POST" and path in WRITES:
@@ -393,6 +418,10 @@ class Receiver:
             return _json(200, {"value": "success"})
         if method == "GET" and path.startswith("/aspects/"):
             return self._read(path)
+        with self._changed:
+            found = reads.read(self.store, method, path, body, self._faults)
+        if found is not None:
+            return _json(found.status, found.content)
         raise Refusal(404, f"No root resource defined for path '{path}'")
 
     def _config(self) -> Json:
@@ -431,8 +460,8 @@ class Receiver:
         aspect = schemas.aspects()[name]
         is_patch = raw["changeType"] == "PATCH"
         value = _value(raw, aspect, is_patch=is_patch)
-        run_id = (raw.get("systemMetadata") or {}).get("runId", "")
-        return _Proposal(raw["entityUrn"], aspect, is_patch, value, run_id)
+        metadata = {**SYSTEM_METADATA, **(raw.get("systemMetadata") or {})}
+        return _Proposal(raw["entityUrn"], aspect, is_patch, value, metadata)
 
     def _reject(self, urn: str, aspect: str) -> None:
         for each in self._faults:

@@ -77,6 +77,13 @@ def aspects() -> Mapping[str, Aspect]:
     }
 
 
+def with_defaults(name: str, value: Any) -> Any:
+    """The aspect as GMS reads it back: fields that were not sent have their defaults."""
+    fields = _schemas()[name]["fields"]
+    defaults = {each["name"]: each["default"] for each in fields if each.get("default") is not None}
+    return {**defaults, **value}
+
+
 @functools.cache
 def entities() -> Mapping[str, frozenset[str]]:
     """The names of the aspects that each type of entity has."""

@@ -16,10 +16,10 @@ from deployment import Deployment, sqlite_yaml
 from logs import RUN_ID, asset_facts, facts, log
 
 from datahub_eventlog.config import Config
-from datahub_eventlog.dispatcher.proposal_claims import claim_of, slot
 from datahub_eventlog.dispatcher.translation import ForExtractor
 from datahub_eventlog.errors import ConfigurationError
 from datahub_eventlog.extractor import DagsterGenerator, Extractor, _proposal
+from datahub_eventlog.proposal_claims import claim_of, slot
 from datahub_eventlog.source import Source
 from datahub_eventlog.testing import capturing, delivered
 from datahub_eventlog.values import Change, Proposal

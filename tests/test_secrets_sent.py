@@ -142,7 +142,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Scene, Run
     with configured(home, **sqlite_yaml({"dispatch": "off"})) as instance:
         run_id = planted.execute(instance)
         scene = Scene(instance, lambda: instance)
-        log = Operations(instance)._log(scene.source, run_id)
+        log = Operations(instance)._log(scene.parts(Config()), run_id)
         assert log is not None
         yield scene, log
 

@@ -21,6 +21,7 @@ from datahub_eventlog.cli import (
     retry,
     show,
     status,
+    verify,
     worker,
 )
 from datahub_eventlog.cli.output import examples
@@ -68,4 +69,5 @@ main.add_command(preview.preview)
 main.add_command(retry.retry)
 main.add_command(show.show)
 main.add_command(status.status)
+main.add_command(verify.verify)
 main.add_command(worker.worker)

@@ -1,29 +1,16 @@
-"""`datahub-eventlog backfill`, and its progress bar."""
+"""`datahub-eventlog backfill`: delivers the history."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
-from datahub_eventlog.cli.output import asset_key, examples
+from datahub_eventlog.cli.output import examples
+from datahub_eventlog.cli.selection import rate_option, runs_bar, selection_options
 from datahub_eventlog.cli.signals import stopped_by_signals
 from datahub_eventlog.log import LOGGER_NAME
 from datahub_eventlog.operations import Operations
@@ -35,21 +22,6 @@ if TYPE_CHECKING:
     from datahub_eventlog import backfill as history
 
 
-def _keys(
-    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
-) -> tuple[AssetKey, ...]:
-    return tuple(asset_key(context, parameter, value) for value in values)
-
-
-class Rate(ProgressColumn):
-    """Runs a second, those that are skipped among them."""
-
-    def render(self, task: Task) -> Text:
-        """The rate over the last seconds."""
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f} runs/s", style="progress.data.speed")
-
-
 @click.command(
     epilog=examples(
         "backfill --dry-run",
@@ -58,17 +30,7 @@ class Rate(ProgressColumn):
         "backfill --asset sales/orders --again",
     )
 )
-@click.option("--since", type=click.DateTime(), help="Runs created at this time (UTC) or later.")
-@click.option("--until", type=click.DateTime(), help="Runs created before this time (UTC).")
-@click.option("--job", "jobs", multiple=True, metavar="NAME", help="Runs of this job; repeatable.")
-@click.option(
-    "--asset",
-    "assets",
-    multiple=True,
-    metavar="KEY",
-    callback=_keys,
-    help="Runs that materialized or observed this asset; repeatable.",
-)
+@selection_options
 @click.option(
     "--status",
     "states",
@@ -79,12 +41,7 @@ class Rate(ProgressColumn):
 @click.option(
     "--again", is_flag=True, help="Include runs that were delivered already; send everything again."
 )
-@click.option(
-    "--rate",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="N",
-    help="At most N runs a minute.",
-)
+@rate_option
 @click.option("--dry-run", is_flag=True, help="Only count the runs; deliver nothing.")
 def backfill(  # noqa: PLR0913 - one for each option
     *,
@@ -104,7 +61,7 @@ def backfill(  # noqa: PLR0913 - one for each option
     """
     from datahub_eventlog.backfill import Orders
 
-    selection = Selection(_utc(since), _utc(until), jobs, assets, states)
+    selection = Selection(since, until, jobs, assets, states)
     orders = Orders(selection, again=again, rate=rate)
     with Operations.on_home() as operations:
         if dry_run:
@@ -116,43 +73,13 @@ def backfill(  # noqa: PLR0913 - one for each option
         # The bar has the screen; errors are shown at its end, and by `status`.
         logging.getLogger(LOGGER_NAME).setLevel(logging.CRITICAL)
         with (
-            _progress_bar() as show,
+            runs_bar() as show,
             operations.backfill(orders, show) as running,
             stopped_by_signals(running),
         ):
             progress = running.run()
     _print_summary(progress)
     sys.exit(1 if progress.fell_short else 0)
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return None if moment is None else moment.replace(tzinfo=timezone.utc)
-
-
-@contextlib.contextmanager
-def _progress_bar() -> Iterator[Callable[[history.Progress], None]]:
-    """A progress bar; nothing where the output is not a terminal."""
-    console = Console(stderr=True)
-    columns = (
-        SpinnerColumn(),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(),
-        TextColumn("[yellow]{task.description}"),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None)
-
-        def show(progress: history.Progress) -> None:
-            bar.update(
-                task,
-                total=progress.selected,
-                completed=progress.passed,
-                description=progress.trouble,
-            )
-
-        yield show
 
 
 def _print_summary(progress: history.Progress) -> None:

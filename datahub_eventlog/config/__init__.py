@@ -14,11 +14,12 @@ from datahub_eventlog.config.options import (
     Config,
     Option,
     Redaction,
+    VerifyOptions,
     obstacle_in,
     options,
 )
 from datahub_eventlog.config.patterns import Pattern, fits
-from datahub_eventlog.config.reading import Block, Reading, read
+from datahub_eventlog.config.reading import Block, Reading, read, readable_target
 from datahub_eventlog.config.targets import FileTarget, KafkaTarget, RestTarget, Target
 
 __all__ = [
@@ -35,10 +36,12 @@ __all__ = [
     "Redaction",
     "RestTarget",
     "Target",
+    "VerifyOptions",
     "fits",
     "inline_secrets",
     "masked",
     "obstacle_in",
     "options",
     "read",
+    "readable_target",
 ]

@@ -97,6 +97,18 @@ class CatalogOptions:
     """Percent of a code location's entities; if more are gone at once, nothing is removed."""
 
 
+@dataclass(frozen=True)
+class VerifyOptions:
+    """What a dispatcher compares with DataHub from time to time, beside its deliveries."""
+
+    __pydantic_config__ = NO_OTHER_KEYS
+
+    sample: Annotated[StrictInt, Field(ge=0)] = 0
+    """Delivered runs that are compared each time; 0: none are."""
+    interval: PositiveDuration = timedelta(hours=1)
+    """How often."""
+
+
 def option(meaning: str, *, default: T) -> T:
     """A field of `Config` that is an option of the block, with one line of documentation."""
     return field(default=default, metadata={"meaning": meaning})
@@ -216,6 +228,11 @@ class Config:
         "fail_safe_threshold: percent}`: what code locations define is sent whenever they are "
         "loaded, and what they define no longer is marked as removed",
         default=CatalogOptions(),
+    )
+    verify: VerifyOptions = option(
+        "`{sample: runs, interval: seconds}`: so many delivered runs are compared with what "
+        "DataHub holds, and what it lacks is sent again",
+        default=VerifyOptions(),
     )
     debug_mode: StrictBool = option("log every proposal at DEBUG", default=False)
 

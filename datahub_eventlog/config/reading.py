@@ -23,7 +23,7 @@ from datahub_eventlog.config.environment import (
 )
 from datahub_eventlog.config.options import TARGETS, Config, Option, options
 from datahub_eventlog.config.patterns import obstacle_for_regex
-from datahub_eventlog.config.targets import KafkaBlock
+from datahub_eventlog.config.targets import KafkaBlock, KafkaTarget, RestTarget
 from datahub_eventlog.errors import ConfigurationError
 
 Block: TypeAlias = Any
@@ -90,6 +90,25 @@ def read(block: Block, environ: Environ | None = None) -> Reading:
     if isinstance(target, KafkaBlock):
         target = target.target()
     return Reading(Config(**values, target=target), tuple(faults))
+
+
+def readable_target(config: Config, environ: Environ | None = None) -> RestTarget:
+    """Where what DataHub holds can be read, which is GMS, also for those who deliver to Kafka.
+
+    Raises `ConfigurationError` if that is not known.
+    """
+    if isinstance(config.target, RestTarget):
+        return config.target
+    environ = os.environ if environ is None else environ
+    filled = _with_gms_variables({}, environ) if isinstance(config.target, KafkaTarget) else {}
+    if "server" not in filled:
+        where = "Kafka" if isinstance(config.target, KafkaTarget) else "what is delivered to"
+        raise ConfigurationError(
+            f"{where} can't be read: only DataHub's GMS can. Deliver to datahub_client_config, or"
+            f" to Kafka with the address of GMS in {GMS_VARIABLES['server']}"
+        )
+    target: RestTarget = options()[CLIENT_CONFIG].parse(filled)
+    return target
 
 
 def _unusable_patterns(config: Config) -> Iterator[Fault]:

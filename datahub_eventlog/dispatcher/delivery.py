@@ -8,10 +8,10 @@ from datetime import timedelta
 from typing import TypeAlias
 
 from datahub_eventlog.dispatcher.lease_keeper import LeaseKeeper
-from datahub_eventlog.dispatcher.proposal_claims import claim_of, content_hash
 from datahub_eventlog.errors import LeaseLost
 from datahub_eventlog.ledger import CLOCK_TOLERANCE_SECONDS, Claim, Lease, Ledger
 from datahub_eventlog.log import logger
+from datahub_eventlog.proposal_claims import claim_of, content_hash
 from datahub_eventlog.sinks import Sink
 from datahub_eventlog.values import Problem, Proposal
 

@@ -6,16 +6,14 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import lru_cache
 
-from datahub_eventlog import definitions, error_text
+from datahub_eventlog import error_text
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher.catalog_sending import CatalogSending
-from datahub_eventlog.dispatcher.context import asset_keys
 from datahub_eventlog.dispatcher.delivery import Delivery, Report, Rules, SentKey
 from datahub_eventlog.dispatcher.filters import has_wanted_steps, is_wanted
 from datahub_eventlog.dispatcher.lease_keeper import LeaseKeeper
@@ -28,12 +26,13 @@ from datahub_eventlog.dispatcher.proposals import (
     run_items,
     runless_items,
 )
+from datahub_eventlog.dispatcher.run_logs import RunLogs
 from datahub_eventlog.errors import Conflict, LeaseLost, LedgerUnavailable, Unavailable
 from datahub_eventlog.event_types import PLANNED
 from datahub_eventlog.ledger import Lease, Outcome, StoredCatalog, location_of
 from datahub_eventlog.log import logger
 from datahub_eventlog.redact import DEFAULT
-from datahub_eventlog.values import Definitions, Problem, Proposal, Run, RunLog
+from datahub_eventlog.values import Problem, Proposal, Run, RunLog
 
 LEASE_TTL = timedelta(seconds=120)
 """How long a run belongs to a dispatcher that does not extend its lease."""
@@ -56,8 +55,6 @@ leave none. No more often than `ledger.touches.LIVE_THROTTLE_SECONDS` allows."""
 SILENT_AFTER_SECONDS = 30.0
 """A run without news for so long is looked at after as long again."""
 LONGEST_POLL_SECONDS = 600.0
-DECODED_DEFINITIONS = 16
-"""Jobs whose definitions are kept decoded: the runs of one have the same again and again."""
 OTHER_CATALOGS = timedelta(seconds=15)
 """Until a catalogue is looked at again that waits for the delivery of others."""
 RUNS_UNDER_WAY = 1000
@@ -89,7 +86,7 @@ class Dispatcher:
         self._parts = parts
         self._on_request = on_request
         self._sendings: OrderedDict[str, _RunSending] = OrderedDict()
-        self._read_definitions = lru_cache(maxsize=DECODED_DEFINITIONS)(self._decode_definitions)
+        self._logs = RunLogs(parts.ledger, parts.source, parts.catalog)
         self._held: list[Lease] = []
         self._is_stopping = False
         self._redacted = (redactor_of(config.redact) or DEFAULT).text
@@ -132,6 +129,13 @@ class Dispatcher:
             if self._parts.ledger.leases.is_drained(run_ids):
                 return
             stop.wait(max(self.pause.remaining, POLL_INTERVAL.total_seconds()))
+
+    def note_present(self, run_id: str, keys: Collection[SentKey]) -> None:
+        """Leave out of the next delivery of the run what DataHub is known to have of it.
+
+        It is about what has no claim in the ledger, and is sent with every delivery otherwise.
+        """
+        self._sending_of(run_id).sent_keys.update(keys)
 
     def stop(self) -> None:
         """Finish the run at hand and give the others back."""
@@ -220,12 +224,7 @@ class Dispatcher:
 
     def _read_log(self, lease: Lease, run: Run) -> RunLog:
         keep = LeaseKeeper(self._parts.ledger, lease, LEASE_TTL, self._on_request).keep
-        hash_ = lease.definitions_hash
-        facts = None if hash_ is None else self._read_definitions(hash_)
-        log = self._parts.source.log(run, facts, keep)
-        if facts is None and self._parts.catalog is not None:
-            defined = self._parts.catalog.definitions_of(run.location, asset_keys(log))
-            log = replace(log, definitions=defined)
+        log = self._logs.read(run, lease.definitions_hash, keep)
         keep()  # the user's functions, which come next, may take long
         return log
 
@@ -350,10 +349,6 @@ class Dispatcher:
         if self._parts.ledger.leases.park(lease, reason):
             self._sendings.pop(lease.run_id, None)
             self._observer.parked()
-
-    def _decode_definitions(self, hash_: str) -> Definitions | None:
-        blob = self._parts.ledger.runs.facts(hash_)
-        return None if blob is None else definitions.decode(blob)
 
     def _sending_of(self, run_id: str) -> _RunSending:
         sending = self._sendings.setdefault(run_id, _RunSending())

@@ -67,6 +67,16 @@ class PrometheusObserver(Observer):
             buckets=BUCKETS_SECONDS,
             registry=registry,
         )
+        self._verified = Counter(
+            "datahub_eventlog_verified",
+            "Aspects that were compared with what DataHub holds.",
+            registry=registry,
+        )
+        self._differing = Counter(
+            "datahub_eventlog_differing",
+            "Of these, those that DataHub lacked or had otherwise, and that were sent again.",
+            registry=registry,
+        )
         for outcome in ("delivered", "filtered", "gone", "parked"):
             self._runs.labels(outcome)
 
@@ -86,6 +96,11 @@ class PrometheusObserver(Observer):
     def parked(self) -> None:
         """Count it as an outcome, too."""
         self._runs.labels("parked").inc()
+
+    def verified(self, aspects: int, differing: int) -> None:
+        """Count them."""
+        self._verified.inc(aspects)
+        self._differing.inc(differing)
 
     def requested(self, seconds: float) -> None:
         """Note how long it took."""

@@ -22,3 +22,6 @@ class Observer:
 
     def requested(self, seconds: float) -> None:
         """A request to DataHub took so long, whatever came of it."""
+
+    def verified(self, aspects: int, differing: int) -> None:
+        """So many aspects were compared with DataHub, of which so many were not as sent."""

@@ -18,6 +18,7 @@ from datahub_eventlog.dispatcher.dispatcher import Dispatcher
 from datahub_eventlog.dispatcher.loop import Heartbeat, Loop
 from datahub_eventlog.dispatcher.observer import Observer
 from datahub_eventlog.dispatcher.reconciler import Reconciler
+from datahub_eventlog.dispatcher.sampling import SampleThread
 from datahub_eventlog.errors import LedgerUnavailable
 from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.ledger_location import LEDGER_LOCK_SECONDS, take_over_local
@@ -87,12 +88,15 @@ class Worker:
             if self._is_stopped:
                 return
             logger.info("Delivering to DataHub: %s", sinks.where(self._config.target))
+            sampling = SampleThread(self._config, self._open, observer)
+            sampling.start()
             try:
                 self._loop.run(
                     is_done=opened.ledger.leases.is_drained if until_empty else lambda: False
                 )
             finally:
                 self._retire(opened.ledger)
+                sampling.stop()
 
     def stop(self) -> None:
         """Finish the run at hand, give the others back, and let `run` return."""

@@ -105,6 +105,12 @@ class Catalogs(LedgerPart):
         return None if blob is None else bytes(blob)
 
     @on_connection
+    def removed(self, connection: Connection, location: str) -> list[str]:
+        """The urns of the code location's entities that are marked as removed in DataHub."""
+        is_it = (e.location == stored_name(location)) & e.removed.is_not(None)
+        return list(connection.execute(select(e.urn).where(is_it)).scalars())
+
+    @on_connection
     def gone(self, connection: Connection, location: str, urns: Collection[str]) -> Gone:
         """What is gone of a code location that defines these entities now."""
         columns = (e.urn_digest, e.urn, e.removed)

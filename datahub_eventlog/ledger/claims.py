@@ -16,7 +16,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, or_, select, update
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.sql import Insert
 
@@ -25,7 +25,7 @@ from datahub_eventlog.ledger.chunks import chunks
 from datahub_eventlog.ledger.clocks import CLOCK_TOLERANCE_SECONDS
 from datahub_eventlog.ledger.database import LedgerPart, in_transaction, on_connection
 from datahub_eventlog.ledger.dialects import Instant, upsert, written
-from datahub_eventlog.ledger.records import Claim, Lease
+from datahub_eventlog.ledger.records import Claim, Lease, Standing
 from datahub_eventlog.ledger.tables import states
 from datahub_eventlog.ledger.touches import touch
 
@@ -70,6 +70,35 @@ class Claims(LedgerPart):
         additions = self._newer_additions(lease, takers) if takers else {}
         if additions:
             self._resend(additions)
+
+    @on_connection
+    def standings(
+        self, connection: Connection, claims: Sequence[tuple[Claim, str]]
+    ) -> list[Standing]:
+        """What became of each claim, given with the run that made it."""
+        keys = {claim.row_key for claim, _ in claims}
+        keys |= {claim.base_row_key for claim, _ in claims if claim.base_row_key is not None}
+        rows: dict[str, Row[Any]] = {}
+        for chunk in chunks(sorted(keys)):
+            rows |= {row.digest: row for row in connection.execute(_select_rows(chunk))}
+        return [_standing(claim, run_id, rows) for claim, run_id in claims]
+
+    @on_connection
+    def forget(
+        self, connection: Connection, row_keys: Sequence[str], *, owner_is_gone: bool
+    ) -> None:
+        """Have these states sent again by the next delivery of the run that claimed them last.
+
+        `owner_is_gone`: there is no such run any more, so any other run may claim them.
+        """
+        for chunk in chunks(sorted(row_keys)):
+            is_among = s.digest.in_(chunk)
+            if owner_is_gone:
+                connection.execute(delete(states).where(is_among))
+            else:
+                # What was never sent since it was vacant stays so.
+                was_sent = is_among & (s.sent > LONG_AGO)
+                connection.execute(update(states).where(was_sent).values(sent=None, token=None))
 
     def resend_newer(self, lease: Lease, claims: Sequence[Claim]) -> None:
         """Have newer runs send again what this one may have overwritten.
@@ -117,8 +146,8 @@ class Claims(LedgerPart):
         wins = {
             key: claim
             for key, claim in newest.items()
-            if _is_newest(claim, lease, rows.get(key))
-            and _is_newest(claim, lease, _base_row(claim, rows))
+            if _is_newest(claim, lease.run_id, rows.get(key))
+            and _is_newest(claim, lease.run_id, _base_row(claim, rows))
         }
         sends = {
             key
@@ -171,7 +200,7 @@ class Claims(LedgerPart):
         for chunk in chunks(list(ours)):
             statement = select(s.digest, s.base, s.time, s.run_id).where(s.base.in_(chunk))
             for row in connection.execute(statement):
-                if row.run_id != lease.run_id and not _is_newest(ours[row.base], lease, row):
+                if row.run_id != lease.run_id and not _is_newest(ours[row.base], lease.run_id, row):
                     newer[row.digest] = row.run_id
         return newer
 
@@ -212,8 +241,24 @@ def _base_row(claim: Claim, rows: Mapping[str, Row[Any]]) -> Row[Any] | None:
     return None if claim.base_row_key is None else rows.get(claim.base_row_key)
 
 
-def _is_newest(claim: Claim, lease: Lease, row: Row[Any] | None) -> bool:
-    return row is None or _order(row) <= (claim.time, lease.run_id)
+def _standing(claim: Claim, run_id: str, rows: Mapping[str, Row[Any]]) -> Standing:
+    row, base = rows.get(claim.row_key), _base_row(claim, rows)
+    is_newest = _is_newest(claim, run_id, row) and _is_newest(claim, run_id, base)
+    if row is None:
+        return Standing(is_newest=is_newest, is_same=False, run_id=None, sent=None)
+    newest = max(_order(row), (claim.time, run_id))
+    is_replaced = base is not None and _order(base) > newest
+    was_sent = row.sent is not None and row.sent > LONG_AGO
+    return Standing(
+        is_newest=is_newest,
+        is_same=row.hash == claim.hash and not is_replaced,
+        run_id=row.run_id,
+        sent=float(row.sent) if was_sent else None,
+    )
+
+
+def _is_newest(claim: Claim, run_id: str, row: Row[Any] | None) -> bool:
+    return row is None or _order(row) <= (claim.time, run_id)
 
 
 def _order(row: Row[Any]) -> tuple[float, str]:

@@ -83,6 +83,29 @@ def _row_key(urn: str, slot: str) -> str:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """What became of a claim since."""
+
+    is_newest: bool
+    """No other run has claimed its slot, or what it adds to, with something newer."""
+    is_same: bool
+    """The newest content of its slot is equal to its own, whichever run sent that."""
+    run_id: str | None
+    """The run that claimed the slot last, None if nobody is known to have done so."""
+    sent: float | None
+    """When DataHub took the newest content; None if it did not, or that is not known."""
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """What the ledger has of a run."""
+
+    state: State
+    definitions_hash: str | None
+    settled: float | None
+
+
+@dataclass(frozen=True)
 class Rejection:
     """A proposal that DataHub refused, or a fact that could not be translated."""
 

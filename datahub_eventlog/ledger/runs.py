@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, case, or_, select, update
+from sqlalchemy import bindparam, case, func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from datahub_eventlog.ledger.chunks import chunks
 from datahub_eventlog.ledger.database import LedgerPart, in_transaction, on_connection
 from datahub_eventlog.ledger.dialects import Instant, impatient, insert_absent, written
 from datahub_eventlog.ledger.named_values import RUNLESS_SINCE, write_value
-from datahub_eventlog.ledger.records import Facts, State
+from datahub_eventlog.ledger.records import Facts, RunRow, State
 from datahub_eventlog.ledger.tables import definitions as definitions_table
-from datahub_eventlog.ledger.tables import rejections, runs, states
+from datahub_eventlog.ledger.tables import is_run, rejections, runs, states
 from datahub_eventlog.ledger.touches import START, is_leased, store_facts, touch
 
 c = runs.c
@@ -67,8 +67,9 @@ class Runs(LedgerPart):
         *,
         backfilled: bool,
         settled_before: float | None = None,
+        again: bool = True,
     ) -> int:
-        """Make settled runs pending, unchanged state included, and return how many.
+        """Make settled runs pending, and return how many; `again`: unchanged state included.
 
         With a time: only those that were settled before it.
         """
@@ -77,6 +78,7 @@ class Runs(LedgerPart):
             is_settled if settled_before is None else is_settled & (c.settled < settled_before)
         )
         values = {**_redelivery(self.database.now), "backfilled": int(backfilled)}
+        values["again"] = int(again)
         return sum(
             connection.execute(
                 update(runs).where(c.run_id.in_(chunk), is_wanted).ordered_values(*values.items())
@@ -136,6 +138,23 @@ class Runs(LedgerPart):
             rows = connection.execute(select(c.run_id, c.state).where(c.run_id.in_(chunk)))
             known.update((row.run_id, row.state) for row in rows)
         return known
+
+    @on_connection
+    def rows(self, connection: Connection, run_ids: Sequence[str]) -> dict[str, RunRow]:
+        """The rows of those of the runs that have one."""
+        found: dict[str, RunRow] = {}
+        columns = (c.run_id, c.state, c.definitions, c.settled)
+        for chunk in chunks(run_ids):
+            for row in connection.execute(select(*columns).where(c.run_id.in_(chunk))):
+                found[row.run_id] = RunRow(row.state, row.definitions, row.settled)
+        return found
+
+    @on_connection
+    def sample(self, connection: Connection, number: int) -> list[str]:
+        """So many delivered runs, chosen by chance."""
+        is_delivered = (c.state == "delivered") & c.due.is_(None)
+        chosen = select(c.run_id).where(is_run(), is_delivered).order_by(func.random())
+        return list(connection.execute(chosen.limit(number)).scalars())
 
     @on_connection
     def settled_since(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import delete, exists, select, update
 from sqlalchemy.engine import Connection
 
 from datahub_eventlog.ledger import clocks
@@ -34,6 +34,8 @@ from datahub_eventlog.ledger.tables import (
     states,
 )
 
+LEFT, TURN = "_left", "_turn"
+"""The ends of the names of what belongs to an undertaking."""
 RUNLESS_MARGIN_SECONDS = 60.0
 """By which an event may be older than the ledger that its touch has made; clocks differ."""
 SWEPT_ROWS = 500
@@ -100,7 +102,31 @@ class Upkeep(LedgerPart):
     @on_connection
     def finish(self, connection: Connection, name: str) -> None:
         """Forget an undertaking: the next of its name begins anew."""
-        forget_value(connection, name)
+        for its in (name, f"{name}{LEFT}"):
+            forget_value(connection, its)
+
+    @on_connection
+    def note_left(self, connection: Connection, name: str, number: int) -> None:
+        """Remember how much an undertaking has left to do, in case that it is interrupted."""
+        write_value(connection, f"{name}{LEFT}", float(number))
+
+    def left(self, name: str) -> int | None:
+        """How much an interrupted undertaking has left to do, None if there is none."""
+        number = self._read(f"{name}{LEFT}")
+        return None if number is None else int(number)
+
+    @in_transaction
+    def may_begin(self, connection: Connection, name: str, every: timedelta) -> bool:
+        """Whether it is time for something that the dispatchers of a ledger do in turns.
+
+        Only one of them gets True until `every` has passed again.
+        """
+        now = self.database.now
+        values = {"name": f"{name}{TURN}", "value": 0.0}
+        connection.execute(insert_absent(connection.dialect.name, meta, values))
+        is_due = meta.c.value <= now - every.total_seconds()
+        taken = update(meta).where(meta.c.name == values["name"], is_due).values(value=now)
+        return connection.execute(taken).rowcount > 0
 
     @on_connection
     def ahead(self, connection: Connection) -> Ahead | None:

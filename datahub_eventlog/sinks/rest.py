@@ -96,8 +96,8 @@ class RestSink:
         self._target = target
         self._emitters = [self._new_emitter()]
         self._limits = BatchLimits(BATCH_INGEST_MAX_PAYLOAD_LENGTH, INGEST_MAX_PAYLOAD_BYTES)
-        self._retry_500 = _retrying(_is_500_or_outage, sleep)
-        self._retry_outages = _retrying(_is_outage, sleep)
+        self._retry_500 = retrying(is_500_or_outage, sleep)
+        self._retry_outages = retrying(_is_outage, sleep)
 
     def emit(
         self, batch: Sequence[Proposal], proceed: Callable[[], None] = always_proceed
@@ -114,8 +114,8 @@ class RestSink:
             emitter.close()
 
     def _new_emitter(self) -> DatahubRestEmitter:
-        emitter = _emitter(self._target)
-        _session(emitter).hooks["response"].append(self._judge)
+        emitter = open_emitter(self._target)
+        session_of(emitter).hooks["response"].append(self._judge)
         return emitter
 
     def _emit_portion(
@@ -162,7 +162,7 @@ class RestSink:
         except OperationalError as error:
             raise request_failure(error.__cause__, self._url, self._timeout) from None
         except (OSError, UnicodeError) as error:
-            raise _unusable(error) from None
+            raise unusable(error) from None
         finally:
             seconds = time.monotonic() - begun
             self._on_answer(seconds)
@@ -173,19 +173,20 @@ class RestSink:
         judge(response, self._url)
 
 
-def _emitter(target: RestTarget) -> DatahubRestEmitter:
+def open_emitter(target: RestTarget, most_bytes: int = ANSWER_BYTES) -> DatahubRestEmitter:
+    """The client, whose answers have at most so many bytes."""
     try:
         emitter = DatahubRestEmitter(
             target.server, openapi_ingestion=False, retry_max_times=0, **_options(target)
         )
     except TypeError as error:
         raise ConfigurationError(f"the installed acryl-datahub is too old: {error}") from None
-    _bound(emitter, target, ANSWER_BYTES)
+    _bound(emitter, target, most_bytes)
     return emitter
 
 
 def _bound(emitter: DatahubRestEmitter, target: RestTarget, most_bytes: int) -> None:
-    emitter._session = BoundedSession(_session(emitter), target.timeout_sec, most_bytes)  # noqa: SLF001 - see `_session`
+    emitter._session = BoundedSession(session_of(emitter), target.timeout_sec, most_bytes)  # noqa: SLF001 - see `session_of`
 
 
 def _options(target: RestTarget) -> dict[str, Any]:
@@ -202,11 +203,13 @@ def _options(target: RestTarget) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _session(emitter: DatahubRestEmitter) -> requests.Session:
+def session_of(emitter: DatahubRestEmitter) -> requests.Session:
+    """The session of the client, with its headers and certificates."""
     return emitter._session  # noqa: SLF001 - `session` is there since 1.7 only
 
 
-def _unusable(error: Exception) -> Misconfigured:
+def unusable(error: Exception) -> Misconfigured:
+    """What is wrong with the target if a request can't even be made."""
     if isinstance(error, UnicodeError):
         return Misconfigured("the token or a header in extra_headers has letters beyond Latin-1")
     return Misconfigured(f"datahub_client_config: {error}")
@@ -224,15 +227,17 @@ def _item(
 # ------------------------------------------------------------------------------------------ retries
 
 
-def _retrying(
+def retrying(
     is_worth_it: Callable[[BaseException], bool], sleep: Callable[[float], None]
 ) -> Retrying:
+    """Tries a request a few times within seconds; the last error is raised."""
     return Retrying(
         retry=retry_if_exception(is_worth_it), stop=_stop, wait=_wait, sleep=sleep, reraise=True
     )
 
 
-def _is_500_or_outage(error: BaseException) -> bool:
+def is_500_or_outage(error: BaseException) -> bool:
+    """Whether the server may answer within seconds; 500 can also be the request's own fault."""
     return isinstance(error, ServerError) or _is_outage(error)
 
 
@@ -282,7 +287,7 @@ def graph(target: RestTarget) -> DataHubGraph:
 
 def probe(target: RestTarget) -> Sequence[Finding]:
     """Whether GMS answers, and accepts the token: its configuration is public, aspects are not."""
-    emitter = _emitter(target)
+    emitter = open_emitter(target)
     try:
         config = _get(emitter, target, "/config")
         if str(config.get("noCode")).lower() != "true":
@@ -319,11 +324,11 @@ def _get(emitter: DatahubRestEmitter, target: RestTarget, path: str) -> Mapping[
     """The answer's content; empty for what GMS says it does not have."""
     url = error_text.address(target.server)
     try:
-        response = _session(emitter).get(f"{target.server}{path}")
+        response = session_of(emitter).get(f"{target.server}{path}")
     except requests.RequestException as error:
         raise request_failure(error, url, target.timeout_sec) from None
     except (OSError, UnicodeError) as error:
-        raise _unusable(error) from None
+        raise unusable(error) from None
     for redirect in response.history:
         judge(redirect, url)
     if response.status_code == requests.codes.not_found and content(response) is not None:

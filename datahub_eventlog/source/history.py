@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
 from itertools import islice
 
 import dagster
@@ -29,11 +29,17 @@ class Selection:
     """Assets of which the run materialised or observed at least one."""
     statuses: tuple[str, ...] = ()
     """Of the runs as they are now, such as `SUCCESS`."""
+    run_ids: tuple[str, ...] = ()
 
     @property
     def has_runless(self) -> bool:
         """Whether events without a run are selected, too."""
-        return not (self.jobs or self.assets or self.statuses)
+        return not (self.jobs or self.assets or self.statuses or self.run_ids)
+
+    def created_before(self, moment: float) -> Selection:
+        """Those of the runs that were created before that time, in UTC epoch seconds."""
+        until = datetime.fromtimestamp(moment, tz=timezone.utc)
+        return replace(self, until=min(until, self.until) if self.until else until)
 
 
 class SelectedRuns:
@@ -65,13 +71,20 @@ def _filters(instance: DagsterInstance, selection: Selection) -> Iterator[RunsFi
     for job in dict.fromkeys(selection.jobs) or [None]:
         for run_ids in _pages_of_assets(instance, selection.assets):
             yield RunsFilter(
-                run_ids=run_ids,
+                run_ids=_both(run_ids, selection.run_ids),
                 job_name=job,
                 statuses=[DagsterRunStatus(status) for status in selection.statuses] or None,
                 # Dagster's "after" leaves the moment itself out.
                 created_after=selection.since - _SMALLEST_STEP if selection.since else None,
                 created_before=selection.until,
             )
+
+
+def _both(page: list[str] | None, run_ids: Sequence[str]) -> list[str] | None:
+    """The runs that are in both, where None and nothing leave none out."""
+    if not run_ids:
+        return page
+    return list(run_ids) if page is None else [run_id for run_id in page if run_id in run_ids]
 
 
 def _pages_of_assets(

@@ -1,0 +1,111 @@
+"""Comparing a sample of the delivered runs with DataHub, from time to time.
+
+It has a thread, an instance and connections of its own: a DataHub that answers slowly keeps no
+delivery waiting. The dispatchers of a ledger take turns.
+"""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+
+from datahub_eventlog import error_text
+from datahub_eventlog.config import Config, readable_target
+from datahub_eventlog.dispatcher.assembling import Open, assemble
+from datahub_eventlog.dispatcher.observer import Observer
+from datahub_eventlog.dispatcher.parts import Parts
+from datahub_eventlog.dispatcher.verifying import Expectations, newer_run, send_again
+from datahub_eventlog.errors import LedgerUnavailable
+from datahub_eventlog.ledger import RunRow
+from datahub_eventlog.log import logger
+from datahub_eventlog.sinks.reading import RestReader
+from datahub_eventlog.verification.verifier import Verifier
+
+CHECK_EVERY = timedelta(seconds=60)
+"""How often it is asked whose turn it is."""
+TURN = "verify"
+END_TIMEOUT = timedelta(seconds=5)
+
+
+class SampleThread:
+    """Verifies in the background until `stop`; errors are logged, never raised."""
+
+    def __init__(self, config: Config, open_instance: Open, observer: Observer) -> None:
+        self._config = config
+        self._open = open_instance
+        self._observer = observer
+        self._stop = threading.Event()
+        self._last_error = ""
+        self._thread = threading.Thread(
+            target=self._run, name="datahub-eventlog-verify", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin, if samples are configured."""
+        if self._config.verify.sample:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ask it to end, and wait for that, but not for a server that does not answer."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(END_TIMEOUT.total_seconds())
+
+    def _run(self) -> None:
+        every = min(CHECK_EVERY, self._config.verify.interval).total_seconds()
+        while not self._stop.wait(every):
+            try:
+                self._look()
+            except Exception as error:  # noqa: BLE001 - deliveries go on
+                reason = error_text.describe(error)
+                if reason != self._last_error:  # not the same line every minute
+                    logger.error("Nothing could be compared with DataHub: %s", reason)  # noqa: TRY400 - the chain says no more
+                self._last_error = reason
+
+    def _look(self) -> None:
+        """Compare a sample, if it is this process's turn."""
+        with self._open() as opened:
+            if opened.ledger.upkeep.may_begin(TURN, self._config.verify.interval):
+                with assemble(opened, self._config) as parts:
+                    self._compare(parts)
+
+    def _compare(self, parts: Parts) -> None:
+        reader = RestReader(readable_target(self._config), sleep=self._wait)
+        try:
+            verifier = Verifier(parts.ledger, reader, newer_run(parts.source), self._wait)
+            expectations = Expectations(self._config, parts, verifier)
+            sample = parts.ledger.runs.sample(self._config.verify.sample)
+            rows = parts.ledger.runs.rows(sample)
+            for run_id in sample:
+                if self._stop.is_set():
+                    return
+                self._add(expectations, run_id, rows.get(run_id))
+            comparison = verifier.compare()
+        finally:
+            reader.close()
+        faults = comparison.faults
+        self._observer.verified(verifier.tally.aspects, len(faults))
+        for reason in verifier.tally.not_readable.values():
+            logger.warning("Not all could be compared with DataHub: %s", reason)
+        if faults:
+            logger.warning(
+                "DataHub lacks, or has otherwise, %d of %d aspects of %d runs; they are sent again."
+                " `datahub-eventlog verify` compares all runs",
+                len(faults),
+                verifier.tally.aspects,
+                len(sample),
+            )
+            send_again(parts, faults)
+        self._last_error = ""
+
+    def _wait(self, seconds: float) -> None:
+        self._stop.wait(seconds)
+
+    @staticmethod
+    def _add(expectations: Expectations, run_id: str, row: RunRow | None) -> None:
+        try:
+            expectations.add_run(run_id, row)
+        except LedgerUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - one bad run must not hold up the others
+            logger.info("Run %s is not compared: %s", run_id, error_text.describe(error))

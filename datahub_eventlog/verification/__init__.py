@@ -1,0 +1,1 @@
+"""Comparing what DataHub holds with what Dagster's event log becomes."""

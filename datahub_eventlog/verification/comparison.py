@@ -1,0 +1,187 @@
+"""Whether an aspect in DataHub is as it was sent. Pure: values in, differences out.
+
+Ours must be in theirs. What DataHub adds (defaults) and what others add to lists and maps that
+are meant for it (lineage by hand, tags, owners, properties) is no difference. Only where DataHub
+provably holds something from before our last sending, as after the restore of a backup, must such
+lists and maps be the same: then `is_older` is set.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from datahub_eventlog.values import Change, Json, Proposal
+from datahub_eventlog.verification.findings import FieldDifference
+
+ADDITIVE: Mapping[str, frozenset[str]] = {
+    "dataFlowInfo": frozenset({"customProperties"}),
+    "dataJobInfo": frozenset({"customProperties"}),
+    "dataJobInputOutput": frozenset(
+        {
+            *("inputDatasets", "outputDatasets", "inputDatajobs", "inputDatasetFields"),
+            *("inputDatasetEdges", "outputDatasetEdges", "inputDatajobEdges"),
+            *("outputDatasetFields", "fineGrainedLineages"),
+        }
+    ),
+    "datasetProperties": frozenset({"customProperties", "tags"}),
+    "globalTags": frozenset({"tags"}),
+    "ownership": frozenset({"owners", "ownerTypes"}),
+    "siblings": frozenset({"siblings"}),
+    "upstreamLineage": frozenset({"upstreams", "fineGrainedLineages"}),
+}
+"""The lists and maps of our aspects that others add to as well."""
+IDENTITIES = ("dataset", "destinationUrn", "owner", "tag", "urn", "fieldPath", "propertyUrn")
+"""The fields by which the items of a list are told apart."""
+UNION = frozenset({"string", "boolean", "int", "long", "float", "double", "array", "map"})
+"""The names of the plain types in a union; a value may stand with or without its type."""
+LINEAGES = "fineGrainedLineages"
+
+
+def differences(
+    proposal: Proposal, theirs: Json, *, is_older: bool = False
+) -> tuple[FieldDifference, ...]:
+    """The fields of a proposal that are not in the aspect that DataHub holds."""
+    ours = json.loads(proposal.body)
+    if proposal.change is Change.PATCH:
+        return tuple(_unpatched(ours, theirs))
+    additive = ADDITIVE.get(proposal.aspect, frozenset())
+    found = list(_fields(ours, theirs, additive))
+    if is_older:
+        found += _surplus(ours, theirs, additive)
+    return tuple(found)
+
+
+def is_in(ours: Json, theirs: Json) -> bool:
+    """Whether all of ours is in theirs."""
+    return next(_differences("", ours, theirs), None) is None
+
+
+def _fields(ours: Json, theirs: Json, additive: frozenset[str]) -> Iterator[FieldDifference]:
+    if not isinstance(ours, dict) or not isinstance(theirs, dict):
+        yield from _differences("", ours, theirs)
+        return
+    for name, value in ours.items():
+        path, other = f"/{name}", theirs.get(name)
+        if name in additive and isinstance(value, list):
+            yield from _items(path, value, other)
+        else:
+            yield from _differences(path, value, other)
+
+
+def _differences(path: str, ours: Json, theirs: Json) -> Iterator[FieldDifference]:
+    ours, theirs = _plain(ours), _plain(theirs)
+    if _is_empty(ours):
+        return
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for name, value in ours.items():
+            yield from _differences(f"{path}/{_escaped(name)}", value, theirs.get(name))
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            yield from _differences(f"{path}/{number}", one, other)
+    elif ours != theirs or isinstance(ours, bool) is not isinstance(theirs, bool):
+        yield FieldDifference(path, ours, theirs)
+
+
+def _items(path: str, ours: Sequence[Json], theirs: Json) -> Iterator[FieldDifference]:
+    """The items of ours that are not in a list that others add to."""
+    there = theirs if isinstance(theirs, list) else []
+    for item in ours:
+        if any(is_in(item, other) for other in there):
+            continue
+        name = _identity(item)
+        same = next((other for other in there if name and _identity(other) == name), None)
+        place = f"{path}/{_escaped(name)}" if name else path
+        if same is None:
+            yield FieldDifference(place, item, None)
+        else:
+            yield from _differences(place, item, same)
+
+
+def _surplus(ours: Json, theirs: Json, additive: frozenset[str]) -> Iterator[FieldDifference]:
+    """What is in the lists and maps that others add to, and not in ours."""
+    if not isinstance(ours, dict) or not isinstance(theirs, dict):
+        return
+    for name in sorted(additive & theirs.keys()):
+        there, here = theirs[name], ours.get(name)
+        if isinstance(there, list):
+            known = here if isinstance(here, list) else []
+            for item in there:
+                if not any(is_in(one, item) for one in known):
+                    yield FieldDifference(f"/{name}/{_escaped(_identity(item))}", None, item)
+        elif isinstance(there, dict):
+            for key in sorted(there.keys() - (here or {}).keys()):
+                yield FieldDifference(f"/{name}/{_escaped(key)}", None, there[key])
+
+
+def _unpatched(patch: Json, theirs: Json) -> Iterator[FieldDifference]:
+    """The additions of a patch that the aspect lacks."""
+    operations = patch.get("patch", ()) if isinstance(patch, dict) else patch
+    for operation in operations:
+        if not isinstance(operation, dict) or operation.get("op") not in {"add", "replace"}:
+            continue  # nobody can say whether something is gone since we removed it
+        path = str(operation.get("path", ""))
+        parts = [_unescaped(part) for part in path.strip("/").split("/")]
+        value = operation.get("value")
+        if not _has(parts, value, theirs):
+            yield FieldDifference(path, value, _there(parts, theirs))
+
+
+def _has(parts: Sequence[str], value: Json, theirs: Json) -> bool:
+    there = theirs.get(parts[0]) if isinstance(theirs, dict) else None
+    if parts[0] == LINEAGES and len(parts) > _LINEAGE_PARTS:
+        _, _, downstream, _, upstream = parts[: _LINEAGE_PARTS + 1]
+        return any(
+            downstream in (edge.get("downstreams") or ())
+            and upstream in (edge.get("upstreams") or ())
+            for edge in there or ()
+        )
+    if isinstance(there, list):
+        return any(is_in(value, item) for item in there)
+    return is_in(value, _there(parts, theirs))
+
+
+_LINEAGE_PARTS = 4
+"""Of the path of a column edge before its source: field, operation, column, query."""
+
+
+def _there(parts: Sequence[str], theirs: Json) -> Json:
+    value = theirs
+    for part in parts:
+        if isinstance(value, list):
+            value = next((item for item in value if _identity(item) == part), None)
+        else:
+            value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _plain(value: Json) -> Json:
+    """The value of a union without the name of its type."""
+    if isinstance(value, dict) and len(value) == 1:
+        ((name, inner),) = value.items()
+        if name in UNION:
+            return inner
+    return value
+
+
+def _is_empty(value: Json) -> bool:
+    return value is None or value in ("", [], {})
+
+
+def _identity(item: Any) -> str:
+    """What tells an item of a list from the others; an empty text where nothing does."""
+    if isinstance(item, str):
+        return item
+    if not isinstance(item, dict):
+        return ""
+    return next((item[name] for name in IDENTITIES if isinstance(item.get(name), str)), "")
+
+
+def _escaped(part: str) -> str:
+    """A part of a path, as in RFC 6901."""
+    return part.replace("~", "~0").replace("/", "~1")
+
+
+def _unescaped(part: str) -> str:
+    return part.replace("~1", "/").replace("~0", "~")

@@ -1,0 +1,252 @@
+"""Comparing what DataHub holds with Dagster's event log, and sending again what it lacks.
+
+Runs are read and translated as for a delivery, the newest first, and compared with what DataHub
+answers. What is sent again goes through the ledger, as everything does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from datahub_eventlog import error_text
+from datahub_eventlog.config import Config
+from datahub_eventlog.dispatcher import Dispatcher, Parts, redactor_of
+from datahub_eventlog.dispatcher.pause import Pause
+from datahub_eventlog.dispatcher.verifying import Expectations, newer_run, send_again
+from datahub_eventlog.errors import LedgerUnavailable, Unavailable
+from datahub_eventlog.ledger import RunRow
+from datahub_eventlog.redact import DEFAULT
+from datahub_eventlog.sinks.reading import Reader
+from datahub_eventlog.source.history import RUNS_PER_PAGE, Selection
+from datahub_eventlog.verification.findings import DanglingColumn, Finding, Tally
+from datahub_eventlog.verification.verifier import Comparison, Verifier
+
+MOST_FINDINGS = 10_000
+"""Of each kind of result that are kept to be shown; all are counted."""
+EVER = timedelta(days=36_500)
+
+
+@dataclass(frozen=True)
+class VerifyOrders:
+    """What is to be compared, and what follows."""
+
+    selection: Selection
+    sample: int | None = None
+    """So many runs of the selection, chosen by chance; None for all."""
+    rate: float | None = None
+    """Runs a minute, at most; None for no limit."""
+    fix: bool = False
+    """What DataHub lacks or has otherwise is sent again."""
+    resume: bool = False
+    """Go on where the same was stopped."""
+
+    @property
+    def name(self) -> str:
+        """What the ledger remembers a stopped one by."""
+        digest = hashlib.blake2b(repr(self.selection).encode(), digest_size=12).hexdigest()
+        return f"verify_{digest}"
+
+
+@dataclass
+class VerifyProgress:
+    """How far it has come, and what was found."""
+
+    selected: int = 0
+    """Runs; of a sample, those in it."""
+    passed: int = 0
+    """Runs that are done, or were before a stop."""
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Runs that were not compared, by the reason."""
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    """Runs that could not be read or translated, and why."""
+    findings: list[Finding] = field(default_factory=list)
+    dangling: list[DanglingColumn] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+    fixed: int = 0
+    """Faults that are gone since they were sent again."""
+    trouble: str = ""
+    """Why nothing can be read just now."""
+    is_complete: bool = False
+
+    @property
+    def faults(self) -> int:
+        """How much DataHub still lacks, or has otherwise."""
+        return self.tally.faults - self.fixed
+
+    @property
+    def fell_short(self) -> bool:
+        """Whether DataHub does not show what Dagster knows, or that is not known."""
+        is_unknown = not self.is_complete or self.failed or self.tally.not_readable
+        return bool(self.faults or is_unknown)
+
+
+class Verification:
+    """One verification; `stop` may come from another thread or a signal."""
+
+    def __init__(
+        self,
+        config: Config,
+        parts: Parts,
+        reader: Reader,
+        orders: VerifyOrders,
+        on_progress: Callable[[VerifyProgress], None],
+    ) -> None:
+        """Take what delivers and what reads; nothing is read or changed yet."""
+        self._parts = parts
+        self._orders = orders
+        self._on_progress = on_progress
+        self._stop = threading.Event()
+        self._redactor = redactor_of(config.redact) or DEFAULT
+        self._pause = Pause()
+        self._begun = time.monotonic()
+        self._taken = 0
+        self._verifier = Verifier(parts.ledger, reader, newer_run(parts.source), self._stop.wait)
+        self._expectations = Expectations(config, parts, self._verifier)
+        self._dispatcher = Dispatcher(config, parts)
+        self.progress = VerifyProgress(tally=self._verifier.tally)
+
+    def run(self) -> VerifyProgress:
+        """Compare all of it, or as much as there is time for until `stop`."""
+        try:
+            self._run()
+            return self.progress
+        finally:
+            self._dispatcher.abandon()
+
+    def stop(self) -> None:
+        """End soon; what was not compared yet can be compared the next time."""
+        self._stop.set()
+        self._dispatcher.stop()
+
+    def _run(self) -> None:
+        upkeep, name = self._parts.ledger.upkeep, self._orders.name
+        before = self._orders.resume and upkeep.left(name)
+        if not before:
+            upkeep.finish(name)
+        begun = upkeep.begin(name)
+        for page in self._left(begun, before) if before else self._pages():
+            rows = self._parts.ledger.runs.rows(page)
+            for run_id in page:
+                if not self._may_go_on():
+                    return
+                self._add_run(run_id, rows.get(run_id))
+                if self._verifier.is_full and not self._compare():
+                    return
+            self._on_progress(self.progress)
+        if self._orders.selection.has_runless and self._orders.sample is None:
+            self._add_others()
+        if self._compare():
+            upkeep.finish(name)
+            self.progress.is_complete = True
+            self._on_progress(self.progress)
+
+    def _pages(self) -> Iterator[Sequence[str]]:
+        """The runs that are to be compared, the newest first."""
+        history = self._parts.source.history(self._orders.selection)
+        if self._orders.sample is None:
+            self.progress.selected = history.count()
+            yield from history.pages()
+            return
+        run_ids = [run_id for page in history.pages() for run_id in page]
+        chosen = set(random.sample(run_ids, min(self._orders.sample, len(run_ids))))
+        self.progress.selected = len(chosen)
+        for start in range(0, len(run_ids), RUNS_PER_PAGE):
+            yield [run_id for run_id in run_ids[start : start + RUNS_PER_PAGE] if run_id in chosen]
+
+    def _left(self, begun: float, number: int) -> Iterator[Sequence[str]]:
+        """The last so many runs of those that were created before that time."""
+        history = self._parts.source.history(self._orders.selection.created_before(begun))
+        self.progress.selected = history.count()
+        # Counted from the end, deletions meanwhile leave no run out.
+        done = self.progress.passed = max(0, self.progress.selected - number)
+        for page in history.pages():
+            yield page[done:]
+            done = max(0, done - len(page))
+
+    def _add_run(self, run_id: str, row: RunRow | None) -> None:
+        self.progress.passed += 1
+        try:
+            reason = self._expectations.add_run(run_id, row)
+        except LedgerUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - one bad run must not hold up the others
+            self.progress.failed.append((run_id, error_text.describe(error)))
+            return
+        if reason is not None:
+            self.progress.skipped[reason] += 1
+
+    def _add_others(self) -> None:
+        """What belongs to no run: the catalogues, and events without a run."""
+        selected, ledger = self._orders.selection, self._parts.ledger
+        since = ledger.upkeep.runless_since()
+        if selected.since is not None:
+            since = max(since, selected.since.timestamp())
+        self._expectations.add_runless(since)
+        for location in ledger.catalogs.locations(EVER):
+            self._expectations.add_catalog(location)
+
+    def _may_go_on(self) -> bool:
+        """Wait as long as the rate demands; False if `stop` was called."""
+        if self._orders.rate is not None:
+            due = self._begun + self._taken * 60 / self._orders.rate
+            self._stop.wait(max(0.0, due - time.monotonic()))
+        self._taken += 1
+        return not self._stop.is_set()
+
+    def _compare(self) -> bool:
+        """Compare what was collected, and have mended what is to be; False if stopped before."""
+        while not self._stop.is_set():
+            try:
+                comparison = self._verifier.compare()
+            except Unavailable as error:
+                self._wait_for_datahub(error)
+                continue
+            self._pause.end()
+            self.progress.trouble = ""
+            self._keep(comparison)
+            if self._orders.fix and comparison.faults:
+                self._fix(comparison)
+            left = self.progress.selected - self.progress.passed
+            self._parts.ledger.upkeep.note_left(self._orders.name, left)
+            self._on_progress(self.progress)
+            return True
+        return False
+
+    def _keep(self, comparison: Comparison) -> None:
+        room = MOST_FINDINGS - len(self.progress.findings)
+        # What others wrote into DataHub may have secrets in it.
+        self.progress.findings += [
+            self._redactor.value(found.finding) for found in comparison.found[:room]
+        ]
+        room = MOST_FINDINGS - len(self.progress.dangling)
+        self.progress.dangling += comparison.dangling[:room]
+
+    def _fix(self, comparison: Comparison) -> None:
+        faults = comparison.faults
+        senders = send_again(self._parts, faults)
+        for run_id in senders:
+            self._dispatcher.note_present(run_id, comparison.present.get(run_id, ()))
+        self._dispatcher.deliver_until_done(senders, self._stop, self._show)
+        while not self._stop.is_set():
+            try:
+                self.progress.fixed += len(faults) - len(self._verifier.compare_again(faults))
+            except Unavailable as error:
+                self._wait_for_datahub(error)
+            else:
+                return
+
+    def _wait_for_datahub(self, error: Unavailable) -> None:
+        self._pause.begin(error)
+        self._show(str(error))
+        self._stop.wait(self._pause.remaining)
+
+    def _show(self, trouble: str) -> None:
+        self.progress.trouble = trouble
+        self._on_progress(self.progress)
