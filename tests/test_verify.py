@@ -151,7 +151,7 @@ def test_what_differs_is_said_field_by_field(verified: Verified) -> None:
     _put(verified.receiver, ORDERS, "datasetProperties", properties)
     (finding,) = verified.verify().findings
     assert {(row.path, row.theirs) for row in finding.fields} == {
-        (f"/customProperties/{name}", "another"),
+        (f"/customProperties/{name.replace('/', '~1')}", "another"),
         ("/description", "Not ours."),
     }
     assert {row.ours for row in finding.fields} == {ours, "Every order."}

@@ -173,10 +173,13 @@ def print_progress(lines: Lines, progress: VerifyProgress, *, is_dry_run: bool =
 
 
 def _print_findings(lines: Lines, findings: Sequence[Finding], number: int) -> None:
-    for finding in findings[:SHOWN]:
-        lines.whole(finding.urn)
-        detail = f", {finding.detail}" if finding.detail else ""
-        lines.whole(f"{finding.aspect}, {finding.run_id or 'without a run'}{detail}", indent=4)
+    shown = ""
+    for finding in sorted(findings[:SHOWN], key=lambda finding: finding.urn):
+        if finding.urn != shown:
+            lines.whole(finding.urn)
+        shown = finding.urn
+        source = finding.detail or finding.run_id or "an event without a run"
+        lines.whole(f"{finding.aspect}, of {source}", indent=4)
         for row in finding.fields[:SHOWN]:
             lines.paragraph(
                 f"{row.path or '/'}: {_shown(row.ours)}; in DataHub: {_shown(row.theirs)}", indent=6
