@@ -14,6 +14,7 @@ from datahub_eventlog.config import (
     Config,
     Pattern,
     Redaction,
+    RestTarget,
     fits,
     inline_secrets,
     obstacle_in,
@@ -236,10 +237,27 @@ def _delivery(config: Config) -> Iterator[Finding]:
             yield from sinks.probe(config.target)
         except DataHubEventLogError as error:
             yield Finding(is_ok=False, what="target", text=str(error))
+        if isinstance(config.target, RestTarget):
+            yield from _reading(config, config.target)
     named = (config.asset_lineage_extractor, config.asset_keys_to_dataset_urn_converter)
     functions = [name for name in named if name]
     if functions:
         yield _functions(config, functions)
+
+
+def _reading(config: Config, target: RestTarget) -> Iterator[Finding]:
+    """Whether `verify` can read what is delivered; nothing if DataHub does not answer at all."""
+    from datahub_eventlog.sinks.reading import unreadable
+
+    try:
+        reasons = unreadable(target)
+    except DataHubEventLogError:
+        return
+    if not reasons:
+        yield Finding(is_ok=True, what="reading", text="`verify` can read all that is delivered")
+        return
+    text = f"`verify` can't compare everything: {'; '.join(reasons)}"
+    yield Finding(is_ok=not config.verify.sample, what="reading", text=text)
 
 
 def _functions(config: Config, functions: Sequence[str]) -> Finding:

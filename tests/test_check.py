@@ -63,7 +63,7 @@ def test_where_all_is_well_every_part_is_named(home: Path, receiver: Receiver) -
     found = checked()
     assert {what for what, (is_ok, _) in found.items() if is_ok} == {
         *("DAGSTER_HOME", "storage", "datahub", "ledger", "clock"),
-        *("dispatcher", "extra", "jobs", "DataHub", "token", "redact"),
+        *("dispatcher", "extra", "jobs", "DataHub", "token", "reading", "redact"),
     }
     assert found["storage"][1] == (
         "DataHubEventLogStorage; events are stored by SqliteEventLogStorage"
@@ -71,6 +71,18 @@ def test_where_all_is_well_every_part_is_named(home: Path, receiver: Receiver) -
     assert f"GMS v1.7.0 answers at {receiver.url}" in found["DataHub"][1]
     assert found["token"][1] == "DataHub accepts the token"
     assert found["redact"][1].startswith("on: passwords, tokens and keys")
+
+
+@pytest.mark.parametrize("sample", [0, 20])
+def test_what_the_token_may_not_read_is_named_and_fails_whoever_verifies(
+    home: Path, receiver: Receiver, sample: int
+) -> None:
+    write_yaml(home, **sqlite_yaml(rest(receiver.url, verify={"sample": sample})))
+    receiver.fault("deny", urn="dataset", aspect="operation")
+    is_ok, text = checked()["reading"]
+    assert is_ok is (sample == 0)
+    assert "View Dataset Operations" in text
+    assert "Profile" not in text
 
 
 @pytest.mark.parametrize(

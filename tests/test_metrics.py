@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import socket
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
 import pytest
 from deployment import free_port
+from figures import figures
 from ledgers import Clock
-from prometheus_client.parser import text_string_to_metric_families
 from scenes import Scene
 
 from datahub_eventlog.config import Config
@@ -43,17 +42,6 @@ def observer(scene: Scene, port: int) -> Iterator[Observer]:
         yield observer
 
 
-def _figures(port: int) -> dict[str, float]:
-    """The samples by name, with the label's value where they have one."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
-        text = answer.read().decode()
-    return {
-        " ".join([sample.name, *sample.labels.values()]): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
 def test_the_figures_tell_what_waits_and_what_was_done(
     scene: Scene, observer: Observer, port: int
 ) -> None:
@@ -65,7 +53,7 @@ def test_the_figures_tell_what_waits_and_what_was_done(
 
     for _ in range(2):
         small.execute_in_process(instance=scene.instance)
-    before = _figures(port)
+    before = figures(port)
     assert before["datahub_eventlog_runs pending"] == 2
     assert before["datahub_eventlog_lag_seconds"] > 0
     assert before["datahub_eventlog_attempts_total"] == 0
@@ -74,7 +62,7 @@ def test_the_figures_tell_what_waits_and_what_was_done(
     scene.sink.script = [reject, break_down]
     config = Config(max_attempts=1)
     Dispatcher(config, scene.parts(config), observer=observer).run_once()
-    after = _figures(port)
+    after = figures(port)
     assert after["datahub_eventlog_runs pending"] == 0
     assert after["datahub_eventlog_runs_settled_total delivered"] == 1
     assert after["datahub_eventlog_runs_settled_total parked"] == 1
@@ -98,9 +86,9 @@ def test_the_attempts_of_an_idle_worker_stay_level_with_what_it_settles(
         scene.ledger.runs.look_for_runless()
         assert dispatcher.run_once() > 0
         clock.advance(3600)
-    figures = _figures(port)
-    assert figures["datahub_eventlog_runs_settled_total delivered"] == 1
-    assert figures["datahub_eventlog_attempts_total"] == 1
+    shown = figures(port)
+    assert shown["datahub_eventlog_runs_settled_total delivered"] == 1
+    assert shown["datahub_eventlog_attempts_total"] == 1
 
 
 def test_a_port_that_is_taken_is_named(scene: Scene) -> None:

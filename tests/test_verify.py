@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import random
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 import pytest
+from deployment import DEADLINE, eventually, free_port
+from figures import figures
 from receiver import Receiver
 from scenes import Scene
 from verified import Verified, delivering, greeting, orders, run_assets, run_greeting
 
-from datahub_eventlog.config import Config, Pattern
+from datahub_eventlog.catalog.packing import encode
+from datahub_eventlog.config import CatalogOptions, Config, Pattern, RestTarget, VerifyOptions
+from datahub_eventlog.dagster_internals import instance_ref
+from datahub_eventlog.dispatcher import Worker
+from datahub_eventlog.reopening import opened
 from datahub_eventlog.source.history import Selection
+from datahub_eventlog.values import AssetFacts, CatalogPart, CodeRepository
 from datahub_eventlog.verification.findings import Finding
 from datahub_eventlog.verification.verifier import OLDER_BY
 from datahub_eventlog.verify import VerifyProgress
@@ -406,3 +416,114 @@ def test_few_requests_are_made(verified: Verified) -> None:
     progress = verified.verify()
     assert progress.tally.entities == 82
     assert len(verified.receiver.reads) <= 4
+
+
+@pytest.fixture
+def with_catalog(scene: Scene, receiver: Receiver) -> Iterator[Verified]:
+    with delivering(scene, receiver, Config(catalog=CatalogOptions())) as verified:
+        _store_catalog(verified, [A, B], loaded=1_700_000_000.0)
+        verified.deliver()
+        yield verified
+
+
+A = AssetFacts(("a",), group="g", owners=("team:x",), kinds=("python",), description="The first.")
+B = AssetFacts(("b",), deps=(("a",),))
+
+
+def _store_catalog(verified: Verified, assets: Sequence[AssetFacts], loaded: float) -> None:
+    shop = CodeRepository("shop", "__repository__", module="shop.defs")
+    part = CatalogPart(shop, assets=tuple(assets))
+    verified.scene.ledger.catalogs.store(
+        "shop", [encode(part)], loaded, is_whole=True, is_confirmed=True
+    )
+
+
+def _urn_of(key: str) -> str:
+    return f"urn:li:dataset:(urn:li:dataPlatform:dagster,{key},PROD)"
+
+
+def test_what_code_locations_define_is_compared(with_catalog: Verified) -> None:
+    assert with_catalog.verify().findings == []
+    before = with_catalog.receiver.state()
+    del with_catalog.receiver.store.versioned[_urn_of("a"), "datasetProperties"]
+    del with_catalog.receiver.store.versioned[_urn_of("b"), "upstreamLineage"]
+    progress = with_catalog.verify()
+    assert _places(progress.findings, "missing") == {
+        (_urn_of("a"), "datasetProperties"),
+        (_urn_of("b"), "upstreamLineage"),
+    }
+    writes = len(with_catalog.receiver.writes)
+    assert not with_catalog.verify(fix=True).fell_short
+    assert with_catalog.receiver.state() == before
+    sent = [place for each in with_catalog.receiver.writes[writes:] for place in each.proposals]
+    assert set(sent) == _places(progress.findings, "missing")
+
+
+def test_what_is_not_defined_any_more_is_removed_again_after_a_restore(
+    with_catalog: Verified,
+) -> None:
+    backup = with_catalog.receiver.store.versioned[_urn_of("b"), "status"]
+    _store_catalog(with_catalog, [A], loaded=1_700_000_100.0)
+    with_catalog.deliver()
+    assert with_catalog.receiver.aspect(_urn_of("b"), "status") == {"removed": True}
+    assert with_catalog.verify().findings == []
+    # Somebody wants it back: that is no fault.
+    _put(with_catalog.receiver, _urn_of("b"), "status", backup)
+    assert with_catalog.verify().findings == []
+    # It is back since DataHub was restored: that is one.
+    _put(with_catalog.receiver, _urn_of("b"), "status", backup, lastObserved=1_700_000_000_000)
+    progress = with_catalog.verify(fix=True)
+    assert _places(progress.findings, "differs") == {(_urn_of("b"), "status")}
+    assert not progress.fell_short
+    assert with_catalog.receiver.aspect(_urn_of("b"), "status") == {"removed": True}
+
+
+@contextmanager
+def _worker(scene: Scene, config: Config, metrics_port: int) -> Iterator[None]:
+    reference = instance_ref(scene.instance)
+    assert reference is not None
+    worker = Worker(config, lambda: opened(reference), metrics_port=metrics_port)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    yield
+    worker.stop()
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
+
+
+def test_a_sample_is_verified_in_the_background_and_mended(
+    scene: Scene, receiver: Receiver
+) -> None:
+    config = Config(
+        target=RestTarget(receiver.url),
+        verify=VerifyOptions(sample=5, interval=timedelta(seconds=0.1)),
+        poll_interval=timedelta(seconds=0.05),
+    )
+    run_assets(scene.instance)
+    port = free_port()
+    with _worker(scene, config, port):
+        receiver.wait_for(lambda: receiver.aspect(ORDERS, "datasetProperties"), DEADLINE)
+        receiver.wait_for(lambda: any("batchGet" in each.path for each in receiver.reads), DEADLINE)
+        sent = receiver.store.versioned.pop((ORDERS, "datasetProperties"))
+        receiver.wait_for(lambda: receiver.aspect(ORDERS, "datasetProperties") == sent, DEADLINE)
+        shown = figures(port)
+    assert shown["datahub_eventlog_differing_total"] >= 1
+    assert shown["datahub_eventlog_verified_total"] > 60
+
+
+def test_only_one_dispatcher_takes_a_turn(scene: Scene) -> None:
+    upkeep, hour = scene.ledger.upkeep, timedelta(hours=1)
+    assert upkeep.may_begin("verify", hour)
+    assert not upkeep.may_begin("verify", hour)
+    assert upkeep.may_begin("verify", timedelta(0))
+
+
+def test_nothing_is_verified_in_the_background_unless_asked_for(
+    scene: Scene, receiver: Receiver
+) -> None:
+    config = Config(target=RestTarget(receiver.url), poll_interval=timedelta(seconds=0.05))
+    run_greeting(scene.instance)
+    with _worker(scene, config, free_port()):
+        eventually(lambda: scene.counts().get("delivered"), "the run is delivered")
+        assert not [each for each in threading.enumerate() if each.name.endswith("-verify")]
+    assert not receiver.reads

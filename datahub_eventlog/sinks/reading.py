@@ -108,6 +108,41 @@ class Reader(Protocol):
         ...
 
 
+def unreadable(target: RestTarget) -> list[str]:
+    """Why some of what is delivered can't be read back by the target's token; none if all can.
+
+    Raises `Unavailable` or `Misconfigured`.
+    """
+    reasons: list[str] = []
+    reader = RestReader(target)
+    urns = {kind: urn for kind, _, urn in _PROBES}
+    try:
+        for kind, urn in urns.items():
+            reasons += _refusal(functools.partial(reader.aspects, kind, {urn: ("status",)}))
+        for kind, aspect, urn in _PROBES:
+            reasons += _refusal(functools.partial(reader.documents, kind, aspect, [urn], (0, 0)))
+    finally:
+        reader.close()
+    return reasons
+
+
+_PROBES = (
+    ("dataset", "operation", "urn:li:dataset:(urn:li:dataPlatform:dagster,a,PROD)"),
+    ("dataset", "datasetProfile", "urn:li:dataset:(urn:li:dataPlatform:dagster,a,PROD)"),
+    ("dataProcessInstance", "dataProcessInstanceRunEvent", "urn:li:dataProcessInstance:a"),
+    ("assertion", "assertionRunEvent", "urn:li:assertion:a"),
+)
+"""Entities that need not exist: whether they may be read is answered all the same."""
+
+
+def _refusal(read: Callable[[], object]) -> list[str]:
+    try:
+        read()
+    except NotReadable as error:
+        return [str(error)]
+    return []
+
+
 class RestReader:
     """Reads over HTTP, a few requests at a time; one is repeated a few times within seconds."""
 
