@@ -5,8 +5,8 @@
 Prints one table: counts, ratios and times, ours and the plugin's in the same run. The event log is
 a Postgres of its own. DataHub is a process that answers after a latency and counts; it judges
 nothing, as a strict receiver would be slower than what is measured. `--only` takes some of: run,
-ended, backlog, large, polling, crowd, catalog,
-daemon. A long backlog: `--only backlog --runs 5000`.
+ended, backlog, large, polling, crowd, catalog, verify, daemon. A long backlog: `--only backlog
+--runs 5000`.
 The last part takes a quarter of an hour, since schedules tick once a minute.
 """
 
@@ -36,6 +36,7 @@ from benchmarks.environment import Environment, load, make_environment
 from benchmarks.one_run import OneRun
 from benchmarks.polling import Polling
 from benchmarks.rows import Row, shown
+from benchmarks.verification import Verified
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Sizes:
     period: float = 15.0
     size: int = 100_000
     catalog: int = 5000
+    verified: int = 2000
     dispatchers: int = 50
     touches: int = 20_000
     minutes: int = 2
@@ -74,6 +76,7 @@ QUICK = Sizes(
     period=1.0,
     size=5000,
     catalog=150,
+    verified=30,
     dispatchers=5,
     touches=400,
     minutes=1,
@@ -115,6 +118,10 @@ def _catalog(environment: Environment, sizes: Sizes) -> Iterator[Row]:
     yield from Catalogue(environment, sizes.catalog, sizes.repeats).rows()
 
 
+def _verify(environment: Environment, sizes: Sizes) -> Iterator[Row]:
+    yield from Verified(environment, sizes.verified).rows()
+
+
 def _daemon(environment: Environment, sizes: Sizes) -> Iterator[Row]:
     yield from Daemon(environment, sizes.minutes, sizes.turns, sizes.has_third).rows()
 
@@ -127,6 +134,7 @@ PARTS: Mapping[str, Part] = {
     "polling": _polling,
     "crowd": _crowd,
     "catalog": _catalog,
+    "verify": _verify,
     "daemon": _daemon,
 }
 

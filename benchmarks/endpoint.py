@@ -4,12 +4,14 @@
 
 It answers every write with 200 after a latency, counts requests, and judges nothing: whether what
 is sent is right is for the tests' own receiver to say. `GET /bench/...` steers it:
-`reset?latency=0.04&keep=1` begins anew, `counts`, `times` and `kept` say what came.
+`reset?latency=0.04&keep=1` begins anew, `counts`, `times` and `kept` say what came. With `hold=1`
+it remembers aspects and documents, patches apart, and answers `verify` with them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import bisect
 import json
 import os
 import subprocess
@@ -54,6 +56,53 @@ class State:
     proposals: int = 0
     times: list[float] = field(default_factory=list)
     kept: list[Write] = field(default_factory=list)
+    held: Held | None = None
+    reads: int = 0
+
+
+@dataclass
+class Held:
+    """What was written, as JSON."""
+
+    aspects: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By urn and name."""
+    documents: dict[str, dict[tuple[int, str, str], str]] = field(default_factory=dict)
+    """By aspect; by time, urn and message."""
+
+    def write(self, body: bytes) -> None:
+        for proposal in json.loads(body)["proposals"]:
+            urn, name, value = proposal["entityUrn"], proposal["aspectName"], proposal["aspect"]
+            text = value["value"]
+            if '"timestampMillis"' in text:
+                document = json.loads(text)
+                key = (document["timestampMillis"], urn, str(document.get("messageId")))
+                self.documents.setdefault(name, {})[key] = text
+            elif proposal["changeType"] == "UPSERT":
+                self.aspects.setdefault(urn, {})[name] = text
+
+    def batch(self, body: bytes) -> str:
+        """The answer to `batchGet`."""
+        entities = []
+        for asked in json.loads(body):
+            there = self.aspects.get(asked["urn"], {})
+            values = [f'"{name}":{{"value":{there[name]}}}' for name in asked if name in there]
+            if values:
+                entities.append(f'{{"urn":{json.dumps(asked["urn"])},{",".join(values)}}}')
+        return f"[{','.join(entities)}]"
+
+    def page(self, name: str, query: dict[str, str]) -> str:
+        """A page of a timeseries, the newest first."""
+        documents = self.documents.get(name, {})
+        keys = sorted(documents)
+        first = bisect.bisect_left(keys, (int(query["startTimeMillis"]), "", ""))
+        last = bisect.bisect_left(keys, (int(query["endTimeMillis"]) + 1, "", ""))
+        last -= int(query.get("scrollId", 0))
+        chosen = keys[max(first, last - int(query["count"])) : last][::-1]
+        rows = [f'{{"urn":{json.dumps(key[1])},"event":{documents[key]}}}' for key in chosen]
+        more = len(chosen) == int(query["count"])
+        scroll_id = int(query.get("scrollId", 0)) + len(chosen)
+        end = f',"scrollId":"{scroll_id}"' if more else ""
+        return f'{{"results":[{",".join(rows)}]{end}}}'
 
 
 class Server:
@@ -85,7 +134,7 @@ class Server:
             status, answer = 200, self._steered(target)
         else:
             status, answer = await self._answered(method, target, body)
-        text = json.dumps(answer).encode()
+        text = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
         lines = f"HTTP/1.1 {status} OK\r\nContent-Type: application/json\r\n"
         writer.write(f"{lines}Content-Length: {len(text)}\r\n\r\n".encode() + text)
         await writer.drain()
@@ -96,11 +145,21 @@ class Server:
         await asyncio.sleep(state.latency)
         if target.startswith("/config"):
             return 200, CONFIG
+        if state.held and target.startswith("/openapi/"):
+            state.reads += 1
+            asked = urlsplit(target)
+            query = {name: texts[0] for name, texts in parse_qs(asked.query).items()}
+            name = asked.path.rpartition("/")[2]
+            if name == "batchGet":
+                return 200, state.held.batch(body)
+            return 200, state.held.page(name, query)
         if method not in WRITES:
             return 404, {"status": 404, "message": "there is nothing to read here"}
         state.requests += 1
         state.proposals += body.count(b'"changeType"')
         state.times.append(time.time())
+        if state.held:
+            state.held.write(body)
         if state.is_kept:
             state.kept.append(Write(time.time(), target, body.decode()))
         return 200, {"value": "urn:li:dataset:(urn:li:dataPlatform:dagster,any,PROD)"}
@@ -110,13 +169,15 @@ class Server:
         values = {name: texts[0] for name, texts in parse_qs(asked.query).items()}
         if asked.path == "/bench/reset":
             self._state = State(float(values["latency"]), values["keep"] == "1")
+            self._state.held = Held() if values["hold"] == "1" else None
             return {}
         if asked.path == "/bench/kept":
             kept = self._state.kept[int(values["from"]) :]
             return [[write.time, write.path, write.body] for write in kept]
         if asked.path == "/bench/times":
             return self._state.times
-        return {"requests": self._state.requests, "proposals": self._state.proposals}
+        state = self._state
+        return {"requests": state.requests, "proposals": state.proposals, "reads": state.reads}
 
 
 def _is_length(line: str) -> bool:
@@ -133,9 +194,13 @@ class Endpoint:
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
 
-    def reset(self, latency: float = 0.0, *, keep: bool = False) -> None:
+    def reset(self, latency: float = 0.0, *, keep: bool = False, hold: bool = False) -> None:
         """Forget what came; from now on answer after so many seconds."""
-        self._get(f"reset?latency={latency}&keep={int(keep)}")
+        self._get(f"reset?latency={latency}&keep={int(keep)}&hold={int(hold)}")
+
+    def reads(self) -> int:
+        """Requests that asked for what was written."""
+        return int(self._get("counts")["reads"])
 
     def requests(self) -> int:
         """Writes that came."""

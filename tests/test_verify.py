@@ -492,8 +492,9 @@ def _worker(scene: Scene, config: Config, metrics_port: int) -> Iterator[None]:
 
 
 def test_a_sample_is_verified_in_the_background_and_mended(
-    scene: Scene, receiver: Receiver
+    scene: Scene, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("datahub_eventlog.verification.verifier.INDEX_WAITS_SECONDS", (0.05,))
     config = Config(
         target=RestTarget(receiver.url),
         verify=VerifyOptions(sample=5, interval=timedelta(seconds=0.1)),
