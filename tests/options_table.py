@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from datahub_eventlog.config import CatalogOptions, Option, Pattern, Redaction
+from datahub_eventlog.config import CatalogOptions, Option, Pattern, Redaction, VerifyOptions
 
 DASH = "\N{EN DASH}"
 
@@ -24,4 +24,6 @@ def shown(default: Any) -> str:
         return "all"
     if isinstance(default, Redaction | CatalogOptions):
         return "on"
+    if isinstance(default, VerifyOptions):
+        return "off"
     return str(default).lower() if isinstance(default, bool) else str(default or DASH)

@@ -23,6 +23,7 @@ from datahub_eventlog.config import (
     Pattern,
     Redaction,
     RestTarget,
+    VerifyOptions,
     inline_secrets,
     masked,
     options,
@@ -72,6 +73,10 @@ EXAMPLES: dict[str, tuple[Any, Any]] = {
         CatalogOptions(
             interval=timedelta(minutes=1), remove_stale_metadata=False, fail_safe_threshold=75.0
         ),
+    ),
+    "verify": (
+        {"sample": 20, "interval": 600},
+        VerifyOptions(sample=20, interval=timedelta(minutes=10)),
     ),
     "debug_mode": (True, True),
 }

@@ -32,6 +32,8 @@ ADDITIVE: Mapping[str, frozenset[str]] = {
     "upstreamLineage": frozenset({"upstreams", "fineGrainedLineages"}),
 }
 """The lists and maps of our aspects that others add to as well."""
+DECIDED_BY_DATAHUB: Mapping[str, frozenset[str]] = {"siblings": frozenset({"primary"})}
+"""What DataHub sets by itself afterwards: it has a hook that makes siblings of dbt's models."""
 IDENTITIES = ("dataset", "destinationUrn", "owner", "tag", "urn", "fieldPath", "propertyUrn")
 """The fields by which the items of a list are told apart."""
 UNION = frozenset({"string", "boolean", "int", "long", "float", "double", "array", "map"})
@@ -47,6 +49,8 @@ def differences(
     if proposal.change is Change.PATCH:
         return tuple(_unpatched(ours, theirs))
     additive = ADDITIVE.get(proposal.aspect, frozenset())
+    if decided := DECIDED_BY_DATAHUB.get(proposal.aspect):
+        ours = {name: value for name, value in ours.items() if name not in decided}
     found = list(_fields(ours, theirs, additive))
     if is_older:
         found += _surplus(ours, theirs, additive)
