@@ -12,21 +12,26 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
+from typing import TypeVar
 
 from datahub_eventlog import error_text
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher import Dispatcher, Parts, redactor_of
 from datahub_eventlog.dispatcher.pause import Pause
-from datahub_eventlog.dispatcher.verifying import Expectations, newer_run, send_again
+from datahub_eventlog.dispatcher.verifying import Expectations, Skipped, newer_run, send_again
 from datahub_eventlog.errors import LedgerUnavailable, Unavailable
-from datahub_eventlog.ledger import RunRow
+from datahub_eventlog.ledger import catalog_row
 from datahub_eventlog.redact import DEFAULT
 from datahub_eventlog.sinks.reading import Reader
 from datahub_eventlog.source.history import RUNS_PER_PAGE, Selection
 from datahub_eventlog.verification.findings import DanglingColumn, Finding, Tally
 from datahub_eventlog.verification.verifier import Comparison, Verifier
+
+T = TypeVar("T")
 
 MOST_FINDINGS = 10_000
 """Of each kind of result that are kept to be shown; all are counted."""
@@ -87,6 +92,10 @@ class VerifyProgress:
         return bool(self.faults or is_unknown)
 
 
+class _Stopped(Exception):
+    """`stop` was called."""
+
+
 class Verification:
     """One verification; `stop` may come from another thread or a signal."""
 
@@ -107,7 +116,9 @@ class Verification:
         self._pause = Pause()
         self._begun = time.monotonic()
         self._taken = 0
-        self._verifier = Verifier(parts.ledger, reader, newer_run(parts.source), self._stop.wait)
+        self._verifier = Verifier(
+            parts.ledger, reader, newer_run(parts.source), self._stop.wait, self._compare
+        )
         self._expectations = Expectations(config, parts, self._verifier)
         self._dispatcher = Dispatcher(config, parts)
         self.progress = VerifyProgress(tally=self._verifier.tally)
@@ -115,7 +126,8 @@ class Verification:
     def run(self) -> VerifyProgress:
         """Compare all of it, or as much as there is time for until `stop`."""
         try:
-            self._run()
+            with suppress(_Stopped):
+                self._run()
             return self.progress
         finally:
             self._dispatcher.abandon()
@@ -134,18 +146,18 @@ class Verification:
         for page in self._left(begun, before) if before else self._pages():
             rows = self._parts.ledger.runs.rows(page)
             for run_id in page:
-                if not self._may_go_on():
-                    return
-                self._add_run(run_id, rows.get(run_id))
-                if self._verifier.is_full and not self._compare():
-                    return
+                self._wait_for_rate()
+                self._add(run_id, partial(self._expectations.add_run, run_id, rows.get(run_id)))
+                self.progress.passed += 1
+                if self._verifier.is_full:
+                    self._compare()
             self._on_progress(self.progress)
         if self._orders.selection.has_runless and self._orders.sample is None:
             self._add_others()
-        if self._compare():
-            upkeep.finish(name)
-            self.progress.is_complete = True
-            self._on_progress(self.progress)
+        self._compare()
+        upkeep.finish(name)
+        self.progress.is_complete = True
+        self._on_progress(self.progress)
 
     def _pages(self) -> Iterator[Sequence[str]]:
         """The runs that are to be compared, the newest first."""
@@ -170,14 +182,13 @@ class Verification:
             yield page[done:]
             done = max(0, done - len(page))
 
-    def _add_run(self, run_id: str, row: RunRow | None) -> None:
-        self.progress.passed += 1
+    def _add(self, row_id: str, add: Callable[[], Skipped | None]) -> None:
         try:
-            reason = self._expectations.add_run(run_id, row)
-        except LedgerUnavailable:
+            reason = add()
+        except (LedgerUnavailable, _Stopped):
             raise
         except Exception as error:  # noqa: BLE001 - one bad run must not hold up the others
-            self.progress.failed.append((run_id, error_text.describe(error)))
+            self.progress.failed.append((row_id, error_text.describe(error)))
             return
         if reason is not None:
             self.progress.skipped[reason] += 1
@@ -188,36 +199,45 @@ class Verification:
         since = ledger.upkeep.runless_since()
         if selected.since is not None:
             since = max(since, selected.since.timestamp())
-        self._expectations.add_runless(since)
+        self._add("events without a run", partial(self._expectations.add_runless, since))
         for location in ledger.catalogs.locations(EVER):
-            self._expectations.add_catalog(location)
+            self._add(catalog_row(location), partial(self._expectations.add_catalog, location))
 
-    def _may_go_on(self) -> bool:
-        """Wait as long as the rate demands; False if `stop` was called."""
+    def _wait_for_rate(self) -> None:
         if self._orders.rate is not None:
             due = self._begun + self._taken * 60 / self._orders.rate
             self._stop.wait(max(0.0, due - time.monotonic()))
         self._taken += 1
-        return not self._stop.is_set()
+        self._end_if_stopped()
 
-    def _compare(self) -> bool:
-        """Compare what was collected, and have mended what is to be; False if stopped before."""
-        while not self._stop.is_set():
+    def _end_if_stopped(self) -> None:
+        if self._stop.is_set():
+            raise _Stopped
+
+    def _compare(self) -> None:
+        """Compare what was collected, and have mended what is to be."""
+        comparison = self._reading(self._verifier.compare)
+        self._keep(comparison)
+        if self._orders.fix and comparison.faults:
+            self._fix(comparison)
+        left = self.progress.selected - self.progress.passed
+        self._parts.ledger.upkeep.note_left(self._orders.name, left)
+        self._on_progress(self.progress)
+
+    def _reading(self, read: Callable[[], T]) -> T:
+        """What is read, however long DataHub is away."""
+        while True:
+            self._end_if_stopped()
             try:
-                comparison = self._verifier.compare()
+                result = read()
             except Unavailable as error:
-                self._wait_for_datahub(error)
-                continue
-            self._pause.end()
-            self.progress.trouble = ""
-            self._keep(comparison)
-            if self._orders.fix and comparison.faults:
-                self._fix(comparison)
-            left = self.progress.selected - self.progress.passed
-            self._parts.ledger.upkeep.note_left(self._orders.name, left)
-            self._on_progress(self.progress)
-            return True
-        return False
+                self._pause.begin(error)
+                self._show(str(error))
+                self._stop.wait(self._pause.remaining)
+            else:
+                self._pause.end()
+                self._show("")
+                return result
 
     def _keep(self, comparison: Comparison) -> None:
         room = MOST_FINDINGS - len(self.progress.findings)
@@ -234,18 +254,8 @@ class Verification:
         for run_id in senders:
             self._dispatcher.note_present(run_id, comparison.present.get(run_id, ()))
         self._dispatcher.deliver_until_done(senders, self._stop, self._show)
-        while not self._stop.is_set():
-            try:
-                self.progress.fixed += len(faults) - len(self._verifier.compare_again(faults))
-            except Unavailable as error:
-                self._wait_for_datahub(error)
-            else:
-                return
-
-    def _wait_for_datahub(self, error: Unavailable) -> None:
-        self._pause.begin(error)
-        self._show(str(error))
-        self._stop.wait(self._pause.remaining)
+        still = self._reading(partial(self._verifier.compare_again, faults))
+        self.progress.fixed += len(faults) - len(still)
 
     def _show(self, trouble: str) -> None:
         self.progress.trouble = trouble

@@ -29,11 +29,14 @@ from datahub_eventlog.verification.verifier import OLDER_BY
 from datahub_eventlog.verify import VerifyProgress
 
 ORDERS = "urn:li:dataset:(urn:li:dataPlatform:dagster,orders,PROD)"
+ON_SQLITE = pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
+ON_BOTH = pytest.mark.parametrize("scene", ["sqlite", "postgres"], indirect=True)
 REVENUE = "urn:li:dataset:(urn:li:dataPlatform:dagster,revenue,PROD)"
 TABLE = "urn:li:dataset:(urn:li:dataPlatform:postgres,shop.public.orders,PROD)"
 JOB = "urn:li:dataFlow:(dagster,prod/greeting,PROD)"
 
 
+@ON_SQLITE
 def test_what_was_delivered_is_all_there(verified: Verified) -> None:
     run_assets(verified.scene.instance)
     run_greeting(verified.scene.instance)
@@ -99,6 +102,7 @@ def _put(receiver: Receiver, urn: str, aspect: str, value: Any, **metadata: Any)
     receiver.store.metadata[urn, aspect] = {**known, **metadata}
 
 
+@ON_BOTH
 @pytest.mark.parametrize(
     "number", [12, pytest.param(190, marks=pytest.mark.long)], ids=["few", "many"]
 )
@@ -132,6 +136,7 @@ def test_after_a_restore_exactly_what_is_lost_is_found_and_mended(
                 assert after[urn][name] == value
 
 
+@ON_SQLITE
 def test_what_people_add_is_no_difference(verified: Verified) -> None:
     run_assets(verified.scene.instance)
     verified.deliver()
@@ -141,6 +146,7 @@ def test_what_people_add_is_no_difference(verified: Verified) -> None:
     assert verified.receiver.state() == before
 
 
+@ON_SQLITE
 def test_an_entity_that_a_person_removed_is_named_and_left_so(verified: Verified) -> None:
     run_assets(verified.scene.instance)
     verified.deliver()
@@ -151,6 +157,7 @@ def test_an_entity_that_a_person_removed_is_named_and_left_so(verified: Verified
     assert _held(verified.receiver, ORDERS, "status") == {"removed": True}
 
 
+@ON_SQLITE
 def test_what_differs_is_said_field_by_field(verified: Verified) -> None:
     run_assets(verified.scene.instance)
     verified.deliver()
@@ -167,6 +174,7 @@ def test_what_differs_is_said_field_by_field(verified: Verified) -> None:
     assert {row.ours for row in finding.fields} == {ours, "Every order."}
 
 
+@ON_SQLITE
 def test_lineage_of_yesterdays_backup_is_found_although_it_has_more_than_ours(
     verified: Verified,
 ) -> None:
@@ -183,6 +191,7 @@ def test_lineage_of_yesterdays_backup_is_found_although_it_has_more_than_ours(
     assert _held(verified.receiver, REVENUE, "upstreamLineage") == lineage
 
 
+@ON_SQLITE
 def test_the_state_of_a_newer_run_is_left_as_it_is(verified: Verified) -> None:
     run_greeting(verified.scene.instance)
     verified.deliver()
@@ -197,6 +206,7 @@ def test_the_state_of_a_newer_run_is_left_as_it_is(verified: Verified) -> None:
     assert _held(verified.receiver, JOB, "dataFlowInfo")["name"] == "newer"
 
 
+@ON_SQLITE
 def test_what_a_newer_run_has_replaced_is_not_expected_any_more(verified: Verified) -> None:
     first = run_greeting(verified.scene.instance)
     verified.deliver()
@@ -208,6 +218,7 @@ def test_what_a_newer_run_has_replaced_is_not_expected_any_more(verified: Verifi
     assert verified.verify().findings == []
 
 
+@ON_SQLITE
 def test_documents_of_a_timeseries_are_compared_too(verified: Verified) -> None:
     run_assets(verified.scene.instance)
     verified.deliver()
@@ -220,6 +231,7 @@ def test_documents_of_a_timeseries_are_compared_too(verified: Verified) -> None:
     assert not verified.verify(fix=True).fell_short
 
 
+@ON_SQLITE
 def test_a_server_without_the_scroll_of_timeseries_is_asked_entity_by_entity(
     verified: Verified,
 ) -> None:
@@ -233,6 +245,7 @@ def test_a_server_without_the_scroll_of_timeseries_is_asked_entity_by_entity(
     assert not progress.tally.not_readable
 
 
+@ON_SQLITE
 def test_an_index_that_lags_is_waited_for(verified: Verified) -> None:
     run_assets(verified.scene.instance)
     verified.deliver()
@@ -241,6 +254,7 @@ def test_an_index_that_lags_is_waited_for(verified: Verified) -> None:
     assert verified.waits
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("aspect", "privilege"),
     [
@@ -263,6 +277,7 @@ def test_what_may_not_be_read_names_the_privilege_and_the_rest_is_compared(
     assert progress.fell_short
 
 
+@ON_SQLITE
 def test_a_type_of_entity_that_may_not_be_read_is_not_called_missing(verified: Verified) -> None:
     run_assets(verified.scene.instance)
     verified.deliver()
@@ -272,6 +287,7 @@ def test_a_type_of_entity_that_may_not_be_read_is_not_called_missing(verified: V
     assert "View Entity Page" in progress.tally.not_readable["dataProcessInstance"]
 
 
+@ON_SQLITE
 def test_datahub_that_is_away_is_waited_for(verified: Verified) -> None:
     run_greeting(verified.scene.instance)
     verified.deliver()
@@ -288,6 +304,7 @@ def test_datahub_that_is_away_is_waited_for(verified: Verified) -> None:
     assert not progress.fell_short
 
 
+@ON_SQLITE
 def test_a_server_that_has_enough_is_asked_again(verified: Verified) -> None:
     run_greeting(verified.scene.instance)
     verified.deliver()
@@ -296,6 +313,7 @@ def test_a_server_that_has_enough_is_asked_again(verified: Verified) -> None:
     assert [seconds for seconds in verified.waits if seconds >= 2]
 
 
+@ON_SQLITE
 def test_a_slow_server_gets_smaller_requests(verified: Verified) -> None:
     for _ in range(3):
         run_assets(verified.scene.instance)
@@ -304,6 +322,7 @@ def test_a_slow_server_gets_smaller_requests(verified: Verified) -> None:
     assert not verified.verify().fell_short
 
 
+@ON_SQLITE
 def test_runs_that_are_not_delivered_yet_are_counted_and_not_called_missing(
     verified: Verified,
 ) -> None:
@@ -313,6 +332,7 @@ def test_runs_that_are_not_delivered_yet_are_counted_and_not_called_missing(
     assert progress.findings == []
 
 
+@ON_SQLITE
 def test_runs_of_excluded_jobs_are_not_expected(scene: Scene, receiver: Receiver) -> None:
     config = Config(job_pattern=Pattern(deny=("greeting",)))
     with delivering(scene, receiver, config) as verified:
@@ -323,6 +343,7 @@ def test_runs_of_excluded_jobs_are_not_expected(scene: Scene, receiver: Receiver
     assert not progress.fell_short
 
 
+@ON_SQLITE
 def test_runs_that_nobody_delivered_are_missing_and_brought_by_fix(verified: Verified) -> None:
     with verified.scene.plain() as instance:
         run_id = run_greeting(instance)
@@ -332,6 +353,7 @@ def test_runs_that_nobody_delivered_are_missing_and_brought_by_fix(verified: Ver
     assert verified.scene.ledger.runs.state(run_id) == "delivered"
 
 
+@ON_SQLITE
 def test_a_sample_is_as_large_as_it_is_asked_to_be(verified: Verified) -> None:
     for _ in range(5):
         run_greeting(verified.scene.instance)
@@ -340,6 +362,7 @@ def test_a_sample_is_as_large_as_it_is_asked_to_be(verified: Verified) -> None:
     assert (progress.selected, progress.passed) == (2, 2)
 
 
+@ON_BOTH
 def test_a_stopped_one_goes_on_where_it_was(
     verified: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -362,6 +385,7 @@ def test_a_stopped_one_goes_on_where_it_was(
     assert verified.verify(resume=True).selected == 7
 
 
+@ON_SQLITE
 def test_events_without_a_run_are_compared(verified: Verified) -> None:
     verified.scene.instance.report_runless_asset_event(dg.AssetMaterialization("orders"))
     verified.deliver()
@@ -372,6 +396,7 @@ def test_events_without_a_run_are_compared(verified: Verified) -> None:
     assert verified.verify().findings == []
 
 
+@ON_SQLITE
 def test_column_lineage_to_a_column_that_no_schema_has_is_named(verified: Verified) -> None:
     @dg.asset(name="revenue", deps=[orders])
     def dangling() -> dg.MaterializeResult[None]:
@@ -386,6 +411,7 @@ def test_column_lineage_to_a_column_that_no_schema_has_is_named(verified: Verifi
     assert not progress.fell_short
 
 
+@ON_BOTH
 def test_a_killed_fix_is_finished_by_the_next_dispatcher(
     verified: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -409,6 +435,22 @@ def test_a_killed_fix_is_finished_by_the_next_dispatcher(
     assert verified.receiver.state() == before
 
 
+@ON_SQLITE
+def test_a_run_that_is_too_large_is_compared_in_parts(
+    verified: Verified, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datahub_eventlog.verification.verifier.MOST_COLLECTED", 10)
+    run_assets(verified.scene.instance)
+    verified.deliver()
+    assert verified.verify().findings == []
+    before = verified.receiver.state()
+    for place in [(ORDERS, "datasetProperties"), (JOB, "dataFlowInfo"), (REVENUE, "status")]:
+        verified.receiver.store.versioned.pop(place, None)
+    assert verified.verify(fix=True).fixed == 2
+    assert verified.receiver.state() == before
+
+
+@ON_SQLITE
 def test_few_requests_are_made(verified: Verified) -> None:
     for _ in range(40):
         run_greeting(verified.scene.instance)
@@ -442,6 +484,7 @@ def _urn_of(key: str) -> str:
     return f"urn:li:dataset:(urn:li:dataPlatform:dagster,{key},PROD)"
 
 
+@ON_BOTH
 def test_what_code_locations_define_is_compared(with_catalog: Verified) -> None:
     assert with_catalog.verify().findings == []
     before = with_catalog.receiver.state()
@@ -459,6 +502,7 @@ def test_what_code_locations_define_is_compared(with_catalog: Verified) -> None:
     assert set(sent) == _places(progress.findings, "missing")
 
 
+@ON_SQLITE
 def test_what_is_not_defined_any_more_is_removed_again_after_a_restore(
     with_catalog: Verified,
 ) -> None:
@@ -491,6 +535,7 @@ def _worker(scene: Scene, config: Config, metrics_port: int) -> Iterator[None]:
     assert not thread.is_alive()
 
 
+@ON_BOTH
 def test_a_sample_is_verified_in_the_background_and_mended(
     scene: Scene, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -512,6 +557,7 @@ def test_a_sample_is_verified_in_the_background_and_mended(
     assert shown["datahub_eventlog_verified_total"] > 60
 
 
+@ON_SQLITE
 def test_only_one_dispatcher_takes_a_turn(scene: Scene) -> None:
     upkeep, hour = scene.ledger.upkeep, timedelta(hours=1)
     assert upkeep.may_begin("verify", hour)
@@ -519,6 +565,7 @@ def test_only_one_dispatcher_takes_a_turn(scene: Scene) -> None:
     assert upkeep.may_begin("verify", timedelta(0))
 
 
+@ON_SQLITE
 def test_nothing_is_verified_in_the_background_unless_asked_for(
     scene: Scene, receiver: Receiver
 ) -> None:

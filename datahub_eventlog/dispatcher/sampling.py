@@ -7,6 +7,7 @@ delivery waiting. The dispatchers of a ledger take turns.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from datetime import timedelta
 
 from datahub_eventlog import error_text
@@ -15,11 +16,11 @@ from datahub_eventlog.dispatcher.assembling import Open, assemble
 from datahub_eventlog.dispatcher.observer import Observer
 from datahub_eventlog.dispatcher.parts import Parts
 from datahub_eventlog.dispatcher.verifying import Expectations, newer_run, send_again
-from datahub_eventlog.errors import LedgerUnavailable
-from datahub_eventlog.ledger import RunRow
+from datahub_eventlog.errors import DeliveryError, LedgerUnavailable
 from datahub_eventlog.log import logger
 from datahub_eventlog.sinks.reading import RestReader
-from datahub_eventlog.verification.verifier import Verifier
+from datahub_eventlog.verification.findings import Tally
+from datahub_eventlog.verification.verifier import Found, Verifier
 
 CHECK_EVERY = timedelta(seconds=60)
 """How often it is asked whose turn it is."""
@@ -71,41 +72,47 @@ class SampleThread:
 
     def _compare(self, parts: Parts) -> None:
         reader = RestReader(readable_target(self._config), sleep=self._wait)
+        found: list[Found] = []
+
+        def compare() -> None:
+            found.extend(verifier.compare().found)
+
+        verifier = Verifier(parts.ledger, reader, newer_run(parts.source), self._wait, compare)
         try:
-            verifier = Verifier(parts.ledger, reader, newer_run(parts.source), self._wait)
-            expectations = Expectations(self._config, parts, verifier)
             sample = parts.ledger.runs.sample(self._config.verify.sample)
-            rows = parts.ledger.runs.rows(sample)
-            for run_id in sample:
-                if self._stop.is_set():
-                    return
-                self._add(expectations, run_id, rows.get(run_id))
-            comparison = verifier.compare()
+            self._add(sample, parts, verifier)
+            compare()
         finally:
             reader.close()
-        faults = comparison.faults
-        self._observer.verified(verifier.tally.aspects, len(faults))
-        for reason in verifier.tally.not_readable.values():
+        self._report(verifier.tally, len(sample))
+        send_again(parts, [each for each in found if each.finding.is_fault])
+        self._last_error = ""
+
+    def _add(self, sample: Sequence[str], parts: Parts, verifier: Verifier) -> None:
+        expectations = Expectations(self._config, parts, verifier)
+        rows = parts.ledger.runs.rows(sample)
+        for run_id in sample:
+            if self._stop.is_set():
+                return
+            try:
+                expectations.add_run(run_id, rows.get(run_id))
+            except (LedgerUnavailable, DeliveryError):
+                raise
+            except Exception as error:  # noqa: BLE001 - one bad run must not hold up the others
+                logger.info("Run %s is not compared: %s", run_id, error_text.describe(error))
+
+    def _report(self, tally: Tally, runs: int) -> None:
+        self._observer.verified(tally.aspects, tally.faults)
+        for reason in tally.not_readable.values():
             logger.warning("Not all could be compared with DataHub: %s", reason)
-        if faults:
+        if tally.faults:
             logger.warning(
                 "DataHub lacks, or has otherwise, %d of %d aspects of %d runs; they are sent again."
                 " `datahub-eventlog verify` compares all runs",
-                len(faults),
-                verifier.tally.aspects,
-                len(sample),
+                tally.faults,
+                tally.aspects,
+                runs,
             )
-            send_again(parts, faults)
-        self._last_error = ""
 
     def _wait(self, seconds: float) -> None:
         self._stop.wait(seconds)
-
-    @staticmethod
-    def _add(expectations: Expectations, run_id: str, row: RunRow | None) -> None:
-        try:
-            expectations.add_run(run_id, row)
-        except LedgerUnavailable:
-            raise
-        except Exception as error:  # noqa: BLE001 - one bad run must not hold up the others
-            logger.info("Run %s is not compared: %s", run_id, error_text.describe(error))

@@ -53,7 +53,7 @@ class Expectations:
             return "filtered"
         if not log.has_ended:
             return "going on"
-        items = list(run_items(log, self._config, self._parts))
+        items = run_items(log, self._config, self._parts)
         self._verifier.add(run_id, items, delivered=row.settled if row else None)
         return None
 
@@ -64,7 +64,7 @@ class Expectations:
             return "waiting"
         now = self._parts.ledger.database.read_clock()
         page = self._parts.source.runless(None, since, now)
-        items = list(runless_items(page.events, self._config, self._parts))
+        items = runless_items(page.events, self._config, self._parts)
         self._verifier.add("", items, delivered=row.settled if row else None)
         return None
 

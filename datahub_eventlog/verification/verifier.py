@@ -23,13 +23,16 @@ from datahub_eventlog.verification.findings import (
     DanglingColumn,
     FieldDifference,
     Finding,
+    Kind,
     Tally,
 )
 
 ENTITIES_AT_ONCE = 2000
 """Collected before DataHub is asked: of each type, the last request is not full."""
-BYTES_AT_ONCE = 32 * 2**20
+BYTES_AT_ONCE = 16 * 2**20
 """Of collected proposals, whatever their number."""
+MOST_COLLECTED = 20_000
+"""Proposals; a run with more is compared in several parts."""
 OLDER_BY = timedelta(minutes=10)
 """What DataHub holds is from before our last sending if it was observed so much earlier: a write
 to a slow server takes minutes."""
@@ -97,12 +100,17 @@ class Verifier:
         reader: Reader,
         is_newer: Callable[[str, str], bool],
         wait: Callable[[float], object],
+        on_full: Callable[[], object],
     ) -> None:
-        """`is_newer(a, b)`: whether run `a` is newer than `b`; `wait` waits so many seconds."""
+        """`is_newer(a, b)`: whether run `a` is newer than `b`; `wait` waits so many seconds.
+
+        `on_full` is called within `add` when there is no room for more; it is to `compare`.
+        """
         self._ledger = ledger
         self._reader = reader
         self._is_newer = is_newer
         self._wait = wait
+        self._on_full = on_full
         self._collected: list[Expected] = []
         self._urns: set[str] = set()
         self._bytes = 0
@@ -130,6 +138,8 @@ class Verifier:
             self._collected.append(Expected(item, run_id, claim))
             self._urns.add(item.urn)
             self._bytes += len(item.body)
+            if len(self._collected) >= MOST_COLLECTED or self._bytes >= 2 * BYTES_AT_ONCE:
+                self._on_full()
 
     def compare(self) -> Comparison:
         """Ask DataHub for all that was collected; raises `Unavailable`, and can be repeated."""
@@ -378,10 +388,10 @@ def _document_name(document: Json) -> str:
 
 
 def _finding(
-    kind: str,
+    kind: Kind,
     expected: Expected,
     fields: tuple[FieldDifference, ...] = (),
     detail: str = "",
 ) -> Finding:
     proposal = expected.proposal
-    return Finding(kind, proposal.urn, proposal.aspect, expected.owner, fields, detail)  # type: ignore[arg-type]
+    return Finding(kind, proposal.urn, proposal.aspect, expected.owner, fields, detail)
