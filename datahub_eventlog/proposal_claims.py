@@ -37,6 +37,13 @@ def claim_of(proposal: Proposal) -> Claim | None:
     )
 
 
+def repair_key(proposal: Proposal, claim: Claim | None) -> str:
+    """By what a repair names a proposal: the state that it claims, or else all of its content."""
+    if claim is not None:
+        return claim.row_key
+    return _hash(f"{proposal.urn}\0{proposal.aspect}\0{content_hash(proposal)}")
+
+
 def slot(proposal: Proposal) -> str:
     """What a proposal takes the place of: an aspect, or of a patch its topic or paths."""
     if proposal.change is Change.UPSERT:

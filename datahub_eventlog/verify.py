@@ -7,13 +7,14 @@ answers. What is sent again goes through the ledger, as everything does.
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import TypeVar
@@ -23,11 +24,11 @@ from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher import Dispatcher, Parts, redactor_of
 from datahub_eventlog.dispatcher.pause import Pause
 from datahub_eventlog.dispatcher.verifying import Expectations, Skipped, newer_run, send_again
-from datahub_eventlog.errors import LedgerUnavailable, Unavailable
+from datahub_eventlog.errors import LedgerUnavailable, Misconfigured, Unavailable
 from datahub_eventlog.ledger import catalog_row
-from datahub_eventlog.redact import DEFAULT
+from datahub_eventlog.redact import DEFAULT, HIDDEN
 from datahub_eventlog.sinks.reading import Reader
-from datahub_eventlog.source.history import RUNS_PER_PAGE, Selection
+from datahub_eventlog.source.history import RUNS_PER_PAGE, SelectedRuns, Selection
 from datahub_eventlog.verification.findings import DanglingColumn, Finding, Tally
 from datahub_eventlog.verification.verifier import Comparison, Verifier
 
@@ -55,7 +56,8 @@ class VerifyOrders:
     @property
     def name(self) -> str:
         """What the ledger remembers a stopped one by."""
-        digest = hashlib.blake2b(repr(self.selection).encode(), digest_size=12).hexdigest()
+        what = repr((self.selection, self.fix))
+        digest = hashlib.blake2b(what.encode(), digest_size=12).hexdigest()
         return f"verify_{digest}"
 
 
@@ -76,14 +78,16 @@ class VerifyProgress:
     tally: Tally = field(default_factory=Tally)
     fixed: int = 0
     """Faults that are gone since they were sent again."""
+    before: int = 0
+    """Faults that were found, and not mended, before it was stopped."""
     trouble: str = ""
-    """Why nothing can be read just now."""
+    """Why nothing can be read just now, or at all."""
     is_complete: bool = False
 
     @property
     def faults(self) -> int:
         """How much DataHub still lacks, or has otherwise."""
-        return self.tally.faults - self.fixed
+        return self.before + self.tally.faults - self.fixed
 
     @property
     def fell_short(self) -> bool:
@@ -138,12 +142,7 @@ class Verification:
         self._dispatcher.stop()
 
     def _run(self) -> None:
-        upkeep, name = self._parts.ledger.upkeep, self._orders.name
-        before = self._orders.resume and upkeep.left(name)
-        if not before:
-            upkeep.finish(name)
-        begun = upkeep.begin(name)
-        for page in self._left(begun, before) if before else self._pages():
+        for page in self._pages():
             rows = self._parts.ledger.runs.rows(page)
             for run_id in page:
                 self._wait_for_rate()
@@ -155,32 +154,53 @@ class Verification:
         if self._orders.selection.has_runless and self._orders.sample is None:
             self._add_others()
         self._compare()
-        upkeep.finish(name)
+        if self._orders.sample is None:
+            self._parts.ledger.upkeep.finish(self._orders.name)
         self.progress.is_complete = True
         self._on_progress(self.progress)
 
     def _pages(self) -> Iterator[Sequence[str]]:
         """The runs that are to be compared, the newest first."""
-        history = self._parts.source.history(self._orders.selection)
-        if self._orders.sample is None:
-            self.progress.selected = history.count()
-            yield from history.pages()
+        selection, upkeep, name = (
+            self._orders.selection,
+            self._parts.ledger.upkeep,
+            self._orders.name,
+        )
+        if self._orders.sample is not None:
+            yield from self._sample(self._parts.source.history(selection), self._orders.sample)
             return
+        left = upkeep.left(name) if self._orders.resume else None
+        if left is None:
+            upkeep.finish(name)
+            upkeep.begin(name)
+        else:
+            self.progress.before = left.faults
+            selection = selection.created_before(upkeep.begin(name))
+        history = self._parts.source.history(selection)
+        self.progress.selected = history.count()
+        self._note_unknown(history)
+        # Counted from the end, deletions meanwhile leave no run out.
+        done = max(0, self.progress.selected - left.number) if left else 0
+        self.progress.passed = done
+        for page in history.pages():
+            yield page[done:]
+            done = max(0, done - len(page))
+
+    def _sample(self, history: SelectedRuns, number: int) -> Iterator[Sequence[str]]:
         run_ids = [run_id for page in history.pages() for run_id in page]
-        chosen = set(random.sample(run_ids, min(self._orders.sample, len(run_ids))))
+        chosen = set(random.sample(run_ids, min(number, len(run_ids))))
         self.progress.selected = len(chosen)
         for start in range(0, len(run_ids), RUNS_PER_PAGE):
             yield [run_id for run_id in run_ids[start : start + RUNS_PER_PAGE] if run_id in chosen]
 
-    def _left(self, begun: float, number: int) -> Iterator[Sequence[str]]:
-        """The last so many runs of those that were created before that time."""
-        history = self._parts.source.history(self._orders.selection.created_before(begun))
-        self.progress.selected = history.count()
-        # Counted from the end, deletions meanwhile leave no run out.
-        done = self.progress.passed = max(0, self.progress.selected - number)
-        for page in history.pages():
-            yield page[done:]
-            done = max(0, done - len(page))
+    def _note_unknown(self, history: SelectedRuns) -> None:
+        asked = self._orders.selection.run_ids
+        known = {run_id for page in history.pages() for run_id in page} if asked else set()
+        self.progress.failed += [
+            (run_id, "there is no such run among those selected")
+            for run_id in asked
+            if run_id not in known
+        ]
 
     def _add(self, row_id: str, add: Callable[[], Skipped | None]) -> None:
         try:
@@ -188,7 +208,8 @@ class Verification:
         except (LedgerUnavailable, _Stopped):
             raise
         except Exception as error:  # noqa: BLE001 - one bad run must not hold up the others
-            self.progress.failed.append((row_id, error_text.describe(error)))
+            why = self._redactor.text(error_text.describe(error))
+            self.progress.failed.append((row_id, why))
             return
         if reason is not None:
             self.progress.skipped[reason] += 1
@@ -196,10 +217,12 @@ class Verification:
     def _add_others(self) -> None:
         """What belongs to no run: the catalogues, and events without a run."""
         selected, ledger = self._orders.selection, self._parts.ledger
-        since = ledger.upkeep.runless_since()
+        since, until = ledger.upkeep.runless_since(), math.inf
         if selected.since is not None:
             since = max(since, selected.since.timestamp())
-        self._add("events without a run", partial(self._expectations.add_runless, since))
+        if selected.until is not None:
+            until = selected.until.timestamp()
+        self._add("events without a run", partial(self._expectations.add_runless, since, until))
         for location in ledger.catalogs.locations(EVER):
             self._add(catalog_row(location), partial(self._expectations.add_catalog, location))
 
@@ -220,8 +243,9 @@ class Verification:
         self._keep(comparison)
         if self._orders.fix and comparison.faults:
             self._fix(comparison)
-        left = self.progress.selected - self.progress.passed
-        self._parts.ledger.upkeep.note_left(self._orders.name, left)
+        if self._orders.sample is None:
+            left = self.progress.selected - self.progress.passed
+            self._parts.ledger.upkeep.note_left(self._orders.name, left, self.progress.faults)
         self._on_progress(self.progress)
 
     def _reading(self, read: Callable[[], T]) -> T:
@@ -230,6 +254,9 @@ class Verification:
             self._end_if_stopped()
             try:
                 result = read()
+            except Misconfigured as error:  # to wait would not help
+                self.progress.trouble = str(error)
+                raise _Stopped from error
             except Unavailable as error:
                 self._pause.begin(error)
                 self._show(str(error))
@@ -241,19 +268,24 @@ class Verification:
 
     def _keep(self, comparison: Comparison) -> None:
         room = MOST_FINDINGS - len(self.progress.findings)
-        # What others wrote into DataHub may have secrets in it.
-        self.progress.findings += [
-            self._redactor.value(found.finding) for found in comparison.found[:room]
-        ]
+        self.progress.findings += [self._shown(found.finding) for found in comparison.found[:room]]
         room = MOST_FINDINGS - len(self.progress.dangling)
         self.progress.dangling += comparison.dangling[:room]
 
+    def _shown(self, finding: Finding) -> Finding:
+        """The finding without the secrets that others may have written into DataHub."""
+        fields = tuple(
+            replace(row, ours=HIDDEN, theirs=HIDDEN)
+            if self._redactor.is_secret_name(row.path.rpartition("/")[2])
+            else self._redactor.value(row)
+            for row in finding.fields
+        )
+        return replace(finding, fields=fields)
+
     def _fix(self, comparison: Comparison) -> None:
         faults = comparison.faults
-        senders = send_again(self._parts, faults)
-        for run_id in senders:
-            self._dispatcher.note_present(run_id, comparison.present.get(run_id, ()))
-        self._dispatcher.deliver_until_done(senders, self._stop, self._show)
+        rows = send_again(self._parts, faults)
+        self._dispatcher.deliver_until_done(rows, self._stop, self._show)
         still = self._reading(partial(self._verifier.compare_again, faults))
         self.progress.fixed += len(faults) - len(still)
 

@@ -184,7 +184,8 @@ def test_lineage_of_yesterdays_backup_is_found_although_it_has_more_than_ours(
     more = {**lineage, "upstreams": [*lineage["upstreams"], {"dataset": TABLE, "type": "VIEW"}]}
     observed = verified.receiver.store.metadata[REVENUE, "upstreamLineage"]["lastObserved"]
     yesterday = observed - 1000 * (timedelta(days=1) + OLDER_BY).total_seconds()
-    _put(verified.receiver, REVENUE, "upstreamLineage", more, lastObserved=yesterday)
+    older = {"lastObserved": yesterday, "runId": "an older run"}
+    _put(verified.receiver, REVENUE, "upstreamLineage", more, **older)
     (finding,) = verified.verify().findings
     assert [(row.ours, row.theirs["dataset"]) for row in finding.fields] == [(None, TABLE)]
     assert not verified.verify(fix=True).fell_short
@@ -346,11 +347,11 @@ def test_runs_of_excluded_jobs_are_not_expected(scene: Scene, receiver: Receiver
 @ON_SQLITE
 def test_runs_that_nobody_delivered_are_missing_and_brought_by_fix(verified: Verified) -> None:
     with verified.scene.plain() as instance:
-        run_id = run_greeting(instance)
+        run_greeting(instance)
     progress = verified.verify()
-    assert progress.tally.found["missing"] == progress.tally.aspects
+    assert progress.tally.found["missing"] == progress.tally.aspects > 0
     assert not verified.verify(fix=True).fell_short
-    assert verified.scene.ledger.runs.state(run_id) == "delivered"
+    assert verified.verify().findings == []
 
 
 @ON_SQLITE

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -26,10 +26,11 @@ from datahub_eventlog.dispatcher.proposals import (
     run_items,
     runless_items,
 )
+from datahub_eventlog.dispatcher.repairing import repair_items
 from datahub_eventlog.dispatcher.run_logs import RunLogs
 from datahub_eventlog.errors import Conflict, LeaseLost, LedgerUnavailable, Unavailable
 from datahub_eventlog.event_types import PLANNED
-from datahub_eventlog.ledger import Lease, Outcome, StoredCatalog, location_of
+from datahub_eventlog.ledger import Lease, Outcome, StoredCatalog, location_of, repaired_row
 from datahub_eventlog.log import logger
 from datahub_eventlog.redact import DEFAULT
 from datahub_eventlog.values import Problem, Proposal, Run, RunLog
@@ -130,13 +131,6 @@ class Dispatcher:
                 return
             stop.wait(max(self.pause.remaining, POLL_INTERVAL.total_seconds()))
 
-    def note_present(self, run_id: str, keys: Collection[SentKey]) -> None:
-        """Leave out of the next delivery of the run what DataHub is known to have of it.
-
-        It is about what has no claim in the ledger, and is sent with every delivery otherwise.
-        """
-        self._sending_of(run_id).sent_keys.update(keys)
-
     def stop(self) -> None:
         """Finish the run at hand and give the others back."""
         self._is_stopping = True
@@ -189,14 +183,18 @@ class Dispatcher:
             self._put_off(lease, error)
 
     def _deliver_leased(self, lease: Lease) -> None:
-        """Read a run, send it unless DataHub has all of it, and settle it or wait for more."""
+        location, repaired = location_of(lease.run_id), repaired_row(lease.run_id)
         if not lease.run_id:
             self._send_runless_events(lease)
-            return
-        location = location_of(lease.run_id)
-        if location is not None:
+        elif location is not None:
             self._send_catalog(lease, location)
-            return
+        elif repaired is not None:
+            self._send_repair(lease, repaired)
+        else:
+            self._deliver_run(lease)
+
+    def _deliver_run(self, lease: Lease) -> None:
+        """Read a run, send it unless DataHub has all of it, and settle it or wait for more."""
         run = self._parts.source.run(lease.run_id)
         if run is None:
             self._settle(lease, "gone")
@@ -290,6 +288,17 @@ class Dispatcher:
         report = self._send_items(lease, removals(gone.urns, catalog.loaded, self._config))
         catalogs.note_removed(catalog, gone)
         return report.rejected
+
+    def _send_repair(self, lease: Lease, row_id: str) -> None:
+        """Send what DataHub was found to lack."""
+        repairs = self._parts.ledger.repairs
+        keys = repairs.keys(row_id)
+        if keys:
+            items = repair_items(row_id, keys, self._config, self._parts)
+            report = self._send_items(lease, items)
+            self._parts.ledger.reports.record_rejections(row_id, report.rejected, is_whole=False)
+            repairs.done(row_id, keys)
+        self._settle(lease, "delivered")
 
     def _send_items(self, lease: Lease, items: Iterator[Proposal | Problem]) -> Report:
         rules = Rules(
@@ -391,17 +400,18 @@ def _silence(log: RunLog) -> float:
 
 
 def _is_counted(lease: Lease) -> bool:
-    """Whether it is a run's delivery: not for events without a run, not a second look."""
-    is_run = bool(lease.run_id) and location_of(lease.run_id) is None
+    """Whether it is a run's delivery: not of events without a run, no repair, no second look."""
+    is_run = bool(lease.run_id) and location_of(lease.run_id) is None and not lease.is_repair
     return is_run and lease.was != "delivered"
 
 
 def _name(lease: Lease) -> str:
     """What is delivered, in words."""
-    if not lease.run_id:
-        return "Events without a run"
-    location = location_of(lease.run_id)
-    return f"Run {lease.run_id}" if location is None else f"Catalogue of {location}"
+    row_id, repair = lease.sender, "Repair: " if lease.is_repair else ""
+    if not row_id:
+        return f"{repair}Events without a run"
+    location = location_of(row_id)
+    return f"{repair}{f'Run {row_id}' if location is None else f'Catalogue of {location}'}"
 
 
 def _has_not_begun(log: RunLog) -> bool:

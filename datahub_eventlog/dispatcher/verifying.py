@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
-from datahub_eventlog.catalog.packing import decode
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher.filters import has_wanted_steps, is_wanted
 from datahub_eventlog.dispatcher.parts import Parts
-from datahub_eventlog.dispatcher.proposals import (
-    catalog_items,
-    removals,
-    run_items,
-    runless_items,
-)
+from datahub_eventlog.dispatcher.proposals import run_items, runless_items
+from datahub_eventlog.dispatcher.repairing import whole_catalog_items
 from datahub_eventlog.dispatcher.run_logs import RunLogs
-from datahub_eventlog.ledger import RunRow, catalog_row, location_of
+from datahub_eventlog.ledger import RunRow, catalog_row, repair_row
+from datahub_eventlog.proposal_claims import repair_key
 from datahub_eventlog.source import Source
-from datahub_eventlog.values import Problem, Proposal
 from datahub_eventlog.verification.verifier import Found, Verifier
 
 Skipped: TypeAlias = Literal["going on", "waiting", "filtered", "gone"]
@@ -54,18 +49,19 @@ class Expectations:
         if not log.has_ended:
             return "going on"
         items = run_items(log, self._config, self._parts)
-        self._verifier.add(run_id, items, delivered=row.settled if row else None)
+        self._verifier.add(run_id, items, delivered=_delivered(row))
         return None
 
-    def add_runless(self, since: float) -> Skipped | None:
-        """The same of the events without a run, from that time on."""
+    def add_runless(self, since: float, until: float) -> Skipped | None:
+        """The same of the events without a run between these times."""
         row = self._parts.ledger.runs.rows([""]).get("")
         if row is not None and row.state in {"pending", "leased"}:
             return "waiting"
         now = self._parts.ledger.database.read_clock()
         page = self._parts.source.runless(None, since, now)
-        items = runless_items(page.events, self._config, self._parts)
-        self._verifier.add("", items, delivered=row.settled if row else None)
+        events = [event for event in page.events if event.time < until]
+        items = runless_items(events, self._config, self._parts)
+        self._verifier.add("", items, delivered=_delivered(row))
         return None
 
     def add_catalog(self, location: str) -> Skipped | None:
@@ -77,52 +73,23 @@ class Expectations:
         row = self._parts.ledger.runs.rows([row_id]).get(row_id)
         if row is None or row.state in {"pending", "leased"}:
             return "waiting"
-        now = self._parts.ledger.database.read_clock()
-
-        def items() -> Iterator[Proposal | Problem]:
-            for number in range(catalog.parts):
-                blob = catalogs.part(catalog, number)
-                if blob is None:  # a newer one took its place, and will be delivered
-                    return
-                part = decode(blob)
-                yield from catalog_items(part, catalog.loaded, self._config, self._parts, now=now)
-            yield from removals(catalogs.removed(location), catalog.loaded, self._config)
-
-        self._verifier.add(row_id, items(), delivered=row.settled)
+        items = whole_catalog_items(catalog, self._config, self._parts)
+        self._verifier.add(row_id, items, delivered=_delivered(row))
         return None
 
 
-def send_again(parts: Parts, faults: Sequence[Found]) -> list[str]:
-    """Have what DataHub lacks delivered by the usual way; returns the ids of the ledger's rows.
+def _delivered(row: RunRow | None) -> float | None:
+    return row.settled if row is not None and row.state == "delivered" else None
 
-    The claims of just these states are forgotten, so that nothing else is sent that has one.
-    """
-    ledger, source = parts.ledger, parts.source
-    keys: defaultdict[str, list[str]] = defaultdict(list)
-    orphaned: list[str] = []
-    senders: set[str] = set()
+
+def send_again(parts: Parts, faults: Sequence[Found]) -> list[str]:
+    """Have just what DataHub lacks delivered; returns the ids of the ledger's rows for it."""
+    keys: defaultdict[str, set[str]] = defaultdict(set)
     for found in faults:
         expected = found.expected
-        owner = expected.owner
-        if not _exists(source, owner):
-            owner = expected.run_id
-            orphaned += [expected.claim.row_key] if expected.claim else []
-        elif expected.claim is not None:
-            keys[owner].append(expected.claim.row_key)
-        senders.add(owner)
-    ledger.claims.forget([key for own in keys.values() for key in own], owner_is_gone=False)
-    ledger.claims.forget(orphaned, owner_is_gone=True)
-    rows = sorted(senders - {""})
-    ledger.runs.add(rows, backfilled=True)
-    ledger.runs.redeliver(rows, backfilled=True, again=False)
-    if "" in senders:
-        ledger.runs.recall_runless(ledger.upkeep.runless_since(), again=False)
-    return sorted(senders)
-
-
-def _exists(source: Source, row_id: str) -> bool:
-    is_run = bool(row_id) and location_of(row_id) is None
-    return not is_run or source.run(row_id) is not None
+        keys[expected.run_id].add(repair_key(expected.proposal, expected.claim))
+    parts.ledger.repairs.request(keys)
+    return sorted(map(repair_row, keys))
 
 
 def newer_run(source: Source) -> Callable[[str, str], bool]:

@@ -35,6 +35,7 @@ from datahub_eventlog.ledger.records import (
     Status,
     StoredCatalog,
 )
+from datahub_eventlog.ledger.repairs import Repairs, repair_row, repaired_row
 from datahub_eventlog.ledger.reports import Reports
 from datahub_eventlog.ledger.runs import Runs
 from datahub_eventlog.ledger.tables import ddl
@@ -64,12 +65,14 @@ __all__ = [
     "content_hash",
     "ddl",
     "location_of",
+    "repair_row",
+    "repaired_row",
     "stored_name",
 ]
 
 
 class Ledger:
-    """The tables beside an event log, in six parts that share one database.
+    """The tables beside an event log, in seven parts that share one database.
 
     ```
            runs.touch       leases.take     leases.settle (untouched since it was read)
@@ -81,8 +84,8 @@ class Ledger:
     ```
 
     `runs` asks for deliveries, `leases` makes and ends them, `claims` keeps older state from
-    overwriting newer, `catalogs` has what code locations define, `reports` is what people see,
-    `upkeep` the ledger's own numbers and sweep.
+    overwriting newer, `catalogs` has what code locations define, `repairs` what DataHub lacks,
+    `reports` is what people see, `upkeep` the ledger's own numbers and sweep.
 
     To touch a run is to mark it as having news: a row that is not there is made, a settled run
     becomes pending, and a leased one is delivered once more.
@@ -104,6 +107,7 @@ class Ledger:
         self.leases = Leases(self.database)
         self.claims = Claims(self.database)
         self.catalogs = Catalogs(self.database)
+        self.repairs = Repairs(self.database)
         self.reports = Reports(self.database)
         self.upkeep = Upkeep(self.database)
 

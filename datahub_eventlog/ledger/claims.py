@@ -16,7 +16,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, or_, select, update
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.sql import Insert
 
@@ -48,7 +48,8 @@ class Claims(LedgerPart):
         It is not if a newer one was claimed, nor if DataHub has the same already, unless that
         was sent `resend_after` ago or the lease says `again`. What is to be sent is this run's
         until something newer comes. Of several claims for one slot only the newest is sent, of
-        equally new ones the last. Raises `LeaseLost`.
+        equally new ones the last. Of a repair, DataHub is known not to have it, so it is sent
+        unless something else is the newest; whose claim it is stays as it was. Raises `LeaseLost`.
         """
         granted: list[bool] = []
         for portion in self._portions(claims) or [()]:
@@ -82,23 +83,6 @@ class Claims(LedgerPart):
         for chunk in chunks(sorted(keys)):
             rows |= {row.digest: row for row in connection.execute(_select_rows(chunk))}
         return [_standing(claim, run_id, rows) for claim, run_id in claims]
-
-    @on_connection
-    def forget(
-        self, connection: Connection, row_keys: Sequence[str], *, owner_is_gone: bool
-    ) -> None:
-        """Have these states sent again by the next delivery of the run that claimed them last.
-
-        `owner_is_gone`: there is no such run any more, so any other run may claim them.
-        """
-        for chunk in chunks(sorted(row_keys)):
-            is_among = s.digest.in_(chunk)
-            if owner_is_gone:
-                connection.execute(delete(states).where(is_among))
-            else:
-                # What was never sent since it was vacant stays so.
-                was_sent = is_among & (s.sent > LONG_AGO)
-                connection.execute(update(states).where(was_sent).values(sent=None, token=None))
 
     def resend_newer(self, lease: Lease, claims: Sequence[Claim]) -> None:
         """Have newer runs send again what this one may have overwritten.
@@ -143,11 +127,14 @@ class Claims(LedgerPart):
         newest = {claim.row_key: claim for claim in sorted(claims, key=lambda claim: claim.time)}
         bases = {claim.base_row_key for claim in claims if claim.base_row_key is not None}
         rows = _locked_rows(connection, now, [*newest.keys() | bases])
+        if lease.is_repair:
+            sends = _repaired(connection, now, lease, newest, rows)
+            return [claim.row_key in sends and newest[claim.row_key] is claim for claim in claims]
         wins = {
             key: claim
             for key, claim in newest.items()
-            if _is_newest(claim, lease.run_id, rows.get(key))
-            and _is_newest(claim, lease.run_id, _base_row(claim, rows))
+            if _is_newest(claim, lease.sender, rows.get(key))
+            and _is_newest(claim, lease.sender, _base_row(claim, rows))
         }
         sends = {
             key
@@ -183,7 +170,7 @@ class Claims(LedgerPart):
         for chunk in chunks(list(ours)):
             for row in connection.execute(_select_rows(chunk)):
                 claim = ours[row.digest]
-                if _order(row) > (claim.time, lease.run_id) and row.hash != claim.hash:
+                if _order(row) > (claim.time, lease.sender) and row.hash != claim.hash:
                     newer[row.digest] = row.run_id
         return newer
 
@@ -200,7 +187,7 @@ class Claims(LedgerPart):
         for chunk in chunks(list(ours)):
             statement = select(s.digest, s.base, s.time, s.run_id).where(s.base.in_(chunk))
             for row in connection.execute(statement):
-                if row.run_id != lease.run_id and not _is_newest(ours[row.base], lease.run_id, row):
+                if row.run_id != lease.sender and not _is_newest(ours[row.base], lease.sender, row):
                     newer[row.digest] = row.run_id
         return newer
 
@@ -216,6 +203,32 @@ class Claims(LedgerPart):
         for chunk in chunks(sorted(newer)):
             theirs = update(states).where(s.digest.in_(chunk), s.run_id.in_(owners))
             connection.execute(theirs.values(sent=None, token=None))
+
+
+def _repaired(
+    connection: Connection,
+    now: Instant,
+    lease: Lease,
+    newest: Mapping[str, Claim],
+    rows: Mapping[str, Row[Any]],
+) -> set[str]:
+    """The keys of the claims that a repair sends.
+
+    What has the newest content already is not claimed anew. If something newer comes before it
+    is confirmed, that is sent once more.
+    """
+    standings = {key: _standing(claim, lease.sender, rows) for key, claim in newest.items()}
+    same = {
+        key
+        for key, standing in standings.items()
+        if standing.is_same and (standing.sent is not None or not newest[key].is_vacant)
+    }
+    others = {
+        key: newest[key]
+        for key, standing in standings.items()
+        if standing.is_newest and not standing.is_same and not newest[key].is_vacant
+    }
+    return same | _write_claims(connection, now, lease, others, {})
 
 
 def _locked_rows(
@@ -312,7 +325,7 @@ def _write_claims(
                 "slot": claim.slot,
                 "time": claim.time,
                 "hash": claim.hash,
-                "run_id": lease.run_id,
+                "run_id": lease.sender,
                 "sent": sent,
                 "token": token,
                 "base": claim.base_row_key,

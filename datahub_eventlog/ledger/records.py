@@ -11,6 +11,9 @@ from typing import Literal, TypeAlias
 Outcome: TypeAlias = Literal["delivered", "filtered", "gone"]
 """How a run's delivery can end: delivered; left out on purpose; no longer in the event log."""
 
+REPAIR = "repair:"
+"""The beginning of the id of a row that stands for the repair of another row."""
+
 State: TypeAlias = Literal["pending", "leased", "delivered", "filtered", "gone", "parked"]
 
 
@@ -46,6 +49,16 @@ class Lease:
     """The state before; `delivered` means that this is the one more look."""
     is_unfinished: bool
     """An earlier delivery did not come to its end, and may have sent a part of what it had."""
+
+    @property
+    def sender(self) -> str:
+        """In whose name states are claimed: a repair sends what its run would."""
+        return self.run_id.removeprefix(REPAIR)
+
+    @property
+    def is_repair(self) -> bool:
+        """Whether it is about what DataHub lacks of an earlier delivery."""
+        return self.run_id.startswith(REPAIR)
 
 
 @dataclass(frozen=True)
@@ -179,6 +192,14 @@ class HeldBack:
 
     location: str
     entities: int
+
+
+@dataclass(frozen=True)
+class Left:
+    """What an interrupted undertaking has left to do, and has found so far."""
+
+    number: int
+    faults: int
 
 
 @dataclass(frozen=True)

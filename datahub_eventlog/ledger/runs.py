@@ -67,9 +67,8 @@ class Runs(LedgerPart):
         *,
         backfilled: bool,
         settled_before: float | None = None,
-        again: bool = True,
     ) -> int:
-        """Make settled runs pending, and return how many; `again`: unchanged state included.
+        """Make settled runs pending, unchanged state included, and return how many.
 
         With a time: only those that were settled before it.
         """
@@ -78,7 +77,6 @@ class Runs(LedgerPart):
             is_settled if settled_before is None else is_settled & (c.settled < settled_before)
         )
         values = {**_redelivery(self.database.now), "backfilled": int(backfilled)}
-        values["again"] = int(again)
         return sum(
             connection.execute(
                 update(runs).where(c.run_id.in_(chunk), is_wanted).ordered_values(*values.items())

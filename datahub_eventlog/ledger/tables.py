@@ -22,12 +22,14 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    or_,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from datahub_eventlog.errors import ConfigurationError
+from datahub_eventlog.ledger.records import REPAIR
 
 SCHEMA = 1
 """The version of the tables below."""
@@ -177,6 +179,15 @@ entities = Table(
     Index("datahub_eventlog_entities_removed", "removed"),
 )
 
+repairs = Table(
+    "datahub_eventlog_repairs",
+    metadata,
+    # Of the row in `runs` whose delivery is repaired.
+    Column("run_id", String(255), primary_key=True),
+    # The keys of what is to be sent, a JSON list.
+    Column("proposals", LongText, nullable=False),
+)
+
 meta = Table(
     "datahub_eventlog_meta",
     metadata,
@@ -190,8 +201,9 @@ CATALOG = "catalog:"
 
 
 def is_run() -> ColumnElement[bool]:
-    """Whether a row of `runs` is a run: not the events without a run, and no catalogue."""
-    return (runs.c.run_id != "") & runs.c.run_id.not_like(f"{CATALOG}%")
+    """Whether a row of `runs` is a run: not the events without a run, no catalogue, no repair."""
+    is_other = [runs.c.run_id.like(f"{prefix}%") for prefix in (CATALOG, REPAIR)]
+    return (runs.c.run_id != "") & ~or_(*is_other)
 
 
 def ddl(dialect_name: str) -> str:

@@ -22,7 +22,7 @@ from datahub_eventlog.ledger.named_values import (
     seed,
     write_value,
 )
-from datahub_eventlog.ledger.records import Ahead
+from datahub_eventlog.ledger.records import REPAIR, Ahead, Left
 from datahub_eventlog.ledger.tables import (
     definitions,
     dispatchers,
@@ -34,7 +34,7 @@ from datahub_eventlog.ledger.tables import (
     states,
 )
 
-LEFT, TURN = "_left", "_turn"
+LEFT, FAULTS, TURN = "_left", "_faults", "_turn"
 """The ends of the names of what belongs to an undertaking."""
 RUNLESS_MARGIN_SECONDS = 60.0
 """By which an event may be older than the ledger that its touch has made; clocks differ."""
@@ -102,18 +102,19 @@ class Upkeep(LedgerPart):
     @on_connection
     def finish(self, connection: Connection, name: str) -> None:
         """Forget an undertaking: the next of its name begins anew."""
-        for its in (name, f"{name}{LEFT}"):
+        for its in (name, f"{name}{LEFT}", f"{name}{FAULTS}"):
             forget_value(connection, its)
 
-    @on_connection
-    def note_left(self, connection: Connection, name: str, number: int) -> None:
+    @in_transaction
+    def note_left(self, connection: Connection, name: str, number: int, faults: int) -> None:
         """Remember how much an undertaking has left to do, in case that it is interrupted."""
         write_value(connection, f"{name}{LEFT}", float(number))
+        write_value(connection, f"{name}{FAULTS}", float(faults))
 
-    def left(self, name: str) -> int | None:
+    def left(self, name: str) -> Left | None:
         """How much an interrupted undertaking has left to do, None if there is none."""
-        number = self._read(f"{name}{LEFT}")
-        return None if number is None else int(number)
+        number, faults = (self._read(f"{name}{part}") for part in (LEFT, FAULTS))
+        return None if number is None else Left(int(number), int(faults or 0))
 
     @in_transaction
     def may_begin(self, connection: Connection, name: str, every: timedelta) -> bool:
@@ -177,6 +178,8 @@ class Upkeep(LedgerPart):
         is_orphan = definitions.c.hash.not_in(used) & (definitions.c.seen < now - GRACE_SECONDS)
         connection.execute(delete(definitions).where(is_orphan))
         connection.execute(delete(dispatchers).where(dispatchers.c.seen < now - GRACE_SECONDS))
+        is_repaired = runs.c.run_id.like(f"{REPAIR}%") & runs.c.state.in_(("delivered", "gone"))
+        connection.execute(delete(runs).where(is_repaired, runs.c.settled < now - GRACE_SECONDS))
         kept = max(STATES_KEPT, retention).total_seconds()
         connection.execute(delete(states).where(states.c.claimed < now - kept))
         connection.execute(delete(entities).where(entities.c.removed < now - kept))

@@ -14,22 +14,29 @@ entities is refused as a whole if one of them may not be read. There is no times
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import itertools
 import json
 import time
 import urllib.parse
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import requests
 from datahub.emitter.rest_emitter import DatahubRestEmitter
 
 from datahub_eventlog import error_text
 from datahub_eventlog.config import RestTarget
-from datahub_eventlog.errors import DeliveryError, Misconfigured, Unavailable
-from datahub_eventlog.sinks.answers import Refused, ServerError, TimedOut, judge, request_failure
+from datahub_eventlog.errors import Conflict, DeliveryError, Misconfigured, Unavailable
+from datahub_eventlog.sinks.answers import (
+    Refused,
+    ServerError,
+    TimedOut,
+    Unending,
+    judge,
+    request_failure,
+)
 from datahub_eventlog.sinks.lanes import in_parallel
 from datahub_eventlog.sinks.rest import (
     is_500_or_outage,
@@ -41,14 +48,18 @@ from datahub_eventlog.sinks.rest import (
 from datahub_eventlog.sinks.session import GRAPH_BYTES
 from datahub_eventlog.values import Json
 
+T = TypeVar("T")
+
 ENTITIES = 200
-"""Asked for in one request."""
+"""Asked for in one request, unless the server finds that too much."""
 DOCUMENTS = 1000
 """Of a timeseries, in one answer."""
 SPARE_PAGES = 5
 """Answers with documents of others that are read before each entity is asked for by itself."""
 FEW = 2
 """Entities that are asked for by themselves at once."""
+MOST_REFUSED = 8
+"""Entities that may not be read before their whole type is taken for unreadable."""
 READ_LANES = 4
 """Parallel requests, half of those that deliver."""
 
@@ -64,6 +75,8 @@ PRIVILEGES: Mapping[str, str] = {
 """What reading these aspects needs since GMS 1.7, beside what every timeseries needs."""
 READ_ENTITIES = "View Entity Page or Get Entity + Relationships API"
 READ_TIMESERIES = "Get Timeseries Aspect API"
+LATEST_MILLIS = 10**15
+"""No time that a server means."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +90,29 @@ class HeldAspect:
     """When its writer saw it last, as that writer said; UTC epoch seconds."""
 
 
+@dataclass
+class Held:
+    """What DataHub holds of what was asked for."""
+
+    aspects: dict[Place, HeldAspect] = field(default_factory=dict)
+    documents: dict[str, list[Json]] = field(default_factory=dict)
+    """Of one timeseries aspect, by urn."""
+    refused: dict[str, DeliveryError] = field(default_factory=dict)
+    """The entities that could not be read, and why."""
+
+    def refuse(self, urn: str, error: DeliveryError, asked: int) -> None:
+        """Note one of so many entities; raises the error if it seems to be about all of them."""
+        self.refused[urn] = error
+        denied = sum(isinstance(known, NotReadable) for known in self.refused.values())
+        if denied >= min(asked, MOST_REFUSED):
+            raise error
+
+
 class NotReadable(DeliveryError):
     """The token may not read something; the rest can be read."""
 
     def __init__(self, what: str, privilege: str) -> None:
+        """`what` can't be read without `privilege`."""
         super().__init__(f"the token may not read {what}: give its owner the privilege {privilege}")
         self.what = what
 
@@ -88,19 +120,15 @@ class NotReadable(DeliveryError):
 class Reader(Protocol):
     """Reads what DataHub holds. Used by one thread at a time."""
 
-    def aspects(
-        self, entity_type: str, wanted: Mapping[str, Collection[str]]
-    ) -> dict[Place, HeldAspect]:
+    def aspects(self, entity_type: str, wanted: Mapping[str, Collection[str]]) -> Held:
         """The aspects that there are of these names, by the urns of entities of one type.
 
-        Raises `Unavailable`, `Misconfigured` or `NotReadable`.
+        Raises `Unavailable`, `Misconfigured`, or `NotReadable` if no entity may be read.
         """
         ...
 
-    def documents(
-        self, entity_type: str, aspect: str, urns: Collection[str], span: Span
-    ) -> dict[str, list[Json]]:
-        """The documents of a timeseries aspect within the span, by urn; raises as `aspects`."""
+    def documents(self, entity_type: str, aspect: str, urns: Collection[str], span: Span) -> Held:
+        """The documents of a timeseries aspect within the span; raises as `aspects`."""
         ...
 
     def close(self) -> None:
@@ -135,147 +163,177 @@ _PROBES = (
 """Entities that need not exist: whether they may be read is answered all the same."""
 
 
-def _refusal(read: Callable[[], object]) -> list[str]:
+def _refusal(read: Callable[[], Held]) -> list[str]:
     try:
-        read()
+        return [str(error) for error in read().refused.values()]
     except NotReadable as error:
         return [str(error)]
-    return []
 
 
 class RestReader:
     """Reads over HTTP, a few requests at a time; one is repeated a few times within seconds."""
 
-    def __init__(
-        self,
-        target: RestTarget,
-        *,
-        sleep: Callable[[float], None] = time.sleep,
-        on_request: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Take a target; `sleep` waits between tries, `on_request` is called before each."""
+    def __init__(self, target: RestTarget, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Take a target; `sleep` waits between tries."""
         self._target = target
         self._url = error_text.address(target.server)
         self._retrying = retrying(is_500_or_outage, sleep)
-        self._on_request = on_request
         self._emitters: list[DatahubRestEmitter] = []
         self._entities = ENTITIES
         self._can_scroll = True
 
-    def aspects(
-        self, entity_type: str, wanted: Mapping[str, Collection[str]]
-    ) -> dict[Place, HeldAspect]:
-        """See `Reader`."""
-        urns = sorted(wanted)
-        while True:
-            size = self._entities
-            parts = [urns[start : start + size] for start in range(0, len(urns), size)]
-            tasks = [functools.partial(self._part, entity_type, part, wanted) for part in parts]
-            try:
-                return dict(itertools.chain(*self._in_parallel(tasks)))
-            except (TimedOut, Refused) as error:  # too much at once?
-                if size == 1:
+    def aspects(self, entity_type: str, wanted: Mapping[str, Collection[str]]) -> Held:
+        """See `Reader`. What can't be read at once is asked for in halves."""
+        read = functools.partial(self._read_part, entity_type, wanted)
+        parts = _portions(sorted(wanted), self._entities)
+        answers = self._in_parallel([functools.partial(read, part) for part in parts])
+        self._entities = min(ENTITIES, 2 * self._entities)
+        held = Held()
+        failed: list[tuple[Sequence[str], DeliveryError]] = []
+        for part, answer in zip(parts, answers, strict=True):
+            _take(held, failed, part, answer)
+        while failed:
+            part, error = failed.pop()
+            if len(part) == 1:
+                if isinstance(error, TimedOut):
                     raise Unavailable(str(error)) from error
-                self._entities = max(1, size // 2)
+                held.refuse(part[0], error, len(wanted))
+                continue
+            half = (len(part) + 1) // 2
+            if isinstance(error, TimedOut):
+                self._entities = min(self._entities, half)
+            for smaller in (part[half:], part[:half]):
+                _take(held, failed, smaller, read(smaller, 0))
+        return held
 
-    def documents(
-        self, entity_type: str, aspect: str, urns: Collection[str], span: Span
-    ) -> dict[str, list[Json]]:
+    def documents(self, entity_type: str, aspect: str, urns: Collection[str], span: Span) -> Held:
         """See `Reader`."""
-        found = None
         if self._can_scroll and len(urns) > FEW:
             found = self._scroll(entity_type, aspect, set(urns), span)
-        if found is not None:
-            return found
-        ordered = sorted(urns)
-        tasks = [
-            functools.partial(self._documents_of, entity_type, aspect, urn, span) for urn in ordered
-        ]
-        return dict(zip(ordered, self._in_parallel(tasks), strict=True))
+            if found is not None:
+                return Held(documents=found)
+        held = Held()
+        for portion in _portions(sorted(urns), 2 * READ_LANES):
+            tasks = [
+                functools.partial(self._documents_of, entity_type, aspect, urn, span)
+                for urn in portion
+            ]
+            for urn, answer in zip(portion, self._in_parallel(tasks), strict=True):
+                if isinstance(answer, DeliveryError):
+                    held.refuse(urn, answer, len(urns))
+                else:
+                    held.documents[urn] = answer
+        return held
 
     def close(self) -> None:
         """Close the connections."""
         for emitter in self._emitters:
             emitter.close()
 
-    def _in_parallel(self, tasks: Sequence[Callable[[int], Any]]) -> list[Any]:
+    def _in_parallel(self, tasks: Sequence[Callable[[int], T]]) -> list[T]:
         while len(self._emitters) < min(READ_LANES, max(1, len(tasks))):
             self._emitters.append(open_emitter(self._target, GRAPH_BYTES))
         return in_parallel(tasks, READ_LANES)
 
-    def _part(
+    def _read_part(
         self,
         entity_type: str,
-        urns: Sequence[str],
         wanted: Mapping[str, Collection[str]],
+        urns: Sequence[str],
         lane: int,
-    ) -> list[tuple[Place, HeldAspect]]:
+    ) -> dict[Place, HeldAspect] | DeliveryError:
+        """The aspects of some entities, or why they can't be read together."""
         asked = [{"urn": urn, **{name: {} for name in sorted(wanted[urn])}} for urn in urns]
         path = f"/openapi/v3/entity/{entity_type}/batchGet?systemMetadata=true"
-        entities = self._ask(lane, path, asked, f"entities of type {entity_type}", READ_ENTITIES)
-        return [
-            ((entity["urn"], name), _held(aspect))
-            for entity in _objects(entities)
+        try:
+            what = f"entities of type {entity_type}"
+            entities = self._ask(lane, path, asked, what, READ_ENTITIES)
+        except (NotReadable, Refused, TimedOut, Unending) as error:
+            return error
+        return {
+            (entity["urn"], name): _held(aspect)
+            for entity in self._objects(entities, path)
             if isinstance(entity.get("urn"), str)
             for name, aspect in entity.items()
             if name != "urn" and isinstance(aspect, dict)
-        ]
+        }
 
     def _scroll(
         self, entity_type: str, aspect: str, urns: Collection[str], span: Span
     ) -> dict[str, list[Json]] | None:
-        """The documents of these and all other entities; None if there are too many others."""
+        """The documents of these entities among those of all.
+
+        None if there are too many others, one of them may not be read, or the server can't do it.
+        """
         found: dict[str, list[Json]] = {urn: [] for urn in urns}
-        scroll_id, pages = "", SPARE_PAGES + len(urns) // ENTITIES
-        what, privilege = _timeseries(aspect)
-        for _ in range(pages):
-            query = {
-                "count": DOCUMENTS,
-                "startTimeMillis": span[0],
-                "endTimeMillis": span[1],
-                **({"scrollId": scroll_id} if scroll_id else {}),
-            }
+        query: dict[str, Json] = {
+            "count": DOCUMENTS,
+            "startTimeMillis": span[0],
+            "endTimeMillis": span[1],
+        }
+        for _ in range(SPARE_PAGES + len(urns) // ENTITIES):
             path = f"/openapi/v2/timeseries/{entity_type}/{aspect}?{urllib.parse.urlencode(query)}"
+            ask = functools.partial(
+                self._ask, path=path, body=None, what=aspect, privilege=_privileges(aspect)
+            )
             try:
-                ask = functools.partial(
-                    self._ask, path=path, body=None, what=what, privilege=privilege
-                )
                 (page,) = self._in_parallel([ask])
             except _NoSuchPath:
                 self._can_scroll = False
                 return None
-            results = _objects(page.get("results") if isinstance(page, dict) else None)
+            except (NotReadable, Refused, TimedOut, Unending):
+                return None
+            results = self._objects(page.get("results") if isinstance(page, dict) else page, path)
             for document in results:
-                if document.get("urn") in urns:
-                    found[document["urn"]].append(document.get("event"))
-            scroll_id = str(page.get("scrollId") or "")
-            if not scroll_id or not results:
+                urn = document.get("urn")
+                if isinstance(urn, str) and urn in found:
+                    found[urn].append(document.get("event"))
+            if not results or not page.get("scrollId"):
                 return found
+            query["scrollId"] = page["scrollId"]
         return None
 
     def _documents_of(
         self, entity_type: str, aspect: str, urn: str, span: Span, lane: int
-    ) -> list[Json]:
-        what, privilege = _timeseries(aspect)
-        asked = {
-            "urn": urn,
-            "entity": entity_type,
-            "aspect": aspect,
-            "startTimeMillis": span[0],
-            "endTimeMillis": span[1],
-            "limit": DOCUMENTS,
-        }
-        path = "/aspects?action=getTimeseriesAspectValues"
-        answer = self._ask(lane, path, asked, what, privilege)
-        value = answer.get("value") if isinstance(answer, dict) else None
-        values = _objects(value.get("values") if isinstance(value, dict) else None)
-        return [json.loads(found["aspect"]["value"]) for found in values]
+    ) -> list[Json] | DeliveryError:
+        """The documents of one entity, the newest first, or why they can't be read."""
+        path, end = "/aspects?action=getTimeseriesAspectValues", span[1]
+        documents: list[Json] = []
+        while True:
+            asked = {
+                "urn": urn,
+                "entity": entity_type,
+                "aspect": aspect,
+                "startTimeMillis": span[0],
+                "endTimeMillis": end,
+                "limit": DOCUMENTS,
+            }
+            try:
+                answer = self._ask(lane, path, asked, aspect, _privileges(aspect))
+            except TimedOut as error:
+                raise Unavailable(str(error)) from error
+            except (NotReadable, Refused, Unending) as error:
+                return error
+            value = answer.get("value") if isinstance(answer, dict) else None
+            values = self._objects(value.get("values") if isinstance(value, dict) else None, path)
+            page = [document for found in values if (document := _document(found)) is not None]
+            documents += page
+            times = [time for each in page if isinstance(time := each.get("timestampMillis"), int)]
+            if len(values) < DOCUMENTS or not times or min(times) >= end:
+                return documents
+            end = min(times)
+
+    def _objects(self, values: Json, path: str) -> list[dict[str, Any]]:
+        """The objects in a list; raises `Misconfigured` for an answer that has none."""
+        if not isinstance(values, list):
+            what = path.partition("?")[0]
+            raise Misconfigured(f"{self._url} gives no list at {what}: is it DataHub's GMS?")
+        return [value for value in values if isinstance(value, dict)]
 
     def _ask(self, lane: int, path: str, body: Json, what: str, privilege: str) -> Json:
         """The content of the answer; a request with a body is a POST."""
 
         def attempt() -> Json:
-            self._on_request()
             session = session_of(self._emitters[lane])
             url = f"{self._target.server}{path}"
             try:
@@ -291,7 +349,7 @@ class RestReader:
 
         try:
             return self._retrying(attempt)
-        except ServerError as error:
+        except (Conflict, ServerError) as error:
             raise Unavailable(str(error)) from error
 
     def _content(self, response: requests.Response, path: str, what: str, privilege: str) -> Json:
@@ -302,10 +360,8 @@ class RestReader:
         if response.status_code == requests.codes.not_found and path.startswith("/openapi/v2/"):
             raise _NoSuchPath(f"{self._url} has no {path}")
         if response.status_code == requests.codes.ok:
-            try:
+            with contextlib.suppress(ValueError, RecursionError):
                 return json.loads(response.content)
-            except ValueError:
-                pass
         return judge(response, self._url)
 
 
@@ -316,21 +372,45 @@ class _NoSuchPath(Misconfigured):
 _JSON = {"Content-Type": "application/json", "Accept": "application/json"}
 
 
-def _timeseries(aspect: str) -> tuple[str, str]:
-    """What is read of a timeseries, and the privileges for it."""
+def _privileges(aspect: str) -> str:
+    """What reading a timeseries needs."""
     special = PRIVILEGES.get(aspect)
-    return aspect, f"{READ_TIMESERIES}{f' and {special}' if special else ''}"
+    return f"{READ_TIMESERIES} and {special}" if special else READ_TIMESERIES
 
 
-def _objects(values: Json) -> Iterable[dict[str, Any]]:
-    return [value for value in values or () if isinstance(value, dict)]
+def _portions(urns: Sequence[str], size: int) -> list[Sequence[str]]:
+    return [urns[start : start + size] for start in range(0, len(urns), size)]
+
+
+def _take(
+    held: Held,
+    failed: list[tuple[Sequence[str], DeliveryError]],
+    part: Sequence[str],
+    answer: dict[Place, HeldAspect] | DeliveryError,
+) -> None:
+    if isinstance(answer, DeliveryError):
+        failed.append((part, answer))
+    else:
+        held.aspects.update(answer)
+
+
+def _document(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A document as `getTimeseriesAspectValues` has it, None for what is none."""
+    aspect = found.get("aspect")
+    text = aspect.get("value") if isinstance(aspect, dict) else None
+    with contextlib.suppress(TypeError, ValueError, RecursionError):
+        document = json.loads(text)  # type: ignore[arg-type]
+        return document if isinstance(document, dict) else None
+    return None
 
 
 def _held(aspect: Mapping[str, Any]) -> HeldAspect:
-    metadata = aspect.get("systemMetadata") or {}
+    metadata = aspect.get("systemMetadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
     observed = metadata.get("lastObserved")
+    is_time = isinstance(observed, int | float) and 0 < observed < LATEST_MILLIS
     return HeldAspect(
         value=aspect.get("value"),
         run_id=str(metadata.get("runId") or ""),
-        observed=observed / 1000 if isinstance(observed, int | float) and observed > 0 else None,
+        observed=observed / 1000 if is_time else None,  # type: ignore[operator]
     )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
+from urllib.parse import unquote
 
 from datahub.metadata.urns import SchemaFieldUrn, Urn
+from datahub.utilities.urns.error import InvalidUrnError
 from datahub.utilities.urns.field_paths import get_simple_field_path_from_v2_field_path
 
 from datahub_eventlog.values import Json, Proposal
@@ -22,16 +25,19 @@ def named_columns(proposal: Proposal) -> set[tuple[str, str]]:
     found = set()
     for urn in _texts(body):
         if urn.startswith("urn:li:schemaField:"):
-            field = Urn.from_string(urn)
-            assert isinstance(field, SchemaFieldUrn)  # noqa: S101 - its prefix says so
-            found.add((field.parent, field.field_path))
+            # What an extractor writes may be no urn at all; DataHub has judged it.
+            with suppress(InvalidUrnError):
+                field = Urn.from_string(urn)
+                assert isinstance(field, SchemaFieldUrn)  # noqa: S101 - its prefix says so
+                found.add((field.parent, unquote(field.field_path)))
     return found
 
 
 def columns_of(schema: Json) -> frozenset[str]:
     """The names of the columns of a schema, both as DataHub writes them and without types."""
     fields = schema.get("fields") if isinstance(schema, dict) else None
-    names = [str(field.get("fieldPath", "")) for field in fields or () if isinstance(field, dict)]
+    known = fields if isinstance(fields, list) else ()
+    names = [str(field.get("fieldPath", "")) for field in known if isinstance(field, dict)]
     return frozenset((*names, *map(get_simple_field_path_from_v2_field_path, names)))
 
 

@@ -36,6 +36,8 @@ DECIDED_BY_DATAHUB: Mapping[str, frozenset[str]] = {"siblings": frozenset({"prim
 """What DataHub sets by itself afterwards: it has a hook that makes siblings of dbt's models."""
 IDENTITIES = ("dataset", "destinationUrn", "owner", "tag", "urn", "fieldPath", "propertyUrn")
 """The fields by which the items of a list are told apart."""
+STAMPS = frozenset({"created", "lastModified", "deleted"})
+"""The fields that DataHub fills in with times of its own."""
 UNION = frozenset({"string", "boolean", "int", "long", "float", "double", "array", "map"})
 """The names of the plain types in a union; a value may stand with or without its type."""
 LINEAGES = "fineGrainedLineages"
@@ -52,8 +54,8 @@ def differences(
     if decided := DECIDED_BY_DATAHUB.get(proposal.aspect):
         ours = {name: value for name, value in ours.items() if name not in decided}
     found = list(_fields(ours, theirs, additive))
-    if is_older:
-        found += _surplus(ours, theirs, additive)
+    if is_older and isinstance(ours, dict) and isinstance(theirs, dict):
+        found += _surplus(proposal.aspect, ours, theirs)
     return tuple(found)
 
 
@@ -75,7 +77,8 @@ def _fields(ours: Json, theirs: Json, additive: frozenset[str]) -> Iterator[Fiel
 
 
 def _differences(path: str, ours: Json, theirs: Json) -> Iterator[FieldDifference]:
-    ours, theirs = _plain(ours), _plain(theirs)
+    if isinstance(ours, dict) is not isinstance(theirs, dict):
+        ours, theirs = _plain(ours), _plain(theirs)
     if _is_empty(ours):
         return
     if isinstance(ours, dict) and isinstance(theirs, dict):
@@ -103,20 +106,23 @@ def _items(path: str, ours: Sequence[Json], theirs: Json) -> Iterator[FieldDiffe
             yield from _differences(place, item, same)
 
 
-def _surplus(ours: Json, theirs: Json, additive: frozenset[str]) -> Iterator[FieldDifference]:
-    """What is in the lists and maps that others add to, and not in ours."""
-    if not isinstance(ours, dict) or not isinstance(theirs, dict):
-        return
-    for name in sorted(additive & theirs.keys()):
-        there, here = theirs[name], ours.get(name)
-        if isinstance(there, list):
+def _surplus(
+    aspect: str, ours: Mapping[str, Json], theirs: Mapping[str, Json]
+) -> Iterator[FieldDifference]:
+    """What is there and not in ours, apart from what DataHub fills in."""
+    additive = ADDITIVE.get(aspect, frozenset())
+    for name, there in sorted(theirs.items()):
+        here = ours.get(name)
+        if name in additive and isinstance(there, list):
             known = here if isinstance(here, list) else []
             for item in there:
                 if not any(is_in(one, item) for one in known):
                     yield FieldDifference(f"/{name}/{_escaped(_identity(item))}", None, item)
-        elif isinstance(there, dict):
-            for key in sorted(there.keys() - (here or {}).keys()):
+        elif name in additive and isinstance(there, dict):
+            for key in sorted(there.keys() - (here.keys() if isinstance(here, dict) else ())):
                 yield FieldDifference(f"/{name}/{_escaped(key)}", None, there[key])
+        elif _is_empty(here) and there and name not in STAMPS:
+            yield FieldDifference(f"/{name}", None, there)
 
 
 def _unpatched(patch: Json, theirs: Json) -> Iterator[FieldDifference]:
@@ -137,9 +143,8 @@ def _has(parts: Sequence[str], value: Json, theirs: Json) -> bool:
     if parts[0] == LINEAGES and len(parts) > _LINEAGE_PARTS:
         _, _, downstream, _, upstream = parts[: _LINEAGE_PARTS + 1]
         return any(
-            downstream in (edge.get("downstreams") or ())
-            and upstream in (edge.get("upstreams") or ())
-            for edge in there or ()
+            downstream in _list(edge, "downstreams") and upstream in _list(edge, "upstreams")
+            for edge in (there if isinstance(there, list) else ())
         )
     if isinstance(there, list):
         return any(is_in(value, item) for item in there)
@@ -148,6 +153,11 @@ def _has(parts: Sequence[str], value: Json, theirs: Json) -> bool:
 
 _LINEAGE_PARTS = 4
 """Of the path of a column edge before its source: field, operation, column, query."""
+
+
+def _list(record: Json, name: str) -> Sequence[Json]:
+    value = record.get(name) if isinstance(record, dict) else None
+    return value if isinstance(value, list) else ()
 
 
 def _there(parts: Sequence[str], theirs: Json) -> Json:

@@ -62,7 +62,6 @@ class Tally:
     entities: int = 0
     aspects: int = 0
     """Those of a timeseries counted one by one."""
-    requests: int = 0
     found: Counter[str] = field(default_factory=Counter)
     """By kind."""
     not_readable: dict[str, str] = field(default_factory=dict)

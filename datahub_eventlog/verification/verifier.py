@@ -10,12 +10,14 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 
 from datahub.emitter.aspect import TIMESERIES_ASPECT_MAP
 
+from datahub_eventlog.errors import DataHubEventLogError
 from datahub_eventlog.ledger import Claim, Ledger, Standing
-from datahub_eventlog.proposal_claims import claim_of, content_hash
-from datahub_eventlog.sinks.reading import HeldAspect, NotReadable, Place, Reader
+from datahub_eventlog.proposal_claims import claim_of
+from datahub_eventlog.sinks.reading import Held, HeldAspect, NotReadable, Place, Reader
 from datahub_eventlog.values import Json, Problem, Proposal
 from datahub_eventlog.verification.columns import LINEAGE, SCHEMA, columns_of, named_columns
 from datahub_eventlog.verification.comparison import differences, is_in
@@ -40,11 +42,10 @@ INDEX_WAITS_SECONDS = (1.0, 3.0)
 """Until what is missing is looked for again: an index or an asynchronous write may lag."""
 LAGS_FOR = timedelta(minutes=5)
 """Of what was delivered earlier, nothing is looked for again."""
+USERS_FUNCTIONS = ("asset_lineage_extractor", "asset_keys_to_dataset_urn_converter")
+"""The options that name them. Without them a run becomes less than what was delivered."""
 SCHEMAS_KEPT = 1000
 """Datasets whose columns are remembered."""
-
-SentKey = tuple[str, str]
-"""As in a delivery: urn and content hash of what is sent without a claim."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,29 @@ class Expected:
     proposal: Proposal
     run_id: str
     claim: Claim | None = None
+    is_delivered: bool = False
+    """The ledger knows all that the run has claimed."""
     standing: Standing | None = None
 
     @property
-    def owner(self) -> str:
-        """The run whose delivery sends it."""
+    def sender(self) -> str:
+        """The run that claimed the state last."""
         known = self.standing.run_id if self.standing else None
         return self.run_id if known is None else known
+
+    @property
+    def was_sent_otherwise(self) -> bool:
+        """Whether the run has sent something else than it would send now.
+
+        The configuration has changed since, or what DataHub knows of the columns of tables.
+        """
+        standing = self.standing
+        return bool(
+            standing
+            and standing.run_id == self.run_id
+            and not standing.is_same
+            and standing.sent is not None
+        )
 
     @property
     def is_timeseries(self) -> bool:
@@ -81,8 +98,6 @@ class Comparison:
     """The result for what was collected."""
 
     found: list[Found] = field(default_factory=list)
-    present: dict[str, set[SentKey]] = field(default_factory=dict)
-    """By run, what DataHub has of that which every delivery of the run sends."""
     dangling: list[DanglingColumn] = field(default_factory=list)
 
     @property
@@ -127,15 +142,18 @@ class Verifier:
     def add(
         self, run_id: str, items: Iterable[Proposal | Problem], *, delivered: float | None
     ) -> None:
-        """Take the proposals of a run; `delivered` is when its delivery ended, if that is known."""
+        """Take the proposals of a run; `delivered` is when its delivery ended, if it did."""
         self._newest_delivery = max(self._newest_delivery, delivered or 0.0)
         for item in items:
             if isinstance(item, Problem):
+                if item.aspect in USERS_FUNCTIONS:
+                    raise DataHubEventLogError(f"what it becomes is not known: {item.reason}")
                 continue  # `status` has it
             claim = claim_of(item)
             if claim is not None and claim.row_key in self._compared:
                 continue
-            self._collected.append(Expected(item, run_id, claim))
+            is_delivered = delivered is not None
+            self._collected.append(Expected(item, run_id, claim, is_delivered))
             self._urns.add(item.urn)
             self._bytes += len(item.body)
             if len(self._collected) >= MOST_COLLECTED or self._bytes >= 2 * BYTES_AT_ONCE:
@@ -148,7 +166,7 @@ class Verifier:
         if self._may_lag():
             found = self._look_again(found)
         found = self._still_current(found)
-        comparison = Comparison(found, self._present(expected, found), self._dangling(expected))
+        comparison = Comparison(found, self._dangling(expected))
         self._note(expected, found)
         return comparison
 
@@ -184,7 +202,7 @@ class Verifier:
                 current.append(each)
                 continue
             standing = next(standings)
-            if not _is_expected(each.claim, standing):
+            if not _is_expected(each, each.claim, standing):
                 continue
             with_standing = replace(each, standing=standing)
             key = each.claim.row_key
@@ -196,15 +214,16 @@ class Verifier:
         return current
 
     def _compare(self, expected: Sequence[Expected]) -> list[Found]:
-        held = self._held([each for each in expected if not each.is_timeseries])
+        states = [each for each in expected if not each.is_timeseries]
+        held = self._held(states)
         found: list[Found] = []
-        for each in expected:
-            if each.is_timeseries or self._is_not_readable(each.proposal):
-                continue
-            finding = self._judge(each, held.get((each.proposal.urn, each.proposal.aspect)))
-            if finding is not None:
-                found.append(Found(finding, each))
-        return found + list(self._compare_documents(expected))
+        for each in states:
+            if not self._is_not_readable(each.proposal):
+                place = (each.proposal.urn, each.proposal.aspect)
+                finding = self._judge(each, held.get(place))
+                found += [Found(finding, each)] if finding else []
+        documents = [each for each in expected if each.is_timeseries]
+        return found + list(self._compare_documents(documents))
 
     def _held(self, expected: Sequence[Expected]) -> dict[Place, HeldAspect]:
         by_type: dict[str, dict[str, set[str]]] = {}
@@ -215,39 +234,45 @@ class Verifier:
                 wanted.setdefault(proposal.urn, set()).add(proposal.aspect)
         held: dict[Place, HeldAspect] = {}
         for entity_type, wanted in sorted(by_type.items()):
-            try:
-                held |= self._reader.aspects(entity_type, wanted)
-            except NotReadable as error:
-                self.tally.not_readable[entity_type] = str(error)
+            held |= self._read(
+                entity_type, partial(self._reader.aspects, entity_type, wanted)
+            ).aspects
         return held
 
     def _compare_documents(self, expected: Sequence[Expected]) -> Iterator[Found]:
         series: dict[tuple[str, str], list[tuple[Expected, Json]]] = {}
         for each in expected:
             proposal = each.proposal
-            if each.is_timeseries and not self._is_not_readable(proposal):
-                document = json.loads(proposal.body)
-                series.setdefault((proposal.entity_type, proposal.aspect), []).append(
-                    (each, document)
-                )
+            if not self._is_not_readable(proposal):
+                place = (proposal.entity_type, proposal.aspect)
+                series.setdefault(place, []).append((each, json.loads(proposal.body)))
         for (entity_type, aspect), wanted in sorted(series.items(), key=lambda item: item[0]):
             times = [document["timestampMillis"] for _, document in wanted]
-            urns = {each.proposal.urn for each, _ in wanted}
-            try:
-                held = self._reader.documents(entity_type, aspect, urns, (min(times), max(times)))
-            except NotReadable as error:
-                self.tally.not_readable[aspect] = str(error)
-                continue
+            urns, span = {each.proposal.urn for each, _ in wanted}, (min(times), max(times))
+            read = partial(self._reader.documents, entity_type, aspect, urns, span)
+            held = self._read(aspect, read)
             for each, document in wanted:
-                finding = _judge_document(each, document, held.get(each.proposal.urn, ()))
-                if finding is not None:
-                    yield Found(finding, each)
+                if not self._is_not_readable(each.proposal):
+                    there = held.documents.get(each.proposal.urn, ())
+                    finding = _judge_document(each, document, there)
+                    if finding is not None:
+                        yield Found(finding, each)
+
+    def _read(self, what: str, read: Callable[[], Held]) -> Held:
+        """What is read; what may not be read is noted."""
+        try:
+            held = read()
+        except NotReadable as error:
+            self.tally.not_readable[what] = str(error)
+            return Held()
+        for urn, reason in held.refused.items():
+            self.tally.not_readable[urn] = f"{urn}: {reason}"
+        return held
 
     def _is_not_readable(self, proposal: Proposal) -> bool:
-        place = (
-            proposal.aspect if proposal.aspect in TIMESERIES_ASPECT_MAP else proposal.entity_type
-        )
-        return place in self.tally.not_readable
+        is_series = proposal.aspect in TIMESERIES_ASPECT_MAP
+        place = proposal.aspect if is_series else proposal.entity_type
+        return not self.tally.not_readable.keys().isdisjoint((place, proposal.urn))
 
     def _judge(self, expected: Expected, held: HeldAspect | None) -> Finding | None:
         proposal = expected.proposal
@@ -258,16 +283,16 @@ class Verifier:
             sent is not None
             and held.observed is not None
             and held.observed < sent - OLDER_BY.total_seconds()
+            # Of the same run it is what we sent, whatever the clocks say.
+            and held.run_id != expected.sender
         )
         if proposal.aspect == "status" and not is_older:
             return _judge_status(expected, held)
         fields = differences(proposal, held.value, is_older=is_older)
-        if not fields:
+        if not fields or expected.was_sent_otherwise:
             return None
-        is_of_newer = (
-            expected.claim is not None
-            and held.run_id not in {"", expected.owner}
-            and self._is_newer(held.run_id, expected.owner)
+        is_of_newer = held.run_id != expected.sender and self._is_newer(
+            held.run_id, expected.sender
         )
         return _finding("newer" if is_of_newer else "differs", expected, fields)
 
@@ -284,16 +309,6 @@ class Verifier:
             if standing != each.expected.standing
         }
         return [each for each in found if id(each) not in outdated]
-
-    @staticmethod
-    def _present(expected: Sequence[Expected], found: Sequence[Found]) -> dict[str, set[SentKey]]:
-        absent = {id(each.expected) for each in found}
-        present: dict[str, set[SentKey]] = {}
-        for each in expected:
-            if each.claim is None and id(each) not in absent:
-                key = (each.proposal.urn, content_hash(each.proposal))
-                present.setdefault(each.run_id, set()).add(key)
-        return present
 
     def _dangling(self, expected: Sequence[Expected]) -> list[DanglingColumn]:
         """The columns in lineage that neither side's schema has, where there is a schema."""
@@ -320,11 +335,8 @@ class Verifier:
     def _read_columns(self, datasets: set[str]) -> None:
         if not datasets or "dataset" in self.tally.not_readable:
             return
-        try:
-            held = self._reader.aspects("dataset", dict.fromkeys(datasets, (SCHEMA,)))
-        except NotReadable as error:
-            self.tally.not_readable["dataset"] = str(error)
-            return
+        wanted = dict.fromkeys(datasets, (SCHEMA,))
+        held = self._read("dataset", partial(self._reader.aspects, "dataset", wanted)).aspects
         for dataset in datasets:
             schema = held.get((dataset, SCHEMA))
             self._columns[dataset] = columns_of(schema.value) if schema else frozenset()
@@ -339,10 +351,12 @@ class Verifier:
         self._bytes = 0
 
 
-def _is_expected(claim: Claim, standing: Standing) -> bool:
+def _is_expected(expected: Expected, claim: Claim, standing: Standing) -> bool:
     """Whether DataHub must have the state of a claim, or a run is still to send it."""
     if claim.is_vacant:  # where there was nothing, nothing was sent
         return standing.is_same and standing.sent is not None
+    if standing.run_id is None and expected.is_delivered:  # it was not among what was delivered
+        return False
     return standing.is_same or standing.is_newest
 
 
@@ -376,8 +390,9 @@ def _judge_document(expected: Expected, document: Json, held: Sequence[Json]) ->
 def _is_same_document(ours: Json, theirs: Json) -> bool:
     # A partition is part of the id, too; DataHub names one where we don't.
     partition = (ours.get("partitionSpec") or {}).get("partition")
-    there = (theirs.get("partitionSpec") or {}).get("partition")
-    if partition is not None and partition != there:
+    there = theirs.get("partitionSpec")
+    held = there.get("partition") if isinstance(there, dict) else None
+    if partition is not None and held != partition:
         return False
     names = ("timestampMillis", "messageId")
     return all(ours.get(name) == theirs.get(name) for name in names)
@@ -394,4 +409,4 @@ def _finding(
     detail: str = "",
 ) -> Finding:
     proposal = expected.proposal
-    return Finding(kind, proposal.urn, proposal.aspect, expected.owner, fields, detail)
+    return Finding(kind, proposal.urn, proposal.aspect, expected.run_id, fields, detail)
