@@ -279,6 +279,12 @@ class Receiver:
         with self._changed:
             return copy.deepcopy(self.store.versioned.get((urn, name)))
 
+    def value(self, urn: str, name: str) -> Any:
+        """The value of a versioned aspect that must be there."""
+        value = self.aspect(urn, name)
+        assert value is not None, f"{urn} has no {name}"
+        return value
+
     def aspects(self, urn: str) -> dict[str, Json]:
         """The values of all versioned aspects of an entity, by their names."""
         with self._changed:
