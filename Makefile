@@ -12,7 +12,8 @@ demo: $(VENV)/.demo
 	$(BIN)/datahub-eventlog demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile -m "not browser and not clock and not long"
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile -m "not browser and not clock and not long" \
+		--durations 20
 
 lint: $(STAMP)
 	$(BIN)/ruff check
@@ -67,12 +68,15 @@ properties: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --timeout 7200 \
 		--hypothesis-profile thorough $(PROPERTIES)
 
-.PHONY: matrix corners
+.PHONY: matrix corners corners-more
 matrix: $(STAMP)
 	$(BIN)/python -m nox
 
 corners: $(STAMP)
 	$(BIN)/python -m nox --session wheel oldest newest
+
+corners-more: $(STAMP)
+	$(BIN)/python -m nox --session wheel oldest newest -- more
 
 .PHONY: chaos chaos-sqlite soak
 chaos: $(STAMP)
@@ -93,7 +97,8 @@ bench-delivery: $(STAMP)
 bench-overhead: $(STAMP)
 	$(BIN)/python -m benchmarks.overhead --job-pairs 3
 
-full: lint docs test long properties clock dbt browser conformance conformance-postgres matrix chaos chaos-sqlite soak
+full: lint docs test long properties clock dbt browser conformance conformance-postgres corners-more \
+	matrix chaos chaos-sqlite soak
 
 constraints: $(STAMP)
 	$(BIN)/python -m pip install --quiet uv

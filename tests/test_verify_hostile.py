@@ -119,7 +119,7 @@ def test_a_schema_that_datahub_learns_later_makes_no_difference(
     with delivering(scene, receiver, config) as verified:
         dg.materialize([orders, sums], instance=scene.instance)
         verified.deliver()
-    assert receiver.value(table, "schemaMetadata") is None
+    assert receiver.aspect(table, "schemaMetadata") is None
     # An ingestion of the database comes later.
     _put(receiver, table, "schemaMetadata", receiver.value(ORDERS, "schemaMetadata"))
     with delivering(scene, receiver, config) as verified:
