@@ -67,6 +67,7 @@ def measured(written: Path, *only: str) -> dict[str, Any]:
     return {row["what"]: row for row in json.loads(written.read_text())}
 
 
+@pytest.mark.long
 @pytest.mark.postgres
 def test_the_counted_goals_are_met(tmp_path: Path) -> None:
     rows = measured(tmp_path / "rows.json", "run", "polling", "crowd")

@@ -157,6 +157,7 @@ def _differing(name: str, plain: str, ours: str) -> list[str]:
     return list(lines)[:12]
 
 
+@pytest.mark.long
 def test_the_pages_of_the_ui_are_told_what_plain_dagster_tells_them(sides: dict[str, Side]) -> None:
     assert set(sides["ours"].answers) >= PAGES
     assert {"RunsFeedQuery", "RunsRootQuery"} & set(sides["ours"].answers)

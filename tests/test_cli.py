@@ -155,6 +155,7 @@ def _knows(receiver: Receiver, table: str) -> bool:
     return any(table in urn for urn in receiver.entities("dataset"))
 
 
+@pytest.mark.long
 def test_what_sqlglot_says_of_its_old_helper_is_kept_from_our_users(
     tmp_path: Path, receiver: Receiver, old_helper: Path
 ) -> None:

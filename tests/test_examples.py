@@ -75,6 +75,7 @@ def run(home: Deployment, file: str) -> Delivered:
     return Delivered(json.loads(written.read_text()))
 
 
+@pytest.mark.long
 def test_the_job_of_ops_says_what_it_reads_and_writes(home: Deployment) -> None:
     found = run(home, "op_job.py")
     flow = FLOW.format("load_revenue")
@@ -113,6 +114,7 @@ def test_the_assets_have_everything_that_their_example_promises(home: Deployment
     assert found.aspect(check, "assertionRunEvent")["result"]["type"] == "SUCCESS"
 
 
+@pytest.mark.long
 def test_the_extractors_lineage_arrives(home: Deployment) -> None:
     found = run(home, "lineage_extractor.py")
     (job,) = {urn for urn in found.urns() if urn.endswith("/invoices)")}
@@ -126,6 +128,7 @@ def test_the_extractors_lineage_arrives(home: Deployment) -> None:
     }
 
 
+@pytest.mark.long
 def test_the_converter_names_the_tables(home: Deployment) -> None:
     found = run(home, "urn_converter.py")
     table = dataset("bigquery", "acme-dwh.sales.orders")

@@ -47,7 +47,7 @@ def home(tmp_path: Path, receiver: Receiver) -> Iterator[Deployment]:
     deployment.stop()
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.long)])
 def either_home(request: pytest.FixtureRequest, home: Deployment, receiver: Receiver) -> Deployment:
     if request.param == "postgres":
         url = over_psycopg2(request.getfixturevalue("postgres_url"))

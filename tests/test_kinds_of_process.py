@@ -202,7 +202,9 @@ def shop(tmp_path: Path, block: dict[str, Any]) -> Deployment:
     return home
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=() if way == "a file" else pytest.mark.long) for way in WAYS]
+)
 def test_a_job_has_one_flow_whether_a_command_or_a_code_location_executes_it(
     shop: Deployment, way: str
 ) -> None:

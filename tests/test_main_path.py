@@ -20,7 +20,7 @@ TOKEN = "hush"
 QUICK = {"poll_interval": 0.2, "touch_interval": 1}
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.long)])
 def deployment(
     request: pytest.FixtureRequest, tmp_path: Path, receiver: Receiver
 ) -> Iterator[Deployment]:

@@ -380,8 +380,8 @@ def test_a_stopped_one_goes_on_where_it_was(
     verified.deliver()
     rest = verified.verify(resume=True)
     assert rest.is_complete
-    assert rest.selected == 6
-    assert rest.passed == 6
+    assert rest.passed == rest.selected >= 6
+    assert rest.tally.entities < 14  # an instance for each run and its op, and the job with its op
     # Without --resume, and after one that came to its end, all of it is compared.
     assert verified.verify(resume=True).selected == 7
 
@@ -400,7 +400,7 @@ def test_events_without_a_run_are_compared(verified: Verified) -> None:
 @ON_SQLITE
 def test_column_lineage_to_a_column_that_no_schema_has_is_named(verified: Verified) -> None:
     @dg.asset(name="revenue", deps=[orders])
-    def dangling() -> dg.MaterializeResult[None]:
+    def dangling() -> Any:
         source = dg.TableColumnDep(dg.AssetKey("orders"), "pricing")
         lineage = dg.TableColumnLineage({"price": [source]})
         return dg.MaterializeResult(metadata={"dagster/column_lineage": lineage})

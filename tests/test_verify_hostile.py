@@ -77,6 +77,7 @@ def _altering(monkeypatch: pytest.MonkeyPatch, path: str, alter: Callable[[Any],
     monkeypatch.setattr(receiver_reads, "read", read)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("answer", [None, {}, {"entities": []}, "x"], ids=repr)
 def test_an_answer_that_is_no_list_does_not_mean_that_all_is_missing(
@@ -91,6 +92,7 @@ def test_an_answer_that_is_no_list_does_not_mean_that_all_is_missing(
     assert _again(verified, writes) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_more_documents_of_one_entity_than_fit_an_answer_are_all_found(
     verified: Verified, monkeypatch: pytest.MonkeyPatch
@@ -105,10 +107,11 @@ def test_more_documents_of_one_entity_than_fit_an_answer_are_all_found(
 
 
 @dg.asset(metadata={"dagster/table_name": "shop.public.sums"}, kinds={"postgres"})
-def sums() -> dg.MaterializeResult[None]:
+def sums() -> Any:
     return dg.MaterializeResult(metadata={"Query": "SELECT * FROM shop.public.orders"})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_a_schema_that_datahub_learns_later_makes_no_difference(
     scene: Scene, receiver: Receiver
@@ -154,6 +157,7 @@ def _sweep(verified: Verified) -> None:
     assert verified.scene.ledger.upkeep.sweep(timedelta(days=30))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_mending_a_run_whose_row_was_swept_takes_nothing_away(verified: Verified) -> None:
     run_assets(verified.scene.instance)
@@ -181,6 +185,7 @@ def test_what_another_run_owns_is_sent_without_that_runs_documents(verified: Ver
     assert _again(verified, writes) == [(JOB, "dataFlowInfo")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_what_a_sample_finds_is_sent_alone(
     verified: Verified, monkeypatch: pytest.MonkeyPatch
@@ -227,6 +232,7 @@ def test_the_dispatcher_of_the_daemon_sends_no_more_than_the_one_of_verify(
     assert _again(verified, writes) == [(JOB, "dataFlowInfo")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_events_without_a_run_before_since_are_not_sent_again(verified: Verified) -> None:
 
@@ -243,6 +249,7 @@ def test_events_without_a_run_before_since_are_not_sent_again(verified: Verified
     assert _again(verified, writes) == [(new, "operation")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_a_dispatcher_whose_clock_is_behind_the_ledgers_costs_people_nothing(
     verified: Verified,
@@ -323,6 +330,7 @@ def test_what_a_newer_run_claims_meanwhile_is_not_forgotten(
     assert verified.receiver.value(JOB, "dataFlowInfo") == newest[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_a_sample_does_not_touch_where_a_full_one_was_stopped(
     verified: Verified, monkeypatch: pytest.MonkeyPatch
@@ -389,6 +397,7 @@ def test_a_secret_that_was_once_sent_is_not_shown(verified: Verified) -> None:
     assert "hunter2" not in json.dumps(verify_json(progress))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_an_error_in_events_without_a_run_does_not_end_the_verification(
     verified: Verified, monkeypatch: pytest.MonkeyPatch
@@ -436,6 +445,7 @@ def test_a_run_that_another_dispatcher_has_leased_is_delivered_once_more(
     assert verified.receiver.state() == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_a_large_catalogue_is_compared_in_portions(
     verified: Verified, monkeypatch: pytest.MonkeyPatch
@@ -464,6 +474,7 @@ def test_a_large_catalogue_is_compared_in_portions(
     assert most < 60
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_what_only_an_older_state_had_is_found_after_a_restore(verified: Verified) -> None:
     """A field that our newest state has no more."""
@@ -487,6 +498,7 @@ def test_what_only_an_older_state_had_is_found_after_a_restore(verified: Verifie
     assert verified.receiver.value(JOB, "dataFlowInfo") == now
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(("size", "seed"), [(1, 1), (5, 2)])
 def test_in_small_portions_exactly_what_is_lost_is_found_and_mended(
@@ -518,6 +530,7 @@ def test_a_property_that_is_named_like_a_type_is_no_union() -> None:
     assert differences(proposal, theirs) == ()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("column", ["a,b", "a (b)"])
 def test_a_column_with_any_name_is_not_dangling(verified: Verified, column: str) -> None:
@@ -527,7 +540,7 @@ def test_a_column_with_any_name_is_not_dangling(verified: Verified, column: str)
     def source() -> None: ...
 
     @dg.asset(deps=[source], metadata={"dagster/column_schema": schema})
-    def target() -> dg.MaterializeResult[None]:
+    def target() -> Any:
         lineage = dg.TableColumnLineage(
             {column: [dg.TableColumnDep(dg.AssetKey("source"), column)]}
         )
@@ -540,6 +553,7 @@ def test_a_column_with_any_name_is_not_dangling(verified: Verified, column: str)
     assert progress.findings == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_one_entity_that_may_not_be_read_does_not_hide_all_others(verified: Verified) -> None:
     run_assets(verified.scene.instance)
@@ -553,6 +567,7 @@ def test_one_entity_that_may_not_be_read_does_not_hide_all_others(verified: Veri
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_what_was_found_before_a_stop_is_not_forgotten_by_the_exit_code(
     verified: Verified, monkeypatch: pytest.MonkeyPatch
@@ -573,6 +588,7 @@ def test_what_was_found_before_a_stop_is_not_forgotten_by_the_exit_code(
     assert verified.verify(resume=True).fell_short
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_a_run_that_is_asked_for_and_is_not_there_falls_short(verified: Verified) -> None:
     progress = verified.verify(
@@ -581,6 +597,7 @@ def test_a_run_that_is_asked_for_and_is_not_there_falls_short(verified: Verified
     assert progress.fell_short
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_events_without_a_run_after_until_are_not_compared(verified: Verified) -> None:
 

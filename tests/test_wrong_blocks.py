@@ -70,7 +70,12 @@ WRONG = {
 SERVERS = ("daemon", "webserver", "code")
 
 
-@pytest.fixture(params=WRONG)
+@pytest.fixture(
+    params=[
+        pytest.param(kind, marks=pytest.mark.long if number else ())
+        for number, kind in enumerate(WRONG)
+    ]
+)
 def wrong(request: pytest.FixtureRequest) -> Wrong:
     return WRONG[request.param]
 

@@ -28,16 +28,16 @@ COLUMNS = dg.TableSchema([dg.TableColumn("id", "int"), dg.TableColumn("price", "
     description="Every order.",
     metadata={"dagster/table_name": "shop.public.orders", "dagster/column_schema": COLUMNS},
 )
-def orders() -> dg.MaterializeResult[int]:
-    return dg.MaterializeResult(value=1, metadata={"dagster/row_count": 3})
+def orders() -> dg.Output[int]:
+    return dg.Output(1, metadata={"dagster/row_count": 3})
 
 
 @dg.asset(metadata={"dagster/column_schema": COLUMNS})
-def revenue(orders: int) -> dg.MaterializeResult[int]:
+def revenue(orders: int) -> dg.Output[int]:
     lineage = dg.TableColumnLineage(
         {"price": [dg.TableColumnDep(dg.AssetKey("orders"), "price")]},
     )
-    return dg.MaterializeResult(value=orders, metadata={"dagster/column_lineage": lineage})
+    return dg.Output(orders, metadata={"dagster/column_lineage": lineage})
 
 
 @dg.asset_check(asset=revenue)
