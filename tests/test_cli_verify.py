@@ -80,6 +80,18 @@ def test_what_is_lost_is_printed_mended_and_found_no_more(receiver: Receiver) ->
 
 
 @pytest.mark.usefixtures("home")
+def test_a_token_that_is_not_accepted_ends_it_and_is_explained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TOKEN", "wrong")
+    done = _call("verify")
+    assert done.exit_code == 1
+    assert "Stopped after 2 of 2 runs: " in done.stdout
+    assert "it does not accept the token" in done.stdout
+    assert "wrong" not in done.output
+
+
+@pytest.mark.usefixtures("home")
 def test_the_json_has_all_of_it(receiver: Receiver) -> None:
     del receiver.store.series[ORDERS, "operation"]
     done = _call("verify", "--json")

@@ -110,6 +110,7 @@ def verify_json(progress: VerifyProgress) -> dict[str, Any]:
     tally = progress.tally
     return {
         "complete": progress.is_complete,
+        "trouble": progress.trouble,
         "runs": {
             "selected": progress.selected,
             "compared": _compared(progress),
@@ -197,9 +198,10 @@ def _shown(value: Json) -> str:
 
 def _conclusion(progress: VerifyProgress, *, is_dry_run: bool) -> str:
     if not progress.is_complete:
+        why = f": {progress.trouble}" if progress.trouble else ""
         return (
-            f"Stopped after {progress.passed} of {progress.selected} runs;"
-            " the same command with --resume goes on from there"
+            f"Stopped after {progress.passed} of {progress.selected} runs{why}."
+            " The same command with --resume goes on from there"
         )
     faults, fixed = progress.faults, progress.fixed
     if not faults:
