@@ -110,7 +110,7 @@ def test_wrong_usage_has_exit_code_2(tmp_path: Path, receiver: Receiver) -> None
 def test_ddl_prints_statements_that_make_the_tables(tmp_path: Path, receiver: Receiver) -> None:
     deployment = _deployment(tmp_path, receiver)
     printed = deployment.cli("ddl").stdout
-    assert printed.count("CREATE TABLE") == 9
+    assert printed.count("CREATE TABLE") == 10
     assert "datahub_eventlog_runs" in printed
 
 
