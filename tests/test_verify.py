@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -564,6 +566,16 @@ def test_only_one_dispatcher_takes_a_turn(scene: Scene) -> None:
     assert upkeep.may_begin("verify", hour)
     assert not upkeep.may_begin("verify", hour)
     assert upkeep.may_begin("verify", timedelta(0))
+
+
+def test_what_reads_is_not_loaded_where_nothing_is_verified() -> None:
+    code = "import sys, datahub_eventlog.dispatcher; print(*sys.modules, sep='\\n')"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert "datahub_eventlog.dispatcher.worker" in loaded.stdout.split()
+    reading = {"datahub_eventlog.sinks.reading", "datahub.emitter.rest_emitter"}
+    assert reading.isdisjoint(loaded.stdout.split())
 
 
 @ON_SQLITE

@@ -7,7 +7,8 @@ delivery waiting. The dispatchers of a ledger take turns.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 
 from datahub_eventlog import error_text
@@ -28,6 +29,17 @@ TURN = "verify"
 END_TIMEOUT = timedelta(seconds=5)
 
 
+@contextmanager
+def sampling(config: Config, open_instance: Open, observer: Observer) -> Iterator[None]:
+    """Verify samples in a thread until the end."""
+    thread = SampleThread(config, open_instance, observer)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.stop()
+
+
 class SampleThread:
     """Verifies in the background until `stop`; errors are logged, never raised."""
 
@@ -42,15 +54,13 @@ class SampleThread:
         )
 
     def start(self) -> None:
-        """Begin, if samples are configured."""
-        if self._config.verify.sample:
-            self._thread.start()
+        """Begin."""
+        self._thread.start()
 
     def stop(self) -> None:
         """Ask it to end, and wait for that, but not for a server that does not answer."""
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(END_TIMEOUT.total_seconds())
+        self._thread.join(END_TIMEOUT.total_seconds())
 
     def _run(self) -> None:
         every = min(CHECK_EVERY, self._config.verify.interval).total_seconds()

@@ -18,8 +18,8 @@ from datahub_eventlog.dispatcher.dispatcher import Dispatcher
 from datahub_eventlog.dispatcher.loop import Heartbeat, Loop
 from datahub_eventlog.dispatcher.observer import Observer
 from datahub_eventlog.dispatcher.reconciler import Reconciler
-from datahub_eventlog.dispatcher.sampling import SampleThread
 from datahub_eventlog.errors import LedgerUnavailable
+from datahub_eventlog.fork_safe_import import importing
 from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.ledger_location import LEDGER_LOCK_SECONDS, take_over_local
 from datahub_eventlog.log import logger
@@ -88,15 +88,13 @@ class Worker:
             if self._is_stopped:
                 return
             logger.info("Delivering to DataHub: %s", sinks.where(self._config.target))
-            sampling = SampleThread(self._config, self._open, observer)
-            sampling.start()
             try:
-                self._loop.run(
-                    is_done=opened.ledger.leases.is_drained if until_empty else lambda: False
-                )
+                with self._sampling(observer):
+                    self._loop.run(
+                        is_done=opened.ledger.leases.is_drained if until_empty else lambda: False
+                    )
             finally:
                 self._retire(opened.ledger)
-                sampling.stop()
 
     def stop(self) -> None:
         """Finish the run at hand, give the others back, and let `run` return."""
@@ -129,6 +127,13 @@ class Worker:
         from datahub_eventlog.dispatcher.metrics import serve_metrics
 
         return serve_metrics(self._metrics_port, ledger)
+
+    def _sampling(self, observer: Observer) -> AbstractContextManager[None]:
+        if not self._config.verify.sample:
+            return nullcontext()
+        with importing():  # what reads is loaded only where something is verified
+            from datahub_eventlog.dispatcher.sampling import sampling
+        return sampling(self._config, self._open, observer)
 
     @staticmethod
     def _retire(ledger: Ledger) -> None:
