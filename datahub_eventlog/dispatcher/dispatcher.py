@@ -15,7 +15,6 @@ from datahub_eventlog import error_text
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher.catalog_sending import CatalogSending
 from datahub_eventlog.dispatcher.delivery import Delivery, Report, Rules, SentKey
-from datahub_eventlog.dispatcher.filters import has_wanted_steps, is_wanted
 from datahub_eventlog.dispatcher.lease_keeper import LeaseKeeper
 from datahub_eventlog.dispatcher.observer import Observer
 from datahub_eventlog.dispatcher.parts import Parts
@@ -30,10 +29,10 @@ from datahub_eventlog.dispatcher.repairing import repair_items
 from datahub_eventlog.dispatcher.run_logs import RunLogs
 from datahub_eventlog.errors import Conflict, LeaseLost, LedgerUnavailable, Unavailable
 from datahub_eventlog.event_types import PLANNED
-from datahub_eventlog.ledger import Lease, Outcome, StoredCatalog, location_of, repaired_row
+from datahub_eventlog.ledger import Lease, Outcome, StoredCatalog, location_of
 from datahub_eventlog.log import logger
 from datahub_eventlog.redact import DEFAULT
-from datahub_eventlog.values import Problem, Proposal, Run, RunLog
+from datahub_eventlog.values import Problem, Proposal, RunLog
 
 LEASE_TTL = timedelta(seconds=120)
 """How long a run belongs to a dispatcher that does not extend its lease."""
@@ -183,29 +182,24 @@ class Dispatcher:
             self._put_off(lease, error)
 
     def _deliver_leased(self, lease: Lease) -> None:
-        location, repaired = location_of(lease.run_id), repaired_row(lease.run_id)
+        location = location_of(lease.run_id)
         if not lease.run_id:
             self._send_runless_events(lease)
         elif location is not None:
             self._send_catalog(lease, location)
-        elif repaired is not None:
-            self._send_repair(lease, repaired)
+        elif lease.is_repair:
+            self._send_repair(lease)
         else:
             self._deliver_run(lease)
 
     def _deliver_run(self, lease: Lease) -> None:
         """Read a run, send it unless DataHub has all of it, and settle it or wait for more."""
-        run = self._parts.source.run(lease.run_id)
-        if run is None:
-            self._settle(lease, "gone")
+        keep = LeaseKeeper(self._parts.ledger, lease, LEASE_TTL, self._on_request).keep
+        log = self._logs.wanted(lease.run_id, lease.definitions_hash, self._config, keep)
+        if not isinstance(log, RunLog):
+            self._settle(lease, log)
             return
-        if not is_wanted(run, self._config):
-            self._settle(lease, "filtered")
-            return
-        log = self._read_log(lease, run)
-        if not has_wanted_steps(log, self._config):
-            self._settle(lease, "filtered")
-            return
+        keep()  # the user's functions, which come next, may take long
         cursor = _cursor_of(log)
         is_over = log.has_ended or _silence(log) > self._config.retention.total_seconds()
         # Over, but not delivered: it was asked for again, such as by an older run that came late.
@@ -219,12 +213,6 @@ class Dispatcher:
         is_quiet = lease.begun - lease.last_touch > (self._look_again + QUIET).total_seconds()
         look_again = None if is_seen or is_quiet else self._look_again
         self._settle(lease, "delivered", look_again, cursor)
-
-    def _read_log(self, lease: Lease, run: Run) -> RunLog:
-        keep = LeaseKeeper(self._parts.ledger, lease, LEASE_TTL, self._on_request).keep
-        log = self._logs.read(run, lease.definitions_hash, keep)
-        keep()  # the user's functions, which come next, may take long
-        return log
 
     def _send_run(self, lease: Lease, log: RunLog) -> None:
         if log.has_ended:
@@ -289,12 +277,12 @@ class Dispatcher:
         catalogs.note_removed(catalog, gone)
         return report.rejected
 
-    def _send_repair(self, lease: Lease, row_id: str) -> None:
+    def _send_repair(self, lease: Lease) -> None:
         """Send what DataHub was found to lack."""
-        repairs = self._parts.ledger.repairs
+        repairs, row_id = self._parts.ledger.repairs, lease.sender
         keys = repairs.keys(row_id)
         if keys:
-            items = repair_items(row_id, keys, self._config, self._parts)
+            items = repair_items(row_id, keys, self._config, self._parts, self._logs)
             report = self._send_items(lease, items)
             self._parts.ledger.reports.record_rejections(row_id, report.rejected, is_whole=False)
             repairs.done(row_id, keys)

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
+from typing import Literal, TypeAlias
 
 from datahub_eventlog import definitions
+from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher.catalog_facts import CatalogFacts
 from datahub_eventlog.dispatcher.context import asset_keys
+from datahub_eventlog.dispatcher.filters import has_wanted_steps, is_wanted
 from datahub_eventlog.ledger import Ledger
 from datahub_eventlog.source import Source
 from datahub_eventlog.values import Definitions, Run, RunLog
 
+Absence: TypeAlias = Literal["filtered", "gone"]
+"""Why nothing of a run is sent: it is left out on purpose, or no longer in the event log."""
 DECODED_DEFINITIONS = 16
 """Jobs whose definitions are kept decoded: the runs of one have the same again and again."""
 
@@ -25,6 +30,22 @@ class RunLogs:
         self._source = source
         self._catalog = catalog
         self._definitions = lru_cache(maxsize=DECODED_DEFINITIONS)(self._decode)
+
+    def wanted(
+        self,
+        run_id: str,
+        definitions_hash: str | None,
+        config: Config,
+        on_page: Callable[[], None] = lambda: None,
+    ) -> RunLog | Absence:
+        """The run as it is now, or why nothing of it is to be sent; see `read`."""
+        run = self._source.run(run_id)
+        if run is None:
+            return "gone"
+        if not is_wanted(run, config):
+            return "filtered"
+        log = self.read(run, definitions_hash, on_page)
+        return log if has_wanted_steps(log, config) else "filtered"
 
     def read(
         self,

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 from datahub_eventlog.config import Config
-from datahub_eventlog.dispatcher.filters import has_wanted_steps, is_wanted
 from datahub_eventlog.dispatcher.parts import Parts
 from datahub_eventlog.dispatcher.proposals import run_items, runless_items
 from datahub_eventlog.dispatcher.repairing import whole_catalog_items
@@ -15,6 +14,7 @@ from datahub_eventlog.dispatcher.run_logs import RunLogs
 from datahub_eventlog.ledger import RunRow, catalog_row, repair_row
 from datahub_eventlog.proposal_claims import repair_key
 from datahub_eventlog.source import Source
+from datahub_eventlog.values import RunLog
 from datahub_eventlog.verification.verifier import Found, Verifier
 
 Skipped: TypeAlias = Literal["going on", "waiting", "filtered", "gone"]
@@ -38,14 +38,9 @@ class Expectations:
         """
         if row is not None and row.state in {"pending", "leased"}:
             return "waiting"
-        run = self._parts.source.run(run_id)
-        if run is None:
-            return "gone"
-        if not is_wanted(run, self._config):
-            return "filtered"
-        log = self._logs.read(run, row.definitions_hash if row else None)
-        if not has_wanted_steps(log, self._config):
-            return "filtered"
+        log = self._logs.wanted(run_id, row.definitions_hash if row else None, self._config)
+        if not isinstance(log, RunLog):
+            return log
         if not log.has_ended:
             return "going on"
         items = run_items(log, self._config, self._parts)

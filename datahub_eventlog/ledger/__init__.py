@@ -35,7 +35,7 @@ from datahub_eventlog.ledger.records import (
     Status,
     StoredCatalog,
 )
-from datahub_eventlog.ledger.repairs import Repairs, repair_row, repaired_row
+from datahub_eventlog.ledger.repairs import Repairs, repair_row
 from datahub_eventlog.ledger.reports import Reports
 from datahub_eventlog.ledger.runs import Runs
 from datahub_eventlog.ledger.tables import ddl
@@ -66,7 +66,6 @@ __all__ = [
     "ddl",
     "location_of",
     "repair_row",
-    "repaired_row",
     "stored_name",
 ]
 

@@ -52,11 +52,6 @@ def repair_row(row_id: str) -> str:
     return f"{REPAIR}{row_id}"
 
 
-def repaired_row(row_id: str) -> str | None:
-    """The id of the row that a row of `runs` repairs; None if it is no repair."""
-    return row_id.removeprefix(REPAIR) if row_id.startswith(REPAIR) else None
-
-
 def _keys(connection: Connection, row_id: str) -> frozenset[str]:
     stored = select(c.proposals).where(c.run_id == row_id).with_for_update()
     text = connection.execute(stored).scalar()
