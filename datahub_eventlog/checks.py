@@ -234,10 +234,12 @@ def _delivery(config: Config) -> Iterator[Finding]:
     """Whether the target answers, and the user's functions can be called."""
     if config.target is not None:
         try:
-            yield from sinks.probe(config.target)
+            probed = sinks.probe(config.target)
         except DataHubEventLogError as error:
-            yield Finding(is_ok=False, what="target", text=str(error))
-        if isinstance(config.target, RestTarget):
+            probed = [Finding(is_ok=False, what="target", text=str(error))]
+        yield from probed
+        # A server that does not answer is not waited for again.
+        if isinstance(config.target, RestTarget) and all(finding.is_ok for finding in probed):
             yield from _reading(config, config.target)
     named = (config.asset_lineage_extractor, config.asset_keys_to_dataset_urn_converter)
     functions = [name for name in named if name]
