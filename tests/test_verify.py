@@ -83,19 +83,15 @@ def _add_by_hand(receiver: Receiver) -> None:
             _put(receiver, urn, "globalTags", {"tags": [*tags["tags"], {"tag": "urn:li:tag:mine"}]})
         if urn.startswith("urn:li:dataset"):
             _put(receiver, urn, "editableDatasetProperties", {"description": "By hand."})
-    lineage = _held(receiver, REVENUE, "upstreamLineage")
+    lineage = receiver.value(REVENUE, "upstreamLineage")
     lineage["upstreams"].append({"dataset": TABLE, "type": "VIEW"})
     _put(receiver, REVENUE, "upstreamLineage", lineage)
-    properties = _held(receiver, ORDERS, "datasetProperties")
+    properties = receiver.value(ORDERS, "datasetProperties")
     properties["customProperties"]["mine"] = "yes"
     _put(receiver, ORDERS, "datasetProperties", properties)
-    owners = _held(receiver, ORDERS, "ownership")
+    owners = receiver.value(ORDERS, "ownership")
     owners["owners"].append({"owner": "urn:li:corpuser:me", "type": "DATAOWNER"})
     _put(receiver, ORDERS, "ownership", owners)
-
-
-def _held(receiver: Receiver, urn: str, aspect: str) -> Any:
-    return receiver.aspect(urn, aspect)
 
 
 def _put(receiver: Receiver, urn: str, aspect: str, value: Any, **metadata: Any) -> None:
@@ -156,14 +152,14 @@ def test_an_entity_that_a_person_removed_is_named_and_left_so(verified: Verified
     progress = verified.verify(fix=True)
     assert _places(progress.findings, "removed") == {(ORDERS, "status")}
     assert not progress.fell_short
-    assert _held(verified.receiver, ORDERS, "status") == {"removed": True}
+    assert verified.receiver.value(ORDERS, "status") == {"removed": True}
 
 
 @ON_SQLITE
 def test_what_differs_is_said_field_by_field(verified: Verified) -> None:
     run_assets(verified.scene.instance)
     verified.deliver()
-    properties = _held(verified.receiver, ORDERS, "datasetProperties")
+    properties = verified.receiver.value(ORDERS, "datasetProperties")
     name, ours = min(properties["customProperties"].items())
     properties["customProperties"][name] = "another"
     properties["description"] = "Not ours."
@@ -182,7 +178,7 @@ def test_lineage_of_yesterdays_backup_is_found_although_it_has_more_than_ours(
 ) -> None:
     run_assets(verified.scene.instance)
     verified.deliver()
-    lineage = _held(verified.receiver, REVENUE, "upstreamLineage")
+    lineage = verified.receiver.value(REVENUE, "upstreamLineage")
     more = {**lineage, "upstreams": [*lineage["upstreams"], {"dataset": TABLE, "type": "VIEW"}]}
     observed = verified.receiver.store.metadata[REVENUE, "upstreamLineage"]["lastObserved"]
     yesterday = observed - 1000 * (timedelta(days=1) + OLDER_BY).total_seconds()
@@ -191,7 +187,7 @@ def test_lineage_of_yesterdays_backup_is_found_although_it_has_more_than_ours(
     (finding,) = verified.verify().findings
     assert [(row.ours, row.theirs["dataset"]) for row in finding.fields] == [(None, TABLE)]
     assert not verified.verify(fix=True).fell_short
-    assert _held(verified.receiver, REVENUE, "upstreamLineage") == lineage
+    assert verified.receiver.value(REVENUE, "upstreamLineage") == lineage
 
 
 @ON_SQLITE
@@ -199,14 +195,13 @@ def test_the_state_of_a_newer_run_is_left_as_it_is(verified: Verified) -> None:
     run_greeting(verified.scene.instance)
     verified.deliver()
     newer = run_greeting(verified.scene.instance)  # delivered by somebody whose ledger is lost
-    verified.scene.ledger.runs.states([newer])
-    info = _held(verified.receiver, JOB, "dataFlowInfo")
+    info = verified.receiver.value(JOB, "dataFlowInfo")
     _put(verified.receiver, JOB, "dataFlowInfo", {**info, "name": "newer"}, runId=newer)
-    older = Selection(until=None, run_ids=(verified.scene.instance.get_runs()[1].run_id,))
+    older = Selection(run_ids=(verified.scene.instance.get_runs()[1].run_id,))
     progress = verified.verify(selection=older, fix=True)
     assert _places(progress.findings, "newer") == {(JOB, "dataFlowInfo")}
     assert not progress.fell_short
-    assert _held(verified.receiver, JOB, "dataFlowInfo")["name"] == "newer"
+    assert verified.receiver.value(JOB, "dataFlowInfo")["name"] == "newer"
 
 
 @ON_SQLITE
@@ -512,7 +507,7 @@ def test_what_is_not_defined_any_more_is_removed_again_after_a_restore(
     backup = with_catalog.receiver.store.versioned[_urn_of("b"), "status"]
     _store_catalog(with_catalog, [A], loaded=1_700_000_100.0)
     with_catalog.deliver()
-    assert with_catalog.receiver.aspect(_urn_of("b"), "status") == {"removed": True}
+    assert with_catalog.receiver.value(_urn_of("b"), "status") == {"removed": True}
     assert with_catalog.verify().findings == []
     # Somebody wants it back: that is no fault.
     _put(with_catalog.receiver, _urn_of("b"), "status", backup)
@@ -522,7 +517,7 @@ def test_what_is_not_defined_any_more_is_removed_again_after_a_restore(
     progress = with_catalog.verify(fix=True)
     assert _places(progress.findings, "differs") == {(_urn_of("b"), "status")}
     assert not progress.fell_short
-    assert with_catalog.receiver.aspect(_urn_of("b"), "status") == {"removed": True}
+    assert with_catalog.receiver.value(_urn_of("b"), "status") == {"removed": True}
 
 
 @contextmanager

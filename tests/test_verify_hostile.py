@@ -17,7 +17,7 @@ import receiver_reads
 from receiver import Receiver
 from scenes import Scene
 from sqlalchemy import update
-from test_verify import _break, _places
+from test_verify import _break, _places, _put
 from verified import Verified, delivering, greeting, orders, run_assets, run_greeting
 
 from datahub_eventlog.catalog.packing import encode
@@ -36,12 +36,6 @@ from datahub_eventlog.verify import VerifyProgress
 ORDERS = "urn:li:dataset:(urn:li:dataPlatform:dagster,orders,PROD)"
 REVENUE = "urn:li:dataset:(urn:li:dataPlatform:dagster,revenue,PROD)"
 JOB = "urn:li:dataFlow:(dagster,prod/greeting,PROD)"
-
-
-def _put(receiver: Receiver, urn: str, aspect: str, value: Any, **metadata: Any) -> None:
-    receiver.store.versioned[urn, aspect] = value
-    known = receiver.store.metadata.get((urn, aspect), {})
-    receiver.store.metadata[urn, aspect] = {**known, **metadata}
 
 
 def _patient(verified: Verified, tries: int = 3, **orders: Any) -> VerifyProgress:
