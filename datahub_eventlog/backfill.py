@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import get_args
 
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher import Dispatcher, Parts
+from datahub_eventlog.dispatcher.pace import Pace
 from datahub_eventlog.ledger import Ledger, Outcome, State
 from datahub_eventlog.source.history import Selection
 
@@ -77,8 +77,7 @@ class Backfill:
         self._dispatcher = Dispatcher(config, parts)
         self._history = parts.source.history(orders.selection)
         self._stop = threading.Event()
-        self._begun = time.monotonic()
-        self._asked_for = 0
+        self._pace = Pace(orders.rate)
         self.progress = Progress()
 
     def run(self) -> Progress:
@@ -151,10 +150,7 @@ class Backfill:
 
     def _may_ask_for(self, number: int) -> bool:
         """Wait as long as the rate demands; False if `stop` was called."""
-        if self._orders.rate is not None:
-            due = self._begun + self._asked_for * 60 / self._orders.rate
-            self._stop.wait(max(0.0, due - time.monotonic()))
-        self._asked_for += number
+        self._pace.wait(number, self._stop)
         return not self._stop.is_set()
 
 

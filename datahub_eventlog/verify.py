@@ -10,7 +10,6 @@ import hashlib
 import math
 import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from typing import TypeVar
 from datahub_eventlog import error_text
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher import Dispatcher, Parts, redactor_of
+from datahub_eventlog.dispatcher.pace import Pace
 from datahub_eventlog.dispatcher.pause import Pause
 from datahub_eventlog.dispatcher.verifying import Expectations, Skipped, newer_run, send_again
 from datahub_eventlog.errors import LedgerUnavailable, Misconfigured, Unavailable
@@ -118,8 +118,7 @@ class Verification:
         self._stop = threading.Event()
         self._redactor = redactor_of(config.redact) or DEFAULT
         self._pause = Pause()
-        self._begun = time.monotonic()
-        self._taken = 0
+        self._pace = Pace(orders.rate)
         self._verifier = Verifier(
             parts.ledger, reader, newer_run(parts.source), self._stop.wait, self._compare
         )
@@ -145,7 +144,8 @@ class Verification:
         for page in self._pages():
             rows = self._parts.ledger.runs.rows(page)
             for run_id in page:
-                self._wait_for_rate()
+                self._pace.wait(1, self._stop)
+                self._end_if_stopped()
                 self._add(run_id, partial(self._expectations.add_run, run_id, rows.get(run_id)))
                 self.progress.passed += 1
                 if self._verifier.is_full:
@@ -225,13 +225,6 @@ class Verification:
         self._add("events without a run", partial(self._expectations.add_runless, since, until))
         for location in ledger.catalogs.locations(EVER):
             self._add(catalog_row(location), partial(self._expectations.add_catalog, location))
-
-    def _wait_for_rate(self) -> None:
-        if self._orders.rate is not None:
-            due = self._begun + self._taken * 60 / self._orders.rate
-            self._stop.wait(max(0.0, due - time.monotonic()))
-        self._taken += 1
-        self._end_if_stopped()
 
     def _end_if_stopped(self) -> None:
         if self._stop.is_set():
