@@ -43,6 +43,23 @@ logger = logging.getLogger(LOGGER_NAME)
 logger.addFilter(_redacting)
 
 
+class Repeated:
+    """An error that comes again and again, and is logged again only when it has changed."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def log(self, message: str, reason: str) -> None:
+        """Log the message with the reason, unless that was the last one."""
+        if reason != self._last:
+            logger.error(message, reason)
+        self._last = reason
+
+    def forget(self) -> None:
+        """Note that it is over: the next one is logged, whatever it is."""
+        self._last = ""
+
+
 def redact_with(redactor: Redactor) -> None:
     """From now on also hide what a user adds, in this process's log."""
     _redacting.redactor = redactor

@@ -18,7 +18,7 @@ from datahub_eventlog.catalog.watcher import CHECK_EVERY, CatalogWatcher
 from datahub_eventlog.catalog.workspace import daemon_workspace
 from datahub_eventlog.config import CatalogOptions
 from datahub_eventlog.ledger import Ledger
-from datahub_eventlog.log import logger
+from datahub_eventlog.log import Repeated
 
 RESTART_DELAY = timedelta(seconds=60)
 """Until a watch that broke, such as by a lost database, begins anew."""
@@ -40,7 +40,7 @@ class WatchThread:
         self._options = options
         self._open = open_instance
         self._is_stopped = threading.Event()
-        self._last_error = ""
+        self._error = Repeated()
         self._thread = threading.Thread(
             target=self._run, name="datahub-eventlog-catalog", daemon=True
         )
@@ -60,9 +60,7 @@ class WatchThread:
                 self._watch()
             except Exception as error:  # noqa: BLE001 - the daemon goes on
                 reason = error_text.describe(error)
-                if reason != self._last_error:  # not the same line every minute
-                    logger.error("Code locations can't be watched, trying again: %s", reason)  # noqa: TRY400 - the chain says no more
-                self._last_error = reason
+                self._error.log("Code locations can't be watched, trying again: %s", reason)
                 self._is_stopped.wait(RESTART_DELAY.total_seconds())
 
     def _watch(self) -> None:

@@ -11,7 +11,7 @@ from datahub_eventlog.config import Block, Config, read
 from datahub_eventlog.dispatcher.assembling import Open
 from datahub_eventlog.dispatcher.worker import Worker
 from datahub_eventlog.errors import ConfigurationError, LedgerUnavailable
-from datahub_eventlog.log import logger
+from datahub_eventlog.log import Repeated, logger
 
 RESTART_DELAY = timedelta(seconds=10)
 """Until a worker that broke is started again."""
@@ -31,7 +31,7 @@ class DaemonThread:
         self._block = block
         self._open = open_instance
         self._worker: Worker | None = None
-        self._last_error = ""
+        self._ledger_error = Repeated()
         self._is_stopped = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="datahub-eventlog", daemon=True)
@@ -71,9 +71,7 @@ class DaemonThread:
         except ConfigurationError:
             raise
         except LedgerUnavailable as error:
-            if str(error) != self._last_error:  # not the same line every ten seconds
-                logger.error("The DataHub dispatcher waits for its ledger. %s", error)  # noqa: TRY400 - the message says it all
-            self._last_error = str(error)
+            self._ledger_error.log("The DataHub dispatcher waits for its ledger. %s", str(error))
         except Exception as error:  # noqa: BLE001 - the daemon goes on
             logger.error(  # noqa: TRY400 - `trace` has the traceback
                 "The DataHub dispatcher broke; runs wait in the ledger until it is back: %s",

@@ -13,7 +13,7 @@ from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher.dispatcher import Dispatcher
 from datahub_eventlog.dispatcher.reconciler import Reconciler
 from datahub_eventlog.errors import LedgerUnavailable
-from datahub_eventlog.log import logger
+from datahub_eventlog.log import Repeated, logger
 
 HEARTBEAT_SECONDS = 10.0
 """Between two heartbeats."""
@@ -62,7 +62,7 @@ class Loop:
         self._reconciler = reconciler
         self._beat = beat
         self._catalog = catalog
-        self._last_watch_error = ""
+        self._watch_error = Repeated()
         self._stop = threading.Event()
 
     def run(self, *, is_done: Callable[[], bool] = lambda: False) -> None:
@@ -130,9 +130,8 @@ class Loop:
             return catalog.run_once() > 0
         except Exception as error:  # noqa: BLE001 - the next time may succeed
             reason = error_text.describe(error)
-            if reason != self._last_watch_error:  # not the same line every five seconds
-                logger.error("The code locations can't be compared with the ledger: %s", reason)  # noqa: TRY400 - the reason says it all
-            self._last_watch_error = reason
+            message = "The code locations can't be compared with the ledger: %s"
+            self._watch_error.log(message, reason)
             return False
 
     def _wait(self, interval: timedelta) -> None:

@@ -18,7 +18,7 @@ from datahub_eventlog.dispatcher.observer import Observer
 from datahub_eventlog.dispatcher.parts import Parts
 from datahub_eventlog.dispatcher.verifying import Expectations, newer_run, send_again
 from datahub_eventlog.errors import DeliveryError, LedgerUnavailable
-from datahub_eventlog.log import logger
+from datahub_eventlog.log import Repeated, logger
 from datahub_eventlog.sinks.reading import RestReader
 from datahub_eventlog.verification.findings import Tally
 from datahub_eventlog.verification.verifier import Found, Verifier
@@ -48,7 +48,7 @@ class SampleThread:
         self._open = open_instance
         self._observer = observer
         self._stop = threading.Event()
-        self._last_error = ""
+        self._error = Repeated()
         self._thread = threading.Thread(
             target=self._run, name="datahub-eventlog-verify", daemon=True
         )
@@ -69,9 +69,7 @@ class SampleThread:
                 self._look()
             except Exception as error:  # noqa: BLE001 - deliveries go on
                 reason = error_text.describe(error)
-                if reason != self._last_error:  # not the same line every minute
-                    logger.error("Nothing could be compared with DataHub: %s", reason)  # noqa: TRY400 - the chain says no more
-                self._last_error = reason
+                self._error.log("Nothing could be compared with DataHub: %s", reason)
 
     def _look(self) -> None:
         """Compare a sample, if it is this process's turn."""
@@ -96,7 +94,7 @@ class SampleThread:
             reader.close()
         self._report(verifier.tally, len(sample))
         send_again(parts, [each for each in found if each.finding.is_fault])
-        self._last_error = ""
+        self._error.forget()
 
     def _add(self, sample: Sequence[str], parts: Parts, verifier: Verifier) -> None:
         expectations = Expectations(self._config, parts, verifier)
