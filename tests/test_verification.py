@@ -167,3 +167,11 @@ def test_a_column_is_known_by_both_of_its_names() -> None:
     fields = [{"fieldPath": "[version=2.0].[type=struct].[type=int].id"}, {"fieldPath": "price"}]
     assert columns_of({"fields": fields}) >= {"id", "price"}
     assert columns_of(None) == frozenset()
+
+
+def test_a_property_that_is_named_like_a_type_is_no_union() -> None:
+
+    body = json.dumps({"customProperties": {"string": "x"}})
+    proposal = Proposal(URN, "dataset", "datasetProperties", body)
+    theirs = {"customProperties": {"string": "x", "mine": "by hand"}}
+    assert differences(proposal, theirs) == ()

@@ -28,10 +28,11 @@ from datahub_eventlog.dispatcher.sampling import SampleThread
 from datahub_eventlog.dispatcher.verifying import send_again
 from datahub_eventlog.ledger.tables import definitions, runs, states
 from datahub_eventlog.source.history import Selection
-from datahub_eventlog.values import AssetFacts, CatalogPart, CodeRepository, Proposal
-from datahub_eventlog.verification.comparison import differences
+from datahub_eventlog.values import AssetFacts, CatalogPart, CodeRepository
 from datahub_eventlog.verification.verifier import Verifier
 from datahub_eventlog.verify import VerifyProgress
+
+pytestmark = pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 
 ORDERS = "urn:li:dataset:(urn:li:dataPlatform:dagster,orders,PROD)"
 REVENUE = "urn:li:dataset:(urn:li:dataPlatform:dagster,revenue,PROD)"
@@ -72,7 +73,6 @@ def _altering(monkeypatch: pytest.MonkeyPatch, path: str, alter: Callable[[Any],
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("answer", [None, {}, {"entities": []}, "x"], ids=repr)
 def test_an_answer_that_is_no_list_does_not_mean_that_all_is_missing(
     verified: Verified, monkeypatch: pytest.MonkeyPatch, answer: Any
@@ -87,7 +87,6 @@ def test_an_answer_that_is_no_list_does_not_mean_that_all_is_missing(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_more_documents_of_one_entity_than_fit_an_answer_are_all_found(
     verified: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,7 +105,6 @@ def sums() -> Any:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_a_schema_that_datahub_learns_later_makes_no_difference(
     scene: Scene, receiver: Receiver
 ) -> None:
@@ -152,7 +150,6 @@ def _sweep(verified: Verified) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_mending_a_run_whose_row_was_swept_takes_nothing_away(verified: Verified) -> None:
     run_assets(verified.scene.instance)
     verified.deliver()
@@ -165,7 +162,6 @@ def test_mending_a_run_whose_row_was_swept_takes_nothing_away(verified: Verified
     assert set(_again(verified, writes)) == {(ORDERS, "operation")}
 
 
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_what_another_run_owns_is_sent_without_that_runs_documents(verified: Verified) -> None:
     """`verify --run`: the state was claimed last by a run that is not compared."""
     older = run_greeting(verified.scene.instance)
@@ -180,7 +176,6 @@ def test_what_another_run_owns_is_sent_without_that_runs_documents(verified: Ver
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_what_a_sample_finds_is_sent_alone(
     verified: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,7 +200,6 @@ def _settle(verified: Verified) -> None:
     )
 
 
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_the_dispatcher_of_the_daemon_sends_no_more_than_the_one_of_verify(
     verified: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,7 +221,6 @@ def test_the_dispatcher_of_the_daemon_sends_no_more_than_the_one_of_verify(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_events_without_a_run_before_since_are_not_sent_again(verified: Verified) -> None:
 
     report = verified.scene.instance.report_runless_asset_event
@@ -244,7 +237,6 @@ def test_events_without_a_run_before_since_are_not_sent_again(verified: Verified
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_a_dispatcher_whose_clock_is_behind_the_ledgers_costs_people_nothing(
     verified: Verified,
 ) -> None:
@@ -267,7 +259,6 @@ def _add_upstream(receiver: Receiver) -> Any:
     return receiver.value(REVENUE, "upstreamLineage")
 
 
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_of_a_run_delivered_days_ago_only_what_is_missing_is_sent(verified: Verified) -> None:
     """`resend_after` (1 day) makes the delivery that `--fix` asks for send all states again."""
     run_assets(verified.scene.instance)
@@ -279,7 +270,6 @@ def test_of_a_run_delivered_days_ago_only_what_is_missing_is_sent(verified: Veri
     assert _again(verified, writes) == [(ORDERS, "operation")]
 
 
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_mending_a_run_delivered_days_ago_leaves_what_people_did(verified: Verified) -> None:
 
     run_assets(verified.scene.instance)
@@ -296,7 +286,6 @@ def test_mending_a_run_delivered_days_ago_leaves_what_people_did(verified: Verif
     assert verified.receiver.value(REVENUE, "upstreamLineage") == lineage
 
 
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_what_a_newer_run_claims_meanwhile_is_not_forgotten(
     verified: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,7 +314,6 @@ def test_what_a_newer_run_claims_meanwhile_is_not_forgotten(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_a_sample_does_not_touch_where_a_full_one_was_stopped(
     verified: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,7 +343,6 @@ def _runs_compared(progress: VerifyProgress) -> int:
     return progress.tally.entities // 2
 
 
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_a_sample_that_was_stopped_is_not_resumed_as_all(
     verified: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -373,7 +360,6 @@ def test_a_sample_that_was_stopped_is_not_resumed_as_all(
     assert len(found) == 8
 
 
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_a_secret_that_was_once_sent_is_not_shown(verified: Verified) -> None:
     @dg.asset(metadata={"db_password": "hunter2-long-secret"})
     def guarded() -> None: ...
@@ -392,7 +378,6 @@ def test_a_secret_that_was_once_sent_is_not_shown(verified: Verified) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_an_error_in_events_without_a_run_does_not_end_the_verification(
     verified: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -406,7 +391,6 @@ def test_an_error_in_events_without_a_run_does_not_end_the_verification(
     assert verified.verify().failed
 
 
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_a_run_that_another_dispatcher_has_leased_is_delivered_once_more(
     verified: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -440,7 +424,6 @@ def test_a_run_that_another_dispatcher_has_leased_is_delivered_once_more(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_a_large_catalogue_is_compared_in_portions(
     verified: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -469,7 +452,6 @@ def test_a_large_catalogue_is_compared_in_portions(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_what_only_an_older_state_had_is_found_after_a_restore(verified: Verified) -> None:
     """A field that our newest state has no more."""
 
@@ -493,7 +475,6 @@ def test_what_only_an_older_state_had_is_found_after_a_restore(verified: Verifie
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(("size", "seed"), [(1, 1), (5, 2)])
 def test_in_small_portions_exactly_what_is_lost_is_found_and_mended(
     verified: Verified, monkeypatch: pytest.MonkeyPatch, size: int, seed: int
@@ -516,16 +497,7 @@ def test_in_small_portions_exactly_what_is_lost_is_found_and_mended(
     assert set(_again(verified, writes)) == (missing & sent) | altered
 
 
-def test_a_property_that_is_named_like_a_type_is_no_union() -> None:
-
-    body = json.dumps({"customProperties": {"string": "x"}})
-    proposal = Proposal(ORDERS, "dataset", "datasetProperties", body)
-    theirs = {"customProperties": {"string": "x", "mine": "by hand"}}
-    assert differences(proposal, theirs) == ()
-
-
 @pytest.mark.long
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("column", ["a,b", "a (b)"])
 def test_a_column_with_any_name_is_not_dangling(verified: Verified, column: str) -> None:
     schema = dg.TableSchema([dg.TableColumn(column, "int")])
@@ -548,7 +520,6 @@ def test_a_column_with_any_name_is_not_dangling(verified: Verified, column: str)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_one_entity_that_may_not_be_read_does_not_hide_all_others(verified: Verified) -> None:
     run_assets(verified.scene.instance)
     verified.deliver()
@@ -562,7 +533,6 @@ def test_one_entity_that_may_not_be_read_does_not_hide_all_others(verified: Veri
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_what_was_found_before_a_stop_is_not_forgotten_by_the_exit_code(
     verified: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -583,7 +553,6 @@ def test_what_was_found_before_a_stop_is_not_forgotten_by_the_exit_code(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_a_run_that_is_asked_for_and_is_not_there_falls_short(verified: Verified) -> None:
     progress = verified.verify(
         selection=Selection(run_ids=("5f0f5e1c-1111-4222-8333-0123456789ab",))
@@ -592,7 +561,6 @@ def test_a_run_that_is_asked_for_and_is_not_there_falls_short(verified: Verified
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_events_without_a_run_after_until_are_not_compared(verified: Verified) -> None:
 
     until = datetime.now(timezone.utc)
@@ -602,7 +570,6 @@ def test_events_without_a_run_after_until_are_not_compared(verified: Verified) -
     assert verified.verify(selection=Selection(until=until)).findings == []
 
 
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 def test_an_extractor_that_fails_where_verify_runs_costs_no_lineage(
     scene: Scene, receiver: Receiver, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
