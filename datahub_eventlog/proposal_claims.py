@@ -18,22 +18,21 @@ def claim_of(proposal: Proposal) -> Claim | None:
 
     A patch adds to what is there, whoever sent it. It has a slot of its own, so it is not repeated
     without need and gives way only to a patch of the same places. A patch with a time adds to the
-    state of that moment, and so gives way to a newer state.
+    state of that moment, and so gives way to a newer state. What is created gives way to newer
+    patches on its topic, and is created again with them.
     """
-    if proposal.change is Change.PATCH:
-        base = None if proposal.time is None else proposal.aspect
-        return Claim(
-            proposal.urn, slot(proposal), proposal.time or 0.0, content_hash(proposal), base
-        )
-    if proposal.time is None:
+    if proposal.time is None and proposal.change is not Change.PATCH:
         return None
+    is_transition = bool(proposal.transition)
     return Claim(
         proposal.urn,
-        proposal.aspect,
-        proposal.time,
-        content_hash(proposal),
-        takes_additions=proposal.aspect in ADDED_TO,
+        slot(proposal),
+        proposal.time or 0.0,
+        _hash(proposal.transition) if is_transition else content_hash(proposal),
+        _base(proposal),
+        takes_additions=proposal.change is Change.UPSERT and proposal.aspect in ADDED_TO,
         is_vacant=proposal.is_vacant,
+        is_transition=is_transition,
     )
 
 
@@ -48,6 +47,8 @@ def slot(proposal: Proposal) -> str:
     """What a proposal takes the place of: an aspect, or of a patch its topic or paths."""
     if proposal.change is Change.UPSERT:
         return proposal.aspect
+    if proposal.change is Change.CREATE:
+        return f"{proposal.aspect}#created"
     if proposal.topic:
         return f"{proposal.aspect}#{proposal.topic}"
     return f"{proposal.aspect}#{_hash(json.dumps(_places(json.loads(proposal.body))))}"
@@ -56,6 +57,14 @@ def slot(proposal: Proposal) -> str:
 def content_hash(proposal: Proposal) -> str:
     """The hash of everything that is sent."""
     return _hash(f"{proposal.change.value}\0{proposal.body}")
+
+
+def _base(proposal: Proposal) -> str | None:
+    """The slot that it adds to, if any."""
+    if proposal.change is Change.CREATE:
+        return f"{proposal.aspect}#{proposal.topic}" if proposal.topic else None
+    is_addition = proposal.change is Change.PATCH and proposal.time is not None
+    return proposal.aspect if is_addition else None
 
 
 def _places(patch: Any) -> list[Any]:

@@ -382,7 +382,13 @@ class Change(Enum):
     """DataHub's change types that we use."""
 
     UPSERT = "UPSERT"
+    CREATE = "CREATE"
+    """Written only where DataHub does not have the aspect yet."""
     PATCH = "PATCH"
+
+
+IF_ABSENT: Mapping[str, str] = {"If-None-Match": "*"}
+"""Without it, DataHub refuses to create what is there already."""
 
 
 @dataclass(frozen=True)
@@ -409,7 +415,16 @@ class Proposal:
     sent, what people entered in DataHub is theirs."""
     topic: str = ""
     """Of a patch: the subject that it covers as a whole. A newer patch on the same topic replaces
-    it, whatever parts of the aspect the two set."""
+    it, whatever parts of the aspect the two set. Of a CREATE: the topic of the patches that change
+    what is created; it gives way to a newer one of them."""
+    transition: str = ""
+    """The state, such as RESOLVED, that it brings the entity to, if it is sent only when that
+    changes: what people change meanwhile stays, however often the rest is delivered."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What DataHub obeys in writing it; they are no headers of the HTTP request."""
+        return IF_ABSENT if self.change is Change.CREATE else {}
 
 
 @dataclass(frozen=True)

@@ -120,9 +120,11 @@ def _checked(proposal: Proposal, now: Any) -> Any:
     assert proposal.aspect in schemas.entities()[kind], f"{kind} has no {proposal.aspect}"
     body = json.loads(proposal.body)
     assert proposal.body == json.dumps(body, sort_keys=True, separators=(",", ":"))
-    if proposal.change is Change.UPSERT:
+    if proposal.change is not Change.PATCH:
         again = ASPECT_MAP[proposal.aspect].from_obj(post_json_transform(body))
         assert pre_json_transform(again.to_obj()) == body
     value = patched(proposal.aspect, now, body) if proposal.change is Change.PATCH else body
+    if proposal.change is Change.CREATE and now is not None:
+        value = now
     schemas.aspects()[proposal.aspect].check(value)
     return value

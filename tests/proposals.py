@@ -44,6 +44,11 @@ def run_event(name: object, status: str = "STARTED", time: int = 1_700_000_000_0
     return proposal(instance_urn(name), "dataProcessInstanceRunEvent", value)
 
 
+def created(name: object, description: str) -> Proposal:
+    """Written only where the dataset has no properties yet."""
+    return properties(name, description, change=Change.CREATE)
+
+
 def many(count: int) -> list[Proposal]:
     return [properties(number) for number in range(count)]
 
@@ -57,6 +62,9 @@ def mixture() -> list[Proposal]:
         tag("a", "second"),
         proposal(dataset_urn("a"), "status", {"removed": False}, run_id=""),
         proposal(dataset_urn("b"), "datasetProperties", {}),
+        created("a", "not written: it is there"),
+        created("c", "first"),
+        created("c", "not written: it was created"),
         run_event("r", "STARTED"),
         run_event("r", "COMPLETE", 1_700_000_005_000),
     ]

@@ -1,7 +1,7 @@
 """A small, strict stand-in for DataHub's GMS: a real HTTP server for tests.
 
 It speaks Rest.li's `ingestProposal` and `ingestProposalBatch` and GET /config, refuses what the
-schemas of acryl-datahub don't allow, applies UPSERT and PATCH, keeps timeseries under the
+schemas of acryl-datahub don't allow, applies UPSERT, CREATE and PATCH, keeps timeseries under the
 server's document id, answers reads (`receiver_reads.py`), and plays every fault that a network
 has.
 
@@ -132,7 +132,9 @@ class _Cut(Exception):
 class _Proposal:
     urn: str
     aspect: schemas.Aspect
-    is_patch: bool
+    change: str
+    is_if_absent: bool
+    """It is to be ignored where the aspect is there already."""
     value: Json
     metadata: Mapping[str, Json]
 
@@ -151,19 +153,22 @@ class Store:
     def ingest(self, batch: Sequence[_Proposal]) -> None:
         """Apply the whole batch, or nothing if one of it is refused."""
         staged: dict[tuple[str, str], Json] = {}
+        metadata: dict[tuple[str, str], Mapping[str, Json]] = {}
         for each in batch:
             place = (each.urn, each.aspect.name)
-            value = each.value
-            if each.is_patch:
-                now = staged.get(place, self.versioned.get(place))
+            value, now = each.value, staged.get(place, self.versioned.get(place))
+            if each.change == "PATCH":
                 value = _patched(each.aspect, now, each.value)
             _check(each.aspect, value)
+            if each.change == "CREATE" and now is not None:
+                if each.is_if_absent:
+                    continue
+                text = "Cannot perform CREATE since the aspect already exists."
+                raise Refusal(422, text)
             if not each.aspect.is_timeseries:
-                staged[place] = value
+                staged[place], metadata[place] = value, each.metadata
         self.versioned.update(staged)
-        for each in batch:
-            if not each.aspect.is_timeseries:
-                self.metadata[each.urn, each.aspect.name] = each.metadata
+        self.metadata.update(metadata)
         for each in batch:
             if each.aspect.is_timeseries:
                 self._append(each)
@@ -464,10 +469,11 @@ class Receiver:
             raise Refusal(422, f"Unknown aspect {name} for entity {kind}")
         self._reject(raw["entityUrn"], name)
         aspect = schemas.aspects()[name]
-        is_patch = raw["changeType"] == "PATCH"
-        value = _value(raw, aspect, is_patch=is_patch)
+        value = _value(raw, aspect)
         metadata = {**SYSTEM_METADATA, **(raw.get("systemMetadata") or {})}
-        return _Proposal(raw["entityUrn"], aspect, is_patch, value, metadata)
+        is_if_absent = (raw.get("headers") or {}).get("If-None-Match") == "*"
+        change = raw["changeType"]
+        return _Proposal(raw["entityUrn"], aspect, change, is_if_absent, value, metadata)
 
     def _reject(self, urn: str, aspect: str) -> None:
         for each in self._faults:
@@ -491,13 +497,14 @@ def _batch(path: str, body: bytes) -> tuple[list[Json], bool]:
     return batch, content.get("async") == "true"
 
 
-def _value(raw: Json, aspect: schemas.Aspect, *, is_patch: bool) -> Json:
+def _value(raw: Json, aspect: schemas.Aspect) -> Json:
     change, content = raw["changeType"], raw.get("aspect")
-    if change not in {"UPSERT", "PATCH"} or (is_patch and aspect.is_timeseries):
+    is_wrong = change != "UPSERT" and aspect.is_timeseries
+    if change not in {"UPSERT", "CREATE", "PATCH"} or is_wrong:
         raise Refusal(422, f"{change} is not supported for {aspect.name}")
     if content is None:
         raise Refusal(422, "Aspect and aspect name is required for create and update operations")
-    kinds = ["application/json"] + ["application/json-patch+json"] * is_patch
+    kinds = ["application/json"] + ["application/json-patch+json"] * (change == "PATCH")
     if content["contentType"] not in kinds:
         raise Refusal(422, f"{content['contentType']} is not supported for {change}")
     try:

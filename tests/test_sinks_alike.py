@@ -84,7 +84,7 @@ def ingested(batch: list[dict[str, Any]]) -> Receiver:
 
 def test_all_sinks_bring_about_the_same_state(tmp_path: Path) -> None:
     http = over_http()
-    assert len(http.entities()) == 3
+    assert len(http.entities()) == 4
     assert over_files(tmp_path).state() == http.state()
     assert over_kafka().state() == http.state()
 

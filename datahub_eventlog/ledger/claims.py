@@ -140,7 +140,7 @@ class Claims(LedgerPart):
             key
             for key, claim in wins.items()
             if _must_be_sent(rows.get(key), claim, lease, resend_after)
-            or _was_replaced(rows.get(key), _base_row(claim, rows))
+            or (not claim.is_transition and _was_replaced(rows.get(key), _base_row(claim, rows)))
         }
         sends |= {key for key, claim in wins.items() if claim.base_row_key in sends}
         unsent = wins.keys() - sends
@@ -286,6 +286,8 @@ def _must_be_sent(
         return not claim.is_vacant
     if row.sent is None or row.hash != claim.hash:
         return True
+    if claim.is_transition:
+        return False
     age = row.now - row.sent
     # `sent` in the future comes from a clock that was ahead: when it was sent is not known.
     is_old = age >= resend_after.total_seconds() or age < -CLOCK_TOLERANCE_SECONDS

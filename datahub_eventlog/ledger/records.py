@@ -79,6 +79,8 @@ class Claim:
     """Other claims may have this slot as their base."""
     is_vacant: bool = False
     """It says that there is nothing: to be sent only where something else was sent before."""
+    is_transition: bool = False
+    """It is to be sent only where something else was sent before, or nothing at all."""
 
     @cached_property
     def row_key(self) -> str:

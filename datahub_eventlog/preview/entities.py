@@ -71,7 +71,7 @@ def _add(aspect: dict[str, Any], path: list[str], value: Json) -> None:
     name, *key = path
     if not key:
         aspect[name] = value
-    elif name == "customProperties":
+    elif name in {"customProperties", "status"}:
         aspect.setdefault(name, {})["/".join(key)] = value
     elif name == "fineGrainedLineages" and len(key) == _COLUMN_KEY:
         _, downstream, _, upstream = key

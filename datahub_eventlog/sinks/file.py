@@ -100,6 +100,8 @@ def _line(proposal: Proposal) -> bytes:
         "aspectName": proposal.aspect,
         "aspect": aspect_json(proposal),
     }
+    if proposal.headers:
+        fields["headers"] = dict(proposal.headers)
     if proposal.run_id:
         fields["systemMetadata"] = {"runId": proposal.run_id}
     return json.dumps(fields, separators=(",", ":")).encode() + b"\n"

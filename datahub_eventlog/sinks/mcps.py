@@ -16,6 +16,7 @@ from datahub_eventlog.values import Change, Proposal
 
 CONTENT_TYPES: Mapping[Change, str] = {
     Change.UPSERT: "application/json",
+    Change.CREATE: "application/json",
     Change.PATCH: "application/json-patch+json",
 }
 
@@ -53,8 +54,8 @@ def mcp(
 ) -> Mcp:
     """The client's form of a proposal, observed just now unless its `metadata` says otherwise.
 
-    `headers` are those of the proposal, which DataHub obeys, not of the HTTP request. Raises
-    `ValueError` for what can't be written as UTF-8.
+    `headers` are added to those of the proposal. Raises `ValueError` for what can't be written as
+    UTF-8.
     """
     return Mcp(
         entityType=proposal.entity_type,
@@ -63,5 +64,5 @@ def mcp(
         aspectName=proposal.aspect,
         aspect=GenericAspectClass(proposal.body.encode(), CONTENT_TYPES[proposal.change]),
         systemMetadata=metadata or observed(proposal.run_id),
-        headers=dict(headers) if headers else None,
+        headers={**(headers or {}), **proposal.headers} or None,
     )

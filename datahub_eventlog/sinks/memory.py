@@ -36,7 +36,7 @@ class MemorySink:
         return {
             (proposal.urn, proposal.aspect): proposal
             for proposal in self.proposals
-            if proposal.change is Change.UPSERT
+            if proposal.change is not Change.PATCH
         }
 
     def bodies(self, urn: str) -> dict[str, str]:

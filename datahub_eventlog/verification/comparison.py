@@ -46,7 +46,12 @@ LINEAGES = "fineGrainedLineages"
 def differences(
     proposal: Proposal, theirs: Json, *, is_older: bool = False
 ) -> tuple[FieldDifference, ...]:
-    """The fields of a proposal that are not in the aspect that DataHub holds."""
+    """The fields of a proposal that are not in the aspect that DataHub holds.
+
+    What is created once is others' to change.
+    """
+    if proposal.change is Change.CREATE:
+        return ()
     ours = json.loads(proposal.body)
     if proposal.change is Change.PATCH:
         return tuple(_unpatched(ours, theirs))
