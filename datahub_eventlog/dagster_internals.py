@@ -94,6 +94,7 @@ __all__ = [
     "remote_origin",
     "sqlite_file",
     "storage_config_schema",
+    "stored_freshness_policy",
     "workspace_context",
     "workspace_options",
 ]
@@ -252,6 +253,16 @@ def job_snapshots(repository: Any) -> Iterator[tuple[str, Callable[[], JobSnap]]
         yield data.name, partial(getattr, data, "job")
     for reference in snapshot.job_refs or ():
         yield reference.name, partial(_referenced_job, repository, reference)
+
+
+def stored_freshness_policy(metadata: Mapping[str, Any]) -> Any | None:
+    """The freshness policy that Dagster 1.10 keeps in an asset's metadata, if it has one."""
+    try:
+        module = import_module("dagster._core.definitions.freshness")
+    except ImportError:  # it is older still
+        return None
+    policies = getattr(module, "InternalFreshnessPolicy", None) or module.FreshnessPolicy
+    return policies.from_asset_spec_metadata(metadata)
 
 
 def _referenced_job(repository: Any, reference: Any) -> JobSnap:

@@ -4,8 +4,9 @@ The first event of a run whose subject is RUN, and each that ends a run, makes t
 other captured events do so every `touch_interval` (`capture.policy`). What an event becomes in
 DataHub is decided in `translate/`, by its type's name.
 
-A type that is not listed is no reason to look at a run: log messages, engine events, FRESHNESS_*,
-and what a newer Dagster adds and nobody translates yet.
+A type that is not listed is no reason to look at a run: log messages, engine events,
+ASSET_HEALTH_CHANGED, which Dagster itself never stores, and what a newer Dagster adds and nobody
+translates yet.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ EVENT_TYPES = (
     EventType("ASSET_FAILED_TO_MATERIALIZE", EventSubject.ASSET, is_in_every_dagster=False),
     EventType("ASSET_OBSERVATION", EventSubject.ASSET),
     EventType("ASSET_WIPED", EventSubject.ASSET, is_in_every_dagster=False),
+    # Without a run, by the daemon. FRESHNESS_STATE_EVALUATION has no writer in Dagster.
+    EventType("FRESHNESS_STATE_CHANGE", EventSubject.ASSET, is_in_every_dagster=False),
     EventType("ASSET_CHECK_EVALUATION_PLANNED", EventSubject.CHECK, EventPhase.PLANNED),
     EventType("ASSET_CHECK_EVALUATION", EventSubject.CHECK),
 )

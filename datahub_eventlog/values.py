@@ -228,7 +228,21 @@ class Wiped:
     partitions: tuple[str, ...] | None = None
 
 
-EventData: TypeAlias = Failure | Materialization | Planned | Handled | Loaded | Evaluation | Wiped
+@dataclass(frozen=True)
+class FreshnessChange:
+    """Dagster found that an asset meets its freshness policy, or does not meet it any more."""
+
+    asset_key: AssetKey
+    state: str
+    """Dagster's FreshnessState: PASS, WARN, FAIL, UNKNOWN or NOT_APPLICABLE."""
+    previous: str
+    time: float
+    """When it was found."""
+
+
+EventData: TypeAlias = (
+    Failure | Materialization | Planned | Handled | Loaded | Evaluation | Wiped | FreshnessChange
+)
 
 
 @dataclass(frozen=True)

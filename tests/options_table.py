@@ -5,7 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from datahub_eventlog.config import CatalogOptions, Option, Pattern, Redaction, VerifyOptions
+from datahub_eventlog.config import (
+    CatalogOptions,
+    HealthOptions,
+    IncidentOptions,
+    Option,
+    Pattern,
+    Redaction,
+    VerifyOptions,
+)
 
 DASH = "\N{EN DASH}"
 
@@ -22,8 +30,8 @@ def shown(default: Any) -> str:
         return f"{days} day{'s' if days > 1 else ''}" if days else f"{default.total_seconds():g}"
     if isinstance(default, Pattern):
         return "all"
-    if isinstance(default, Redaction | CatalogOptions):
+    if isinstance(default, Redaction | CatalogOptions | HealthOptions):
         return "on"
-    if isinstance(default, VerifyOptions):
+    if isinstance(default, VerifyOptions | IncidentOptions):
         return "off"
     return str(default).lower() if isinstance(default, bool) else str(default or DASH)

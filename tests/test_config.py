@@ -19,6 +19,8 @@ from datahub_eventlog.config import (
     CatalogOptions,
     Config,
     FileTarget,
+    HealthOptions,
+    IncidentOptions,
     KafkaTarget,
     Pattern,
     Redaction,
@@ -77,6 +79,14 @@ EXAMPLES: dict[str, tuple[Any, Any]] = {
     "verify": (
         {"sample": 20, "interval": 600},
         VerifyOptions(sample=20, interval=timedelta(minutes=10)),
+    ),
+    "health": (
+        {"freshness": False, "backfills": False},
+        HealthOptions(freshness=False, backfills=False),
+    ),
+    "incidents": (
+        {"checks": ["error", "blocking"], "freshness": True},
+        IncidentOptions(checks=("error", "blocking"), freshness=True),
     ),
     "debug_mode": (True, True),
 }

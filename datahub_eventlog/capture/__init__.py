@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from dagster import DagsterEventType, DagsterInstance, EventLogEntry
+from dagster import DagsterEvent, DagsterEventType, DagsterInstance, EventLogEntry
 
 from datahub_eventlog import config, error_text
 from datahub_eventlog.capture.policy import RUNLESS
@@ -35,6 +35,7 @@ __all__ = ["Capture", "Settings", "forget", "process"]
 
 TOUCH_LOCK_SECONDS = 1.0
 """How long a touch waits for a lock, and how long touches that failed are repeated: a run waits."""
+FRESHNESS = frozenset({"FRESHNESS_STATE_CHANGE"})
 
 # Events carry the types' values, which are not the names for RUN_START and the like.
 _CAPTURED_TYPES = {
@@ -239,7 +240,16 @@ OnRunEnd: TypeAlias = Callable[[Capture, str, "float | None"], None]
 def _captured_types(entry: EventLogEntry) -> frozenset[str] | None:
     """The name of the event's type, on its own, if it is captured."""
     event = entry.dagster_event
-    return None if event is None else _CAPTURED_TYPES.get(event.event_type_value)
+    if event is None:
+        return None
+    types = _CAPTURED_TYPES.get(event.event_type_value)
+    return None if types == FRESHNESS and _has_no_policy(event) else types
+
+
+def _has_no_policy(event: DagsterEvent) -> bool:
+    """Whether it only says that an asset has no freshness policy, as the first one of each does."""
+    state = getattr(event.event_specific_data, "new_state", None)
+    return getattr(state, "value", None) == "NOT_APPLICABLE"
 
 
 def _packed_definitions(run_id: str) -> Facts | None:

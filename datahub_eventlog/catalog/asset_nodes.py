@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from datahub_eventlog.definitions.policies import (
+    INTERNAL_METADATA,
     STUB,
     backfill_in_words,
     condition_label,
@@ -117,7 +118,7 @@ def _metadata(raw: Mapping[str, Any], *, has_columns: bool) -> Metadata:
         {
             name: value
             for name, value in raw.items()
-            if name != STUB and type(value).__name__ not in left_out
+            if name not in INTERNAL_METADATA and type(value).__name__ not in left_out
         }
     )
     return {name: value for name, value in converted.items() if not _is_lost(value)}

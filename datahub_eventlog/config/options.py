@@ -109,6 +109,44 @@ class VerifyOptions:
     """How often."""
 
 
+CheckFailure = Literal["error", "warn", "blocking"]
+
+
+@dataclass(frozen=True)
+class HealthOptions:
+    """What is sent of how well assets and runs are, beside their events."""
+
+    __pydantic_config__ = NO_OTHER_KEYS
+
+    checks: StrictBool = True
+    """Whether asset checks are sent as assertions."""
+    freshness: StrictBool = True
+    """Whether freshness policies are, and whether they were met."""
+    failed_materializations: StrictBool = True
+    """Whether an asset's operations name the materialisations that failed."""
+    backfills: StrictBool = True
+    """Whether the runs of a backfill stand below an instance of their own."""
+
+
+@dataclass(frozen=True)
+class IncidentOptions:
+    """For what an incident is opened, and resolved when it is over."""
+
+    __pydantic_config__ = NO_OTHER_KEYS
+
+    checks: tuple[Annotated[CheckFailure, one_of(*get_args(CheckFailure))], ...] = ()
+    """Checks that failed with these severities, or `blocking` ones."""
+    freshness: StrictBool = False
+    """Assets that missed their freshness policy."""
+    runs: StrictBool = False
+    """Assets that a run failed to materialise, and jobs without assets that failed."""
+
+    @property
+    def are_wanted(self) -> bool:
+        """Whether there are any."""
+        return bool(self.checks) or self.freshness or self.runs
+
+
 def option(meaning: str, *, default: T) -> T:
     """A field of `Config` that is an option of the block, with one line of documentation."""
     return field(default=default, metadata={"meaning": meaning})
@@ -233,6 +271,16 @@ class Config:
         "`{sample: runs, interval: seconds}`: so many delivered runs are compared with what "
         "DataHub holds, and what it lacks is sent again",
         default=VerifyOptions(),
+    )
+    health: HealthOptions = option(
+        "`{checks: bool, freshness: bool, failed_materializations: bool, backfills: bool}`: what "
+        "is sent of asset checks, freshness policies, failed materializations and backfills",
+        default=HealthOptions(),
+    )
+    incidents: IncidentOptions = option(
+        "`{checks: [error, warn, blocking], freshness: bool, runs: bool}`: failed checks, missed "
+        "freshness policies and failed runs open incidents, which are resolved when it is over",
+        default=IncidentOptions(),
     )
     debug_mode: StrictBool = option("log every proposal at DEBUG", default=False)
 

@@ -14,6 +14,7 @@ from datahub_eventlog.dagster_internals import NodeHandle, output_asset_key
 from datahub_eventlog.dbt_sources import TABLE_NAME, dbt_sources, table_metadata
 from datahub_eventlog.definitions.loaded import LoadedJob
 from datahub_eventlog.definitions.policies import (
+    INTERNAL_METADATA,
     STUB,
     backfill_in_words,
     condition_label,
@@ -147,7 +148,9 @@ class _Assets:
 
     def _metadata(self, key: dg.AssetKey, spec: dg.AssetSpec) -> Metadata:
         """The spec's metadata, and the table's that dbt names where the spec names none."""
-        own = {name: value for name, value in spec.metadata.items() if name != STUB}
+        own = {
+            name: value for name, value in spec.metadata.items() if name not in INTERNAL_METADATA
+        }
         source = None if TABLE_NAME in own else self._dbt_sources.get(key)
         return metadata_of(own if source is None else {**table_metadata(source), **own})
 

@@ -8,12 +8,17 @@ from typing import Any
 
 import dagster as dg
 
+from datahub_eventlog.dagster_internals import stored_freshness_policy
 from datahub_eventlog.values import Json
 
 MOST_NAMED_PARTITIONS = 10
 """Keys of a static partitions definition that are named in its description."""
 STUB = "dagster/auto_created_stub_asset"
 """Metadata with which Dagster marks an asset of which it knows only the name."""
+FRESHNESS_POLICY = "dagster/internal_freshness_policy"
+"""Metadata in which Dagster 1.10 keeps an asset's freshness policy."""
+INTERNAL_METADATA = frozenset({STUB, FRESHNESS_POLICY})
+"""What is no metadata of the user's."""
 
 
 def partitions_in_words(definition: Any) -> str | None:
@@ -48,7 +53,9 @@ def freshness_settings(asset: Any) -> Json:
 
     The asset is a spec or the snapshot of one.
     """
-    policy: Any = asset.freshness_policy or getattr(asset, "legacy_freshness_policy", None)
+    stored = stored_freshness_policy(asset.metadata) if FRESHNESS_POLICY in asset.metadata else None
+    old = getattr(asset, "legacy_freshness_policy", None)
+    policy: Any = stored or asset.freshness_policy or old
     settings: dict[str, Json] = {}
     for name, label in _FRESHNESS_LABELS.items():
         value: Any = getattr(policy, name, None)

@@ -12,6 +12,7 @@ from datahub_eventlog.translate.context import Context
 from datahub_eventlog.values import (
     AssetKey,
     Evaluation,
+    FreshnessChange,
     Materialization,
     Planned,
     RunLog,
@@ -19,7 +20,9 @@ from datahub_eventlog.values import (
 )
 
 
-def context_of(log: RunLog, config: Config, parts: Parts) -> tuple[Context, Extraction]:
+def context_of(
+    log: RunLog, config: Config, parts: Parts, *, opens_incidents: bool = True
+) -> tuple[Context, Extraction]:
     """The context of that run, and what the user's functions said of it."""
     converted = parts.extractor.platform_urns(asset_keys(log))
     extracted = Extraction()
@@ -41,6 +44,7 @@ def context_of(log: RunLog, config: Config, parts: Parts) -> tuple[Context, Extr
         lineages=extracted.lineages,
         scratch=scratch,
         has_catalog=bool(parts.catalog and parts.catalog.has(log.run.location)),
+        opens_incidents=opens_incidents,
         resolver=parts.known_columns.resolver if parts.known_columns else None,
     )
     problems = converted.problems + extracted.problems
@@ -63,7 +67,7 @@ def _asset_keys(log: RunLog) -> Iterator[AssetKey]:
             case Materialization() as asset:
                 yield asset.asset_key
                 yield from asset.made_of
-            case Planned(asset_key=key) | Wiped(asset_key=key):
+            case Planned(asset_key=key) | Wiped(asset_key=key) | FreshnessChange(asset_key=key):
                 yield key
             case Evaluation(check=check):
                 yield check.asset_key

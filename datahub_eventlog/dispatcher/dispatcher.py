@@ -221,7 +221,8 @@ class Dispatcher:
             if not sending.is_announced and lease.was != "delivered":
                 logger.info("Emitting metadata... job %s, run %s", log.run.job_name, lease.run_id)
             sending.is_announced = True
-        report = self._send_items(lease, run_items(log, self._config, self._parts))
+        items = run_items(log, self._config, self._parts, opens_incidents=not lease.backfilled)
+        report = self._send_items(lease, items)
         is_first = not (lease.cursor or lease.attempts or lease.again or lease.is_unfinished)
         if report.rejected or not is_first:  # of a first delivery there are no older ones
             self._parts.ledger.reports.record_rejections(lease.run_id, report.rejected)
@@ -232,7 +233,10 @@ class Dispatcher:
         page = self._parts.source.runless(
             lease.cursor or None, since, lease.begun, keep, noted=lease.last_touch
         )
-        report = self._send_items(lease, runless_items(page.events, self._config, self._parts))
+        items = runless_items(
+            page.events, self._config, self._parts, opens_incidents=not lease.is_recalled
+        )
+        report = self._send_items(lease, items)
         self._parts.ledger.reports.record_rejections(
             lease.run_id, report.rejected, is_whole=not lease.cursor
         )

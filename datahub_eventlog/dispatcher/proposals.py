@@ -31,18 +31,20 @@ from datahub_eventlog.values import (
 )
 
 
-def run_items(log: RunLog, config: Config, parts: Parts) -> Iterator[Proposal | Problem]:
-    """Everything that a run becomes."""
-    context, extraction = context_of(log, config, parts)
+def run_items(
+    log: RunLog, config: Config, parts: Parts, *, opens_incidents: bool = True
+) -> Iterator[Proposal | Problem]:
+    """Everything that a run becomes; history opens no incidents."""
+    context, extraction = context_of(log, config, parts, opens_incidents=opens_incidents)
     return _outgoing(_merged(translate(log, context), extraction), config)
 
 
 def runless_items(
-    events: Sequence[Event], config: Config, parts: Parts
+    events: Sequence[Event], config: Config, parts: Parts, *, opens_incidents: bool = True
 ) -> Iterator[Proposal | Problem]:
-    """Everything that events without a run become."""
+    """Everything that events without a run become; history opens no incidents."""
     log = RunLog(Run("", "", ""), None, (), events)
-    context, extraction = context_of(log, config, parts)
+    context, extraction = context_of(log, config, parts, opens_incidents=opens_incidents)
     return _outgoing(_merged(translate_runless(events, None, context), extraction), config)
 
 

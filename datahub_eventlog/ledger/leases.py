@@ -14,10 +14,10 @@ from sqlalchemy.sql.selectable import CompoundSelect
 from datahub_eventlog.errors import LeaseLost
 from datahub_eventlog.ledger.database import LedgerPart, on_connection
 from datahub_eventlog.ledger.dialects import Instant
-from datahub_eventlog.ledger.records import Lease, Outcome, State
+from datahub_eventlog.ledger.records import START, Lease, Outcome, State
 from datahub_eventlog.ledger.tables import runs
 from datahub_eventlog.ledger.texts import clean
-from datahub_eventlog.ledger.touches import START, due_after_touch
+from datahub_eventlog.ledger.touches import due_after_touch
 
 TAKE_ROUNDS = 5
 """How often `take` looks again after other dispatchers took all that it saw."""

@@ -14,6 +14,9 @@ Outcome: TypeAlias = Literal["delivered", "filtered", "gone"]
 REPAIR = "repair:"
 """The beginning of the id of a row that stands for the repair of another row."""
 
+START = ""
+"""The cursor of a run that is to be read anew; a new run's cursor is None."""
+
 State: TypeAlias = Literal["pending", "leased", "delivered", "filtered", "gone", "parked"]
 
 
@@ -54,6 +57,11 @@ class Lease:
     def sender(self) -> str:
         """In whose name states are claimed: a repair sends what its run would."""
         return self.run_id.removeprefix(REPAIR)
+
+    @property
+    def is_recalled(self) -> bool:
+        """Whether it is to be read anew, such as by a backfill of history."""
+        return self.cursor == START
 
     @property
     def is_repair(self) -> bool:

@@ -15,10 +15,10 @@ from datahub_eventlog.ledger.chunks import chunks
 from datahub_eventlog.ledger.database import LedgerPart, in_transaction, on_connection
 from datahub_eventlog.ledger.dialects import Instant, impatient, insert_absent, written
 from datahub_eventlog.ledger.named_values import RUNLESS_SINCE, write_value
-from datahub_eventlog.ledger.records import Facts, RunRow, State
+from datahub_eventlog.ledger.records import START, Facts, RunRow, State
 from datahub_eventlog.ledger.tables import definitions as definitions_table
 from datahub_eventlog.ledger.tables import is_run, rejections, runs, states
-from datahub_eventlog.ledger.touches import START, is_leased, store_facts, touch
+from datahub_eventlog.ledger.touches import is_leased, store_facts, touch
 
 c = runs.c
 

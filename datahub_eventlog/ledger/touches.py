@@ -43,8 +43,6 @@ LIVE_THROTTLE_SECONDS = 5.0
 """From one look at a live run to the next, unless something urgent happens to it."""
 SEEN_PRECISION_SECONDS = 3600.0
 """How far `definitions.seen` may stay behind: it is not worth a write a run."""
-START = ""
-"""The cursor of a run that is to be read anew; a new run's cursor is None."""
 
 c = runs.c
 is_leased = c.token.is_not(None)

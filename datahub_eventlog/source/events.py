@@ -15,6 +15,7 @@ from datahub_eventlog.values import (
     Event,
     EventData,
     Failure,
+    FreshnessChange,
     Handled,
     Loaded,
     Materialization,
@@ -138,6 +139,16 @@ def _wiped(event: Any) -> EventData:
     return Wiped(_path(data.asset_key), tuple(partitions) if partitions else None)
 
 
+def _freshness(event: Any) -> EventData:
+    data = event.event_specific_data
+    return FreshnessChange(
+        asset_key=_path(data.key),
+        state=data.new_state.value,
+        previous=data.previous_state.value,
+        time=data.state_change_timestamp,
+    )
+
+
 READERS: Mapping[str, Callable[[Any], EventData]] = {
     "RUN_FAILURE": _run_failure,
     "RUN_CANCELED": _run_failure,
@@ -156,6 +167,7 @@ READERS: Mapping[str, Callable[[Any], EventData]] = {
     "ASSET_CHECK_EVALUATION_PLANNED": _planned,
     "ASSET_CHECK_EVALUATION": _evaluation,
     "ASSET_WIPED": _wiped,
+    "FRESHNESS_STATE_CHANGE": _freshness,
     "HANDLED_OUTPUT": _handled,
     "LOADED_INPUT": _loaded,
 }

@@ -6,7 +6,8 @@ what is sent while a run goes on is never taken back by its whole.
 - `runs`: what happened in the run, and the job, ops, run and steps that DataHub gets of it.
 - `assets`: what each asset is, and when its data changed.
 - `lineage`: what an asset is made of, which table it is, what steps and ops read and write.
-- `asset_checks`: asset checks as assertions.
+- `asset_checks`, `freshness`: asset checks and freshness policies as assertions.
+- `incidents`: what opens an incident, and resolves it.
 - `explain`: why an asset is linked to its datasets.
 """
 
@@ -19,6 +20,8 @@ from datahub_eventlog.translate.asset_checks import check_proposals
 from datahub_eventlog.translate.assets.emitter import asset_proposals
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.datasets import Datasets
+from datahub_eventlog.translate.freshness import freshness_proposals
+from datahub_eventlog.translate.incidents import incident_proposals
 from datahub_eventlog.translate.lineage.asset_ports import AssetDatasets, asset_datasets
 from datahub_eventlog.translate.lineage.op_lineage import lineage_proposals, run_lineage
 from datahub_eventlog.translate.runs.asset_events import asset_history
@@ -43,6 +46,8 @@ def translate(log: RunLog, context: Context) -> Iterator[Proposal | Problem]:
         run_part(log, assets, context),
         asset_proposals(log, history, context),
         check_proposals(log, context),
+        freshness_proposals(log, history, context),
+        incident_proposals(log, history, context),
     )
     yield from without_repetitions(chain.from_iterable(parts))
 
@@ -50,11 +55,14 @@ def translate(log: RunLog, context: Context) -> Iterator[Proposal | Problem]:
 def translate_runless(
     events: Sequence[Event], definitions: Definitions | None, context: Context
 ) -> Iterator[Proposal | Problem]:
-    """All proposals of events that belong to no run: reports, observations, checks and wipes."""
+    """All proposals of events that belong to no run: reports, observations, checks, freshness."""
     log = RunLog(Run("", "", ""), None, (), events, definitions)
+    history = asset_history(events)
     parts = (
-        asset_proposals(log, asset_history(events), context),
+        asset_proposals(log, history, context),
         check_proposals(log, context),
+        freshness_proposals(log, history, context),
+        incident_proposals(log, history, context),
     )
     yield from without_repetitions(chain.from_iterable(parts))
 

@@ -72,6 +72,24 @@ def instance(urn: str, aspect: Aspect, run_id: str = "") -> Proposal | Problem:
     return _upsert(urn, aspect, None, run_id)
 
 
+def created(
+    urn: str, aspect: Aspect, time: float, run_id: str = "", *, state: str = ""
+) -> Proposal | Problem:
+    """An aspect that is written only where DataHub has none, as of `time`.
+
+    With the `state` of the entity, it is sent only when that changes, see `Proposal.transition`.
+    """
+    made = _upsert(urn, aspect, time, run_id)
+    if isinstance(made, Problem):
+        return made
+    topic = STATE if state else ""
+    return replace(made, change=Change.CREATE, topic=topic, transition=state)
+
+
+STATE = "state"
+"""The topic of patches that bring an entity to another state."""
+
+
 def patches(
     builder: MetadataPatchProposal,
     run_id: str = "",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import quote
 
-from datahub.metadata import schema_classes
 from datahub.metadata.schema_classes import (
     AssertionInfoClass,
     AssertionResultClass,
@@ -23,6 +21,7 @@ from datahub.metadata.urns import AssertionUrn
 
 from datahub_eventlog.translate import links, urns
 from datahub_eventlog.translate.aspects import Proposals, dagster_platform, instance, state
+from datahub_eventlog.translate.assertions import failure_severity
 from datahub_eventlog.translate.assets.description import plain_texts
 from datahub_eventlog.translate.assets.timeseries import partition_spec
 from datahub_eventlog.translate.context import Context
@@ -49,7 +48,7 @@ def check_proposals(log: RunLog, context: Context) -> Proposals:
 
     A check whose step failed before it was evaluated has the result ERROR.
     """
-    if context.config.capture_asset_materialization:
+    if context.config.health.checks and context.config.capture_asset_materialization:
         yield from CheckEmitter(log, context).proposals()
 
 
@@ -105,7 +104,7 @@ class CheckEmitter:
             type=AssertionResultTypeClass.SUCCESS if passed else AssertionResultTypeClass.FAILURE,
             nativeResults=_native(evaluation),
             externalUrl=links.run_link(self._run_id, self._context) if self._run_id else None,
-            **({} if passed else _severity(evaluation.severity)),
+            **({} if passed else failure_severity(evaluation.severity)),
         )
         yield self._run_event(event, check, asset, result, str(event.storage_id))
 
@@ -173,14 +172,6 @@ def assertion_info(facts: CheckFacts, asset: str, context: Context) -> Assertion
         externalUrl=f"{page}{shown}" if page else None,
         customProperties=present({**plain_texts(facts.metadata), **own}),
     )
-
-
-def _severity(severity: str) -> dict[str, Any]:
-    """DataHub's word for how bad a failure is; none in versions of the client that lack it."""
-    if not hasattr(schema_classes, "AssertionResultSeverityClass"):
-        return {}
-    known = schema_classes.AssertionResultSeverityClass
-    return {"severity": known.LOW if severity == "WARN" else known.HIGH}
 
 
 def _native(evaluation: Evaluation) -> dict[str, str]:

@@ -22,6 +22,7 @@ from datahub_eventlog.translate.asset_checks import assertion_info, assertion_ur
 from datahub_eventlog.translate.assets.definition import definition_proposals, dependencies
 from datahub_eventlog.translate.assets.description import existence
 from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.freshness import policy_proposals, policy_urn
 from datahub_eventlog.translate.lineage.asset_lineage import asset_lineage
 from datahub_eventlog.translate.lineage.asset_ports import asset_datasets
 from datahub_eventlog.translate.lineage.op_lineage import lineage_proposals, run_lineage
@@ -56,6 +57,8 @@ def catalog_proposals(
     config = context.config
     if config.capture_asset_materialization and config.emit_assets:
         yield from _asset_proposals(part, since, context)
+    if config.capture_asset_materialization and config.health.freshness:
+        yield from _freshness_proposals(part, since, context)
     for job in part.jobs:
         yield from _job_proposals(part.repository, job, since, context, max(since, now or since))
 
@@ -89,6 +92,7 @@ def defined_urns(part: CatalogPart, context: Context) -> Iterator[str]:
     for key in (*(facts.key for facts in part.assets), *part.shared):
         with suppress(urns.InvalidUrn):
             yield urns.asset_urn(key, context)
+    yield from (policy_urn(facts.key, context) for facts in part.assets if facts.freshness)
     for job in part.jobs:
         run = run_of(part.repository, job)
         yield urns.flow_urn(run, context)
@@ -122,6 +126,18 @@ def _asset_proposals(part: CatalogPart, since: float, context: Context) -> Propo
     yield from edges.proposals("")
 
 
+def _freshness_proposals(part: CatalogPart, since: float, context: Context) -> Proposals:
+    assets = RunAssets(definitions_log(part), context)
+    for facts in part.assets:
+        dataset = assets.checked(facts.key)
+        if dataset is None or facts.freshness is None:
+            continue
+        yield from policy_proposals(facts, dataset, since, context)
+        urn = policy_urn(facts.key, context)
+        # Runs don't send it, so only a removal is taken back.
+        yield state(urn, StatusClass(removed=False), since, is_vacant=True)
+
+
 def _job_proposals(
     repository: CodeRepository, job: CatalogJob, since: float, context: Context, now: float
 ) -> Proposals:
@@ -135,7 +151,7 @@ def _job_proposals(
     yield from job_proposals(log, plan, progress, context)
     lineage = run_lineage(log, plan, progress, assets, context)
     yield from lineage_proposals(log, lineage, since, context)
-    if context.config.capture_asset_materialization:
+    if context.config.health.checks and context.config.capture_asset_materialization:
         yield from _check_proposals(log, job.assets, since, context)
 
 

@@ -28,7 +28,7 @@ from datahub_eventlog.values import Problem, Proposal
 WHOLE = PartitionSpecClass(partition="FULL_TABLE_SNAPSHOT", type=PartitionTypeClass.FULL_TABLE)
 """The partition of a timeseries aspect by default; the client would make it anew for each."""
 
-_ACTOR = "urn:li:corpuser:datahub"
+ACTOR = "urn:li:corpuser:datahub"
 
 _TYPES = {
     Result.SUCCESS: RunResultTypeClass.SUCCESS,
@@ -94,7 +94,7 @@ def _properties(this: Instance) -> DataProcessInstancePropertiesClass:
     created = milliseconds(this.moments[0].time)
     return DataProcessInstancePropertiesClass(
         name=this.name,
-        created=AuditStampClass(time=created, actor=_ACTOR),
+        created=AuditStampClass(time=created, actor=ACTOR),
         type=this.type,
         customProperties=dict(this.properties),
         externalUrl=this.link,
