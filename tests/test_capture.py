@@ -310,18 +310,20 @@ def test_noise_does_not_touch_anything(backend: Backend) -> None:
 @pytest.mark.skipif(
     "FRESHNESS_STATE_CHANGE" not in DagsterEventType.__members__, reason="newer than this Dagster"
 )
-def test_changes_of_freshness_are_noise(backend: Backend) -> None:
+def test_that_an_asset_has_no_freshness_policy_is_noise(backend: Backend) -> None:
+    """The daemon stores it once of every asset."""
     from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
 
-    change = FreshnessStateChange(
-        key=AssetKey("a"),
-        new_state=FreshnessState.PASS,
-        previous_state=FreshnessState.UNKNOWN,
-        state_change_timestamp=0.0,
-    )
     storage = wrapped(backend())
-    storage.store_event(entry("FRESHNESS_STATE_CHANGE", run_id=RUNLESS, data=change))
-    assert touched(storage) == {}
+    for state, expected in (("NOT_APPLICABLE", {}), ("PASS", {RUNLESS: 1})):
+        change = FreshnessStateChange(
+            key=AssetKey("a"),
+            new_state=FreshnessState(state),
+            previous_state=FreshnessState.UNKNOWN,
+            state_change_timestamp=0.0,
+        )
+        storage.store_event(entry("FRESHNESS_STATE_CHANGE", run_id=RUNLESS, data=change))
+        assert touched(storage) == expected
 
 
 def test_nothing_is_noted_of_an_event_that_the_backend_refuses(backend: Backend) -> None:

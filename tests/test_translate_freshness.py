@@ -31,7 +31,7 @@ ORDERS = "urn:li:dataset:(urn:li:dataPlatform:dagster,shop.orders,PROD)"
 WINDOW = {"fail_after_seconds": 86400.0, "warn_after_seconds": 43200.0}
 CRON = {
     "deadline_cron": "0 10 * * *",
-    "lower_bound_seconds": 5400.0,
+    "lower_bound_seconds": 3600.0,
     "timezone": "Europe/Berlin",
 }
 LEGACY = {"maximum_lag_minutes": 90.0, "cron_schedule": "0 9 * * *"}
@@ -72,8 +72,7 @@ def results(catalog: Catalog) -> list[Mapping[str, Any]]:
         ({"fail_after_seconds": 90.0}, "Materialized within the last 1 minute 30 seconds"),
         (
             CRON,
-            "Materialized by each tick of 0 10 * * * (Europe/Berlin), at most 1 hour 30 minutes"
-            " before it",
+            "Materialized by each tick of 0 10 * * * (Europe/Berlin), at most 1 hour before it",
         ),
         (
             LEGACY,
