@@ -161,7 +161,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Materialization:
-    """An asset was materialised or observed, or its materialisation failed (see `Event.type`)."""
+    """An asset was materialised or observed (see `Event.type`)."""
 
     asset_key: AssetKey
     partition: str | None = None
@@ -176,6 +176,20 @@ class Materialization:
         for name in self.tags:
             if name.startswith(INPUT_VERSION):
                 yield tuple(name.removeprefix(INPUT_VERSION).split("/"))
+
+
+@dataclass(frozen=True)
+class MaterializationFailure:
+    """A planned materialisation did not happen, as Dagster itself says where that is stored."""
+
+    asset_key: AssetKey
+    partition: str | None = None
+    is_failure: bool = True
+    """False for what was left out on purpose."""
+    reason: str | None = None
+    """Dagster's AssetMaterializationFailureReason."""
+    description: str | None = None
+    will_retry: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -241,7 +255,15 @@ class FreshnessChange:
 
 
 EventData: TypeAlias = (
-    Failure | Materialization | Planned | Handled | Loaded | Evaluation | Wiped | FreshnessChange
+    Failure
+    | Materialization
+    | MaterializationFailure
+    | Planned
+    | Handled
+    | Loaded
+    | Evaluation
+    | Wiped
+    | FreshnessChange
 )
 
 

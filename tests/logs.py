@@ -18,6 +18,7 @@ from datahub_eventlog.values import (
     Job,
     Loaded,
     Materialization,
+    MaterializationFailure,
     Metadata,
     Metadatum,
     Op,
@@ -122,6 +123,12 @@ def materialized(key: str, **facts: Any) -> Event:
 def planned(key: str, partition: str | None = None) -> Event:
     """An asset, named as `a/b`, that the run is to make."""
     return event("ASSET_MATERIALIZATION_PLANNED", None, Planned(asset_key(key), None, partition))
+
+
+def unmade(key: str, partition: str | None = None, **facts: Any) -> Event:
+    """Dagster's own event that an asset, named as `a/b`, was not made."""
+    data = MaterializationFailure(asset_key(key), partition, **facts)
+    return event("ASSET_FAILED_TO_MATERIALIZE", None, data)
 
 
 def text(value: str) -> Metadatum:

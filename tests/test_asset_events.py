@@ -208,7 +208,8 @@ def test_a_blocking_check_and_a_warning_are_assertions_of_what_they_judged(
     assert info["description"] == "Is each paid?"
     assert info["customProperties"]["blocking"] == "true"
     assert info["customProperties"]["of"] == "shop"
-    assert scenery.series(asset("invoices"), "operation") == []
+    (unmade,) = scenery.series(asset("invoices"), "operation")
+    assert unmade["customProperties"]["reason"] == "UPSTREAM_FAILED_TO_MATERIALIZE"
 
 
 def test_a_check_in_a_run_of_its_own_and_one_without_a_run_add_their_results(
@@ -249,6 +250,26 @@ def test_each_partition_has_its_own_operation_and_row_count(scenery: Scenery) ->
     for actual in (operations, profiles):
         assert [each["partitionSpec"]["partition"] for each in actual] == ["mon", "tue"]
     assert [profile["rowCount"] for profile in profiles] == [3, 3]
+
+
+def failures(scenery: Scenery, *names: str) -> dict[str, tuple[str, str]]:
+    """The reasons and messages of the assets' failures, whose latest updates they leave alone."""
+    found = {}
+    for name in names:
+        for operation in scenery.series(asset(name), "operation"):
+            if operation.get("customOperationType") == "MATERIALIZATION_FAILED":
+                assert operation["lastUpdatedTimestamp"] == 0
+                own = operation["customProperties"]
+                found[name] = own["reason"], own["message"]
+    return found
+
+
+def test_what_a_run_failed_to_make_is_an_operation_with_the_reason(scenery: Scenery) -> None:
+    scenery.run("failing")
+    assert failures(scenery, "up", "model", "report") == {
+        "model": ("FAILED_TO_MATERIALIZE", "ValueError: no"),
+        "report": ("UPSTREAM_FAILED_TO_MATERIALIZE", "Step model failed: ValueError: no"),
+    }
 
 
 def test_an_observation_is_an_operation_with_the_version_of_the_data(scenery: Scenery) -> None:
@@ -306,7 +327,8 @@ def test_a_failed_step_read_its_inputs_and_wrote_nothing_and_its_op_keeps_its_ed
     assert never not in scenery.receiver.entities("dataProcessInstance")
     assert op_edges(scenery, "failing", "model") == ([asset("up")], [asset("model"), MODEL_TABLE])
     assert op_edges(scenery, "failing", "report") == ([asset("model")], [asset("report")])
-    assert scenery.series(asset("model"), "operation") == []
+    (operation,) = scenery.series(asset("model"), "operation")
+    assert operation["customOperationType"] == "MATERIALIZATION_FAILED"
 
 
 def test_a_step_that_made_some_of_its_assets_before_it_failed_wrote_those(
@@ -348,7 +370,7 @@ def test_assets_that_a_run_did_not_get_to_make_have_what_their_definitions_say(
     (table,) = facts["siblings"]["siblings"]
     assert table == MODEL_TABLE.replace("shop.model", "shop.mart")
     assert table not in scenery.receiver.state()
-    assert "operation" not in facts
+    assert failures(scenery, "mart").keys() == {"mart"}
     for name in ("facts", "report_of_mart"):
         actual = scenery.receiver.aspect(asset(name), "datasetProperties") or {}
         assert actual["name"] == name
@@ -404,8 +426,11 @@ def test_a_definition_never_takes_away_what_a_run_has_sent(scenery: Scenery) -> 
     assert after["datasetProperties"]["description"] == "Growing, two."
     texts = after["datasetProperties"]["customProperties"]
     assert (texts["source"], texts["rows"]) == ("real, one", "3")
-    kept = {"schemaMetadata", "upstreamLineage", "siblings", "operation"}
+    kept = {"schemaMetadata", "upstreamLineage", "siblings"}
     assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+    assert max(each["lastUpdatedTimestamp"] for each in after["operation"]) == max(
+        each["lastUpdatedTimestamp"] for each in before["operation"]
+    )
 
 
 def test_a_table_that_only_a_definition_names_is_left_alone(scenery: Scenery) -> None:

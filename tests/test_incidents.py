@@ -351,6 +351,37 @@ def test_a_failed_job_without_assets_opens_an_incident(
     assert state_of(receiver) == "RESOLVED"
 
 
+def asset_run(instance: dg.DagsterInstance, *, fails: bool) -> str:
+    """A run of an asset, and of another one that needs it."""
+
+    @dg.asset(name="orders")
+    def raw() -> int:
+        if fails:
+            raise ValueError("no luck")
+        return 1
+
+    @dg.asset
+    def report(orders: int) -> None:
+        pass
+
+    return dg.materialize([raw, report], instance=instance, raise_on_error=False).run_id
+
+
+def test_an_asset_that_fails_to_materialize_opens_an_incident(
+    delivered: Verified, receiver: Receiver
+) -> None:
+    run_id = asset_run(delivered.scene.instance, fails=True)
+    delivered.deliver()
+    info = the_incident(receiver)
+    assert info["entities"] == [ORDERS]
+    assert (info["title"], info["status"]["state"]) == ("orders failed to materialize", "ACTIVE")
+    assert "no luck" in info["description"]
+    assert run_id in info["description"]
+    asset_run(delivered.scene.instance, fails=False)
+    delivered.deliver()
+    assert state_of(receiver) == "RESOLVED"
+
+
 def test_a_run_that_dagster_retries_by_itself_opens_nothing(
     delivered: Verified, receiver: Receiver
 ) -> None:

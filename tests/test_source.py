@@ -4,8 +4,11 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions import events as dagster_events
+from dagster._core.events import DagsterEvent
 
 from datahub_eventlog.source import Source
+from datahub_eventlog.source.events import event_of
 from datahub_eventlog.values import (
     CheckKey,
     Evaluation,
@@ -13,6 +16,7 @@ from datahub_eventlog.values import (
     Handled,
     Loaded,
     Materialization,
+    MaterializationFailure,
     Metadatum,
     Planned,
     RunLog,
@@ -147,6 +151,28 @@ def test_a_failure_is_told_by_its_innermost_cause(instance: dg.DagsterInstance) 
     failures = {event.type: event.data for event in log.events if isinstance(event.data, Failure)}
     assert failures["STEP_FAILURE"] == Failure("ValueError: no such table")
     assert failures["RUN_FAILURE"] == Failure("ValueError: no such table", "STEP_FAILURE")
+
+
+@pytest.mark.skipif(
+    not hasattr(dagster_events, "AssetMaterializationFailure"), reason="Dagster 1.10 has no such"
+)
+def test_a_materialization_that_dagster_says_failed_comes_with_its_reason() -> None:
+    """Dagster's own storages don't keep the event."""
+    own = dagster_events.AssetMaterializationFailure(
+        asset_key=dg.AssetKey(["a", "b"]),
+        failure_type=dagster_events.AssetMaterializationFailureType.SKIPPED,
+        reason=dagster_events.AssetMaterializationFailureReason.RUN_TERMINATED,
+        description="Stopped.",
+        partition="p",
+    )
+    failed = DagsterEvent.build_asset_failed_to_materialize_event("nested", "first", own)
+    entry = dg.EventLogEntry(None, "debug", "", "run", 1.0, "first", "nested", failed)
+
+    event = event_of(dg.EventLogRecord(1, entry))
+    assert event is not None
+    assert event.data == MaterializationFailure(
+        ("a", "b"), "p", is_failure=False, reason="RUN_TERMINATED", description="Stopped."
+    )
 
 
 def test_a_page_is_not_the_end_of_a_run(

@@ -14,6 +14,7 @@ from datahub_eventlog.values import (
     Evaluation,
     FreshnessChange,
     Materialization,
+    MaterializationFailure,
     Planned,
     RunLog,
     Wiped,
@@ -67,7 +68,12 @@ def _asset_keys(log: RunLog) -> Iterator[AssetKey]:
             case Materialization() as asset:
                 yield asset.asset_key
                 yield from asset.made_of
-            case Planned(asset_key=key) | Wiped(asset_key=key) | FreshnessChange(asset_key=key):
+            case (
+                Planned(asset_key=key)
+                | Wiped(asset_key=key)
+                | MaterializationFailure(asset_key=key)
+                | FreshnessChange(asset_key=key)
+            ):
                 yield key
             case Evaluation(check=check):
                 yield check.asset_key

@@ -19,6 +19,7 @@ from datahub_eventlog.values import (
     Handled,
     Loaded,
     Materialization,
+    MaterializationFailure,
     Planned,
     Wiped,
 )
@@ -91,10 +92,13 @@ def _materialization(asset: Any) -> EventData:
 
 def _failed_materialization(event: Any) -> EventData:
     failure = event.event_specific_data.asset_materialization_failure
-    return Materialization(
+    return MaterializationFailure(
         asset_key=_path(failure.asset_key),
         partition=failure.partition,
-        metadata=metadata_of(getattr(failure, "metadata", None)),
+        is_failure=failure.failure_type.value != "SKIPPED",
+        reason=failure.reason.value,
+        description=failure.description,
+        will_retry=getattr(failure, "will_retry", None),  # Dagster 1.13
     )
 
 

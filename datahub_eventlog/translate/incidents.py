@@ -33,6 +33,7 @@ from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.freshness import changes, policy_urn
 from datahub_eventlog.translate.lineage.run_assets import RunAssets
 from datahub_eventlog.translate.runs.asset_events import AssetHistory
+from datahub_eventlog.translate.runs.failed_assets import ITSELF, WILL_RETRY, failed_assets
 from datahub_eventlog.translate.runs.instances import ACTOR, milliseconds
 from datahub_eventlog.translate.runs.progress import Result, progress_of
 from datahub_eventlog.values import (
@@ -48,8 +49,6 @@ from datahub_eventlog.values import (
 ACTIVE, RESOLVED = IncidentStateClass.ACTIVE, IncidentStateClass.RESOLVED
 CHECK_TYPE = "Dagster asset check"
 """The custom type of incidents of checks: DataHub has no type of its own for them."""
-WILL_RETRY = "dagster/will_retry"
-"""The tag with which Dagster marks a failed run that it retries by itself."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +86,7 @@ def incident_proposals(log: RunLog, history: AssetHistory, context: Context) -> 
     for incident in (
         *_of_checks(log, assets, context),
         *_of_freshness(log, assets, context),
+        *_of_assets(log, history, assets, context),
         *_of_job(log, history, context),
     ):
         yield from _proposals(incident, log.run.run_id, context)
@@ -216,6 +216,29 @@ def _of_freshness(log: RunLog, assets: RunAssets, context: Context) -> Iterator[
         )
 
 
+def _of_assets(
+    log: RunLog, history: AssetHistory, assets: RunAssets, context: Context
+) -> Iterator[Incident]:
+    """Of those that failed themselves: what waits for them is not made either, and has none."""
+    if not (context.config.incidents.runs and log.run.run_id):
+        return
+    failures = {} if _will_be_retried(log) else failed_assets(log)
+    for key in sorted({*failures, *history.materialized}):
+        dataset, failed = assets.checked(key), failures.get(key)
+        if dataset is None or (failed is not None and failed.reason != ITSELF):
+            continue
+        asset = "/".join(key)
+        found = f"{asset} was {'materialized' if failed is None else 'not materialized'}."
+        yield Incident(
+            {"asset_key": asset, "materialization": "failed"},
+            dataset,
+            history.materialized[key].last if failed is None else failed.time,
+            is_over=failed is None,
+            title=f"{asset} failed to materialize",
+            message=_message(log, context, found, failed.message if failed else None),
+        )
+
+
 def _of_job(log: RunLog, history: AssetHistory, context: Context) -> Iterator[Incident]:
     """Of a job without assets, which have incidents of their own."""
     run, moments = log.run, progress_of(log).moments
@@ -226,7 +249,7 @@ def _of_job(log: RunLog, history: AssetHistory, context: Context) -> Iterator[In
     is_over = last.result is Result.SUCCESS
     if is_over and log.job is not None and log.job.is_part:
         return  # the part that failed may not have been executed
-    if is_over or (last.result is Result.FAILURE and not will_be_retried(log)):
+    if is_over or (last.result is Result.FAILURE and not _will_be_retried(log)):
         found = f"Job `{run.job_name}` {'succeeded' if is_over else 'failed'}."
         failure = progress_of(log).failure
         yield Incident(
@@ -239,7 +262,7 @@ def _of_job(log: RunLog, history: AssetHistory, context: Context) -> Iterator[In
         )
 
 
-def will_be_retried(log: RunLog) -> bool:
+def _will_be_retried(log: RunLog) -> bool:
     """Whether Dagster executes the failed run once more by itself."""
     return log.run.tags.get(WILL_RETRY, "").lower() == "true"
 

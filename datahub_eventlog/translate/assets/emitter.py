@@ -35,6 +35,8 @@ from datahub_eventlog.translate.assets.description import (
 )
 from datahub_eventlog.translate.assets.schemas import column_schema
 from datahub_eventlog.translate.assets.timeseries import (
+    failure_label,
+    failure_operation,
     is_settled,
     materialization_operation,
     observation_operation,
@@ -55,6 +57,7 @@ from datahub_eventlog.translate.runs.asset_events import (
     course_of,
     unmade,
 )
+from datahub_eventlog.translate.runs.failed_assets import failed_assets
 from datahub_eventlog.values import (
     ENDED,
     AssetFacts,
@@ -153,6 +156,7 @@ class AssetEmitter:
         if self._config.emit_assets:
             yield from self._observed()
             yield from self._unmade()
+            yield from self._failed()
             yield from self._wiped()
             yield from self._edges.proposals(self._run_id)
         if self._config.emit_queries and self._is_over:
@@ -294,6 +298,19 @@ class AssetEmitter:
             is_sent = facts is not None and facts.is_external and key in self._history.observed
             if facts is not None and self._is_over and not is_sent:
                 yield from self._defined(facts, self._history.began)
+
+    def _failed(self) -> Proposals:
+        """One operation for all partitions of an asset that the run failed to make."""
+        is_wanted = self._config.health.failed_materializations and self._run_id
+        for key, failed in (failed_assets(self._log) if is_wanted else {}).items():
+            urn = self._assets.urn(key) if self._assets.allows(key) else None
+            if urn is not None:
+                facts = self._assets.facts(key)
+                partitions = facts.partitions if facts else None
+                message = f"{self._run_id}:{'/'.join(key)}"
+                label = failure_label(failed, self._log.run, partitions)
+                operation = failure_operation(message, failed, label, self._run_id, partitions)
+                yield instance(urn, operation, self._run_id)
 
     def _defined(self, facts: AssetFacts, since: float) -> Proposals:
         lineage = asset_lineage(facts.key, None, self._assets)

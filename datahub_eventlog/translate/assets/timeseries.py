@@ -1,4 +1,4 @@
-"""When an asset's data changed or was observed, and how many rows it has: DataHub's timeseries.
+"""When an asset changed, failed or was observed, and its number of rows: DataHub's timeseries.
 
 One operation stands for all that a run did to an asset, in one partition or a thousand. It has
 the id and time of the first event, so that what later events add completes it and makes no second
@@ -7,7 +7,7 @@ one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from datahub.metadata.schema_classes import (
     DatasetProfileClass,
@@ -22,10 +22,12 @@ from datahub_eventlog.translate.assets.description import SYSTEM_TAGS
 from datahub_eventlog.translate.assets.partitions import by_name, is_time, partitions_text
 from datahub_eventlog.translate.properties import present
 from datahub_eventlog.translate.runs.asset_events import AssetCourse, AssetHistory
+from datahub_eventlog.translate.runs.failed_assets import UPSTREAM, FailedAsset
 from datahub_eventlog.translate.runs.instances import WHOLE, milliseconds
 from datahub_eventlog.values import DATA_VERSION, AssetKey, Materialization, Run
 
 OBSERVATION = "OBSERVATION"
+FAILURE = "MATERIALIZATION_FAILED"
 CODE_VERSION = "dagster/code_version"
 LAST_UPDATED = "dagster/last_updated_timestamp"
 RANGE_START = "dagster/asset_partition_range_start"
@@ -54,6 +56,32 @@ def materialization_operation(
         partitionSpec=partition_spec(label),
         messageId=f"{message}:materialized",
         customProperties=_facts(course, asset, run_id, definition),
+    )
+
+
+def failure_operation(
+    message: str, failed: FailedAsset, label: str | None, run_id: str, definition: str | None = None
+) -> OperationClass:
+    """That the asset was planned and not made; the rest as for a materialisation."""
+    facts = {
+        "run_id": run_id,
+        "step_key": failed.step_key,
+        "reason": failed.reason,
+        "upstream_failed": _boolean(failed.reason == UPSTREAM),
+        "message": failed.message or None,
+        "will_retry": None if failed.will_retry is None else _boolean(failed.will_retry),
+    }
+    return OperationClass(
+        timestampMillis=milliseconds(failed.time),
+        # DataHub takes the operation where this is greatest for the asset's last update. A failure
+        # has updated nothing.
+        lastUpdatedTimestamp=0,
+        operationType=OperationTypeClass.CUSTOM,
+        customOperationType=FAILURE,
+        sourceType=OperationSourceTypeClass.DATA_PROCESS,
+        partitionSpec=partition_spec(label),
+        messageId=f"{message}:failed",
+        customProperties=present({**facts, **_partition_facts(failed.partitions, definition)}),
     )
 
 
@@ -114,6 +142,14 @@ def partition_label(
     return time_range(run, definition) or partitions_text(partitions, definition)
 
 
+def failure_label(failed: FailedAsset, run: Run, definition: str | None = None) -> str | None:
+    """The partitions that were not made, in words; None without any."""
+    if not failed.partitions:
+        return None
+    whole = time_range(run, definition) if failed.is_whole else None
+    return whole or partitions_text(failed.partitions, definition)
+
+
 def time_range(run: Run, definition: str | None) -> str | None:
     """The stretch of time that the run was launched for, if it was."""
     start, end = run.tags.get(RANGE_START), run.tags.get(RANGE_END)
@@ -150,19 +186,29 @@ def partition_spec(label: str | None) -> PartitionSpecClass:
 def _facts(
     course: AssetCourse, asset: Materialization, run_id: str, definition: str | None = None
 ) -> dict[str, str]:
-    partitions = course.partitions
-    is_short = len(partitions) <= LISTED_PARTITIONS
-    listed = ", ".join(by_name(partitions)) if is_short else partitions_text(partitions, definition)
     tags = {name: text for name, text in asset.tags.items() if not name.startswith(SYSTEM_TAGS)}
     # Dagster takes the run's id where the asset has no version.
     code = asset.tags.get(CODE_VERSION)
     facts = {
         "run_id": run_id or None,
         "step_key": ", ".join(sorted(step for step in course.steps if step)) or None,
-        "partitions": listed or None,
-        "partition_count": str(len(partitions)) if partitions else None,
+        **_partition_facts(course.partitions, definition),
         "data_version": asset.tags.get(DATA_VERSION),
         "code_version": None if code == run_id else code,
         "description": asset.description,
     }
     return present({**{f"tags.{name}": text for name, text in tags.items()}, **facts})
+
+
+def _partition_facts(
+    partitions: Collection[str], definition: str | None = None
+) -> dict[str, str | None]:
+    if not partitions:
+        return {}
+    is_short = len(partitions) <= LISTED_PARTITIONS
+    listed = ", ".join(by_name(partitions)) if is_short else partitions_text(partitions, definition)
+    return {"partitions": listed or None, "partition_count": str(len(partitions))}
+
+
+def _boolean(value: bool) -> str:  # noqa: FBT001
+    return str(value).lower()

@@ -11,10 +11,17 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from datahub_eventlog.event_types import STEP_ENDS
-from datahub_eventlog.values import AssetKey, Event, Materialization, Planned, RunLog, Wiped
+from datahub_eventlog.values import (
+    AssetKey,
+    Event,
+    Materialization,
+    MaterializationFailure,
+    Planned,
+    RunLog,
+    Wiped,
+)
 
 OBSERVED = "ASSET_OBSERVATION"
-FAILED = "ASSET_FAILED_TO_MATERIALIZE"
 ROW_COUNT = "dagster/row_count"
 PARTITION_ROW_COUNT = "dagster/partition_row_count"
 
@@ -102,7 +109,7 @@ def asset_history(events: Sequence[Event]) -> AssetHistory:
     history = AssetHistory(began=start.time if start else 0.0)
     for event in events:
         match event.data:
-            case Materialization(asset_key=key) if event.type == FAILED:
+            case MaterializationFailure(asset_key=key):
                 history.failed[key] = event.time
             case Materialization() as asset:
                 _add_asset(history, event, asset)
