@@ -316,6 +316,36 @@ class CheckFacts:
     description: str | None = None
     blocking: bool = False
     metadata: Metadata = field(default_factory=dict)
+    dbt: DbtTest | None = None
+    """The test of dbt that it is, if the project's manifest was there to look it up."""
+    is_of_dbt: bool = False
+    """It is a test of dbt, whether or not it is known which."""
+
+
+@dataclass(frozen=True)
+class DbtTest:
+    """A test of dbt, as the project's manifest describes it, on one of the nodes it depends on."""
+
+    unique_id: str
+    name: str
+    test: str = ""
+    """The name of a generic test, after its package's if it has one; empty for a singular test."""
+    arguments: Mapping[str, Json] = field(default_factory=dict)
+    upstream: str | None = None
+    """The unique id of the node that the check's asset is."""
+    upstreams: int = 1
+    """How many nodes it depends on."""
+    dataset: str | None = None
+    """The upstream node's database, schema and table, joined by dots, as dbt writes them."""
+    severity: str | None = None
+    code: str | None = None
+    description: str | None = None
+
+    @property
+    def column(self) -> str | None:
+        """The column that it is about, if it is about one."""
+        column = self.arguments.get("column_name")
+        return column if isinstance(column, str) and column else None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from datahub_eventlog.values import (
     CheckFacts,
     CheckKey,
     CodeRepository,
+    DbtTest,
     Job,
     Metadatum,
     Op,
@@ -61,7 +62,22 @@ TRIGGERS = st.builds(
     interval_seconds=st.none() | st.floats(allow_nan=False),
     description=MAYBE,
 )
-CHECK_FACTS = st.builds(CheckFacts, CHECKS, MAYBE, st.booleans(), METADATA)
+DBT_TESTS = st.builds(
+    DbtTest,
+    TEXT,
+    TEXT,
+    test=TEXT,
+    arguments=st.dictionaries(TEXT, JSON, max_size=2),
+    upstream=MAYBE,
+    upstreams=st.integers(0, 3),
+    dataset=MAYBE,
+    severity=MAYBE,
+    code=MAYBE,
+    description=MAYBE,
+)
+CHECK_FACTS = st.builds(
+    CheckFacts, CHECKS, MAYBE, st.booleans(), METADATA, st.none() | DBT_TESTS, st.booleans()
+)
 ASSETS = st.builds(
     AssetFacts,
     key=KEYS,

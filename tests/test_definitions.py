@@ -4,9 +4,9 @@ import json
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from datahub_eventlog.values import (
     AssetKey,
     CheckFacts,
     CheckKey,
+    DbtTest,
     Definitions,
     Metadatum,
     PortFacts,
@@ -327,6 +328,86 @@ def test_a_translator_of_dbt_that_raises_costs_only_what_it_knows() -> None:
     assert found["orders",].deps == (("contacts",), ("payments",))
 
 
+TESTED: Mapping[str, Any] = {
+    "nodes": {
+        "model.shop.orders": {"database": "db", "schema": '"Main"', "name": "o", "alias": "Orders"},
+        "model.shop.paid": {"schema": "main", "name": "paid"},
+        "test.shop.unique_orders_id.1": {
+            "name": "unique_orders_id",
+            "depends_on": {"nodes": ["model.shop.orders", "model.shop.orders", "model.shop.gone"]},
+            "test_metadata": {"name": "unique", "kwargs": {"column_name": "id"}},
+            "config": {"severity": "WARN"},
+            "raw_code": "{{ test_unique() }}",
+            "description": "Each once.",
+        },
+        "test.shop.related.2": {
+            "name": "related",
+            "depends_on": {"nodes": ["model.shop.paid", "model.shop.orders"]},
+            "test_metadata": {
+                "namespace": "more",
+                "name": "related",
+                "kwargs": {"since": date(2024, 1, 1)},
+            },
+            "compiled_code": "select " + "x" * 20_000,
+        },
+        "test.shop.broken": {"depends_on": {"nodes": ["model.shop.orders"]}},
+    },
+    "sources": {"source.shop.crm.contacts": {"schema": "crm", "name": "contacts"}},
+}
+
+
+def dbt_checks(*unique_ids: str, asset: str | None = "model.shop.orders") -> list[CheckFacts]:
+    """The facts of checks of those ids on an asset of that node, if it says so."""
+    metadata = {"dagster_dbt/manifest": Manifest(TESTED)}
+    node = {} if asset is None else {"dagster_dbt/unique_id": asset}
+    specs = [
+        dg.AssetCheckSpec(f"c{n}", asset="orders", metadata={"dagster_dbt/unique_id": unique_id})
+        for n, unique_id in enumerate(unique_ids)
+    ]
+
+    @dg.multi_asset(
+        specs=[dg.AssetSpec("orders", metadata={**metadata, **node})], check_specs=specs
+    )
+    def models() -> Iterator[Any]:
+        yield dg.MaterializeResult()
+
+    job = dg.Definitions([models]).get_repository_def().get_job("__ASSET_JOB")
+    whole = read(LoadedJob(job))
+    assert decode(encode(whole)[1]) == whole
+    return list(whole.assets["orders",].checks)
+
+
+def test_a_test_of_dbt_is_what_the_manifest_says() -> None:
+    unique, related = dbt_checks("test.shop.unique_orders_id.1", "test.shop.related.2")
+    assert unique.is_of_dbt
+    assert unique.dbt == DbtTest(
+        "test.shop.unique_orders_id.1",
+        "unique_orders_id",
+        "unique",
+        {"column_name": "id"},
+        "model.shop.orders",
+        dataset="db.Main.Orders",
+        severity="WARN",
+        code="{{ test_unique() }}",
+        description="Each once.",
+    )
+    assert unique.dbt.column == "id"
+    assert related.dbt is not None
+    assert (related.dbt.test, related.dbt.upstreams) == ("more.related", 2)
+    assert related.dbt.arguments == {"since": "2024-01-01"}
+    assert len(related.dbt.code or "") == 10_000
+
+
+def test_a_test_of_dbt_on_a_node_that_cannot_be_known_is_no_more_than_one_of_dbt() -> None:
+    unknown = ["test.shop.broken", "test.shop.related.2", "test.far.away"]
+    for check in dbt_checks(*unknown, asset=None):
+        assert check.is_of_dbt
+        assert check.dbt is None
+    (check,) = dbt_checks("test.shop.unique_orders_id.1", asset=None)
+    assert check.dbt is not None
+    assert check.dbt.upstream == "model.shop.orders"
+
+
 def test_a_subset_of_a_job_has_the_facts_of_its_own_assets_and_of_those_upstream() -> None:
     job = REPOSITORY.get_job("daily").get_subset(asset_selection={dg.AssetKey("report")})
     assert set(read(LoadedJob(job, REPOSITORY)).assets) == {("report",), ("shop", "orders")}
@@ -454,6 +535,17 @@ def test_packing_keeps_values_of_every_kind() -> None:
 def test_equal_facts_have_the_same_hash_and_others_another() -> None:
     assert encode(facts("daily"))[0] == encode(facts("daily"))[0]
     assert encode(facts("daily"))[0] != encode(facts("checks"))[0]
+
+
+def test_what_an_older_package_packed_is_read() -> None:
+    """It did not look tests of dbt up, but for their ids."""
+    check = ["orders"], "unique_orders_id"
+    old = {"check": check, "metadata": {"dagster_dbt/unique_id": ["text", "test.shop.u.1"]}}
+    document = {"assets": [{"key": ["orders"], "checks": [old]}]}
+    (facts,) = decode(zlib.compress(json.dumps(document).encode())).assets.values()
+    metadata = {"dagster_dbt/unique_id": Metadatum("text", "test.shop.u.1")}
+    key = CheckKey(("orders",), "unique_orders_id")
+    assert facts.checks == (CheckFacts(key, metadata=metadata),)
 
 
 def test_what_a_newer_package_adds_is_passed_over() -> None:

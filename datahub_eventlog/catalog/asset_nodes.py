@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from functools import cached_property
 from typing import Any
 
+from datahub_eventlog.dagster_internals import job_snapshots
+from datahub_eventlog.dbt_sources import UNIQUE_ID
 from datahub_eventlog.definitions.policies import (
     INTERNAL_METADATA,
     STUB,
@@ -84,7 +88,32 @@ class AssetNodes:
                 check=CheckKey(key, check.name),
                 description=check.description,
                 blocking=check.blocking,
+                is_of_dbt=output_name(check) in self._outputs_of_dbt,
             )
+
+    @cached_property
+    def _outputs_of_dbt(self) -> AbstractSet[str]:
+        """The outputs of the ops that make assets of dbt.
+
+        A snapshot does not say that a check is a test of dbt. But its output is one of theirs,
+        and a check that somebody has added to an asset of dbt has an op of its own.
+        """
+        wanted = {node.node_definition_name for node in self._nodes.values() if _is_of_dbt(node)}
+        outputs: set[str] = set()
+        jobs = sorted(job_snapshots(self._repository), key=lambda job: not _has_all_assets(job[0]))
+        for _, snapshot in jobs:
+            if not wanted:
+                break
+            for op in snapshot().node_defs_snapshot.op_def_snaps:
+                if op.name in wanted:
+                    wanted.discard(op.name)
+                    outputs.update(output.name for output in op.output_def_snaps)
+        return outputs
+
+
+def output_name(check: Any) -> str:
+    """The output that a check has by default, as `AssetCheckSpec.get_python_identifier`."""
+    return f"{check.asset_key.to_python_identifier()}_{check.name}".replace(".", "_")
 
 
 def ranks(repository: Any) -> Iterator[tuple[AssetKey, int]]:
@@ -97,6 +126,15 @@ def ranks(repository: Any) -> Iterator[tuple[AssetKey, int]]:
         if STUB not in node.metadata:
             rank = 0 if node.is_materializable else 1 if node.is_observable else 2
             yield _parts(node.asset_key), rank
+
+
+def _is_of_dbt(node: Any) -> bool:
+    return UNIQUE_ID in node.metadata and node.node_definition_name is not None
+
+
+def _has_all_assets(job: str) -> bool:
+    """Whether it is one of the jobs that Dagster makes of all assets."""
+    return job.startswith("__ASSET_JOB")
 
 
 def _parts(key: Any) -> AssetKey:

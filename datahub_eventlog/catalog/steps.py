@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
+from datahub_eventlog.catalog.asset_nodes import output_name
 from datahub_eventlog.dagster_internals import DependencyStructureSnapshot, JobSnap
 from datahub_eventlog.values import CheckKey, Step, StepOutput
 
@@ -164,18 +165,13 @@ def _last(steps: Mapping[str, Step], handles: Iterable[str]) -> str | None:
 
 def _check_outputs(job: _Level, checks: Iterable[Any]) -> Iterator[tuple[_Output, StepOutput]]:
     """The outputs that are checks: Dagster names them, or the node of a single one, after it."""
-    keys = {_identifier(check.asset_key, check.name): check for check in checks}
+    keys = {output_name(check): check for check in checks}
     for output in job.outputs():
         check = keys.get(output.name) or keys.get(output.handle)
         if check is not None:
             source = job.source(*output)
             key = CheckKey(tuple(check.asset_key.path), check.name)
             yield source, StepOutput(source.name, check=key)
-
-
-def _identifier(asset_key: Any, name: str) -> str:
-    """As `AssetCheckSpec.get_python_identifier`."""
-    return f"{asset_key.to_python_identifier()}_{name}".replace(".", "_")
 
 
 def _with_outputs(step: Step, known: Mapping[_Output, StepOutput]) -> Step:

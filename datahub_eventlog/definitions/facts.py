@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,8 @@ import dagster as dg
 
 from datahub_eventlog import error_text
 from datahub_eventlog.dagster_internals import NodeHandle, output_asset_key
-from datahub_eventlog.dbt_sources import TABLE_NAME, dbt_sources, table_metadata
+from datahub_eventlog.dbt_sources import TABLE_NAME, UNIQUE_ID, dbt_sources, table_metadata
+from datahub_eventlog.definitions.dbt_tests import Manifest, dbt_test, manifests
 from datahub_eventlog.definitions.loaded import LoadedJob
 from datahub_eventlog.definitions.policies import (
     INTERNAL_METADATA,
@@ -28,6 +29,7 @@ from datahub_eventlog.values import (
     AssetKey,
     CheckFacts,
     CheckKey,
+    DbtTest,
     Definitions,
     Metadata,
     PortFacts,
@@ -157,25 +159,49 @@ class _Assets:
     @cached_property
     def _dbt_sources(self) -> Mapping[dg.AssetKey, dg.AssetSpec]:
         """The assets that dbt reads as its sources."""
-        keys = self._of_repository or self._whole_graph.get_all_asset_keys()
-        specs = (self._declared_spec(key) for key in keys)
         try:
-            return dbt_sources(spec for spec in specs if spec is not None)
+            return dbt_sources(self._all_specs())
         except Exception as error:  # noqa: BLE001 - a translator is the user's own code
             logger.debug("The sources of dbt can't be read: %s", error_text.describe(error))
             return {}
+
+    @cached_property
+    def _dbt_manifests(self) -> Sequence[Manifest]:
+        """The manifests of all dbt projects, which describe the tests."""
+        return manifests(self._all_specs())
+
+    def _all_specs(self) -> Iterator[dg.AssetSpec]:
+        for key in self._of_repository or self._whole_graph.get_all_asset_keys():
+            spec = self._declared_spec(key)
+            if spec is not None:
+                yield spec
 
     def _checks(self, key: dg.AssetKey) -> Iterator[CheckFacts]:
         if not self._graph.has(key):
             return
         for check in sorted(self._graph.get(key).check_keys):
             spec = self._graph.get_check_spec(check)
+            test = spec.metadata.get(UNIQUE_ID) if spec.metadata else None
             yield CheckFacts(
                 check=CheckKey(_parts(check.asset_key), check.name),
                 description=spec.description,
                 blocking=spec.blocking,
                 metadata=metadata_of(spec.metadata),
+                dbt=self._dbt_test(test, key),
+                is_of_dbt=isinstance(test, str),
             )
+
+    def _dbt_test(self, unique_id: object, key: dg.AssetKey) -> DbtTest | None:
+        """The test of that id on an asset, if a manifest has it."""
+        if not isinstance(unique_id, str):
+            return None
+        spec = self._spec(key)
+        node = spec.metadata.get(UNIQUE_ID) if spec else None
+        try:
+            return dbt_test(unique_id, node, self._dbt_manifests)
+        except Exception as error:  # noqa: BLE001 - every version of dbt writes another manifest
+            logger.debug("The test %s can't be read: %s", unique_id, error_text.describe(error))
+            return None
 
 
 def _parts(key: dg.AssetKey) -> AssetKey:
