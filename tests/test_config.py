@@ -47,6 +47,7 @@ EXAMPLES: dict[str, tuple[Any, Any]] = {
     "capture_dataset_from_asset_key": (False, False),
     "platform_instance_map": ({"snowflake": "eu"}, {"snowflake": "eu"}),
     "convert_urns_to_lowercase": (True, True),
+    "use_dbt_datasets": (True, True),
     "connect_ops_to_ops": (True, True),
     "enable_asset_query_metadata_parsing": (False, False),
     "emit_queries": (True, True),

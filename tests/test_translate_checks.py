@@ -1,10 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
+import dagster as dg
+import pytest
 from catalog import Catalog
+from datahub.emitter import mce_builder
 from datahub.metadata import schema_classes
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +22,7 @@ from logs import (
     facts,
     failed,
     log,
+    op,
     prefixes,
     ran,
     step,
@@ -25,9 +31,26 @@ from logs import (
 )
 
 from datahub_eventlog.config import Config, Pattern
+from datahub_eventlog.metadata import metadata_of
 from datahub_eventlog.translate.asset_checks import assertion_urn, check_proposals
+from datahub_eventlog.translate.catalog import catalog_proposals, defined_urns
 from datahub_eventlog.translate.context import Context
-from datahub_eventlog.values import CheckFacts, CheckKey, Evaluation, Event, Metadatum, RunLog
+from datahub_eventlog.values import (
+    CatalogJob,
+    CatalogPart,
+    Change,
+    CheckFacts,
+    CheckKey,
+    CodeRepository,
+    DbtTest,
+    Definitions,
+    Evaluation,
+    Event,
+    Job,
+    Metadatum,
+    Proposal,
+    RunLog,
+)
 
 CHECK = CheckKey(("shop", "orders"), "no_nulls")
 ORDERS = "urn:li:dataset:(urn:li:dataPlatform:dagster,shop.orders,PROD)"
@@ -68,12 +91,8 @@ def test_a_check_is_an_assertion_about_its_asset() -> None:
     assert info["source"]["type"] == "EXTERNAL"
     assert info["description"] == "Every id is there."
     assert info["externalUrl"] == "http://ui/assets/shop/orders?view=checks&checkDetail=no_nulls"
-    assert info["customProperties"] == {
-        "asset_key": "shop/orders",
-        "blocking": "true",
-        "check_name": "no_nulls",
-        "n": "1",
-    }
+    properties = {"blocking": "true", "check_name": "no_nulls", "n": "1"}
+    assert info["customProperties"].items() >= {"asset_key": "shop/orders", **properties}.items()
 
 
 def test_the_assertion_depends_on_asset_check_environment_and_instance() -> None:
@@ -185,6 +204,326 @@ def test_the_assertion_belongs_to_the_platform_instance() -> None:
     catalog = delivered(whole_of(evaluated()), platform_instance="eu")
     aspect = catalog.of(urn(platform_instance="eu"), "dataPlatformInstance")
     assert aspect["instance"] == "urn:li:dataPlatformInstance:(urn:li:dataPlatform:dagster,eu)"
+
+
+def stated(catalog: Catalog, check: CheckKey = CHECK) -> Mapping[str, Any]:
+    """What a check asserts, whether or not the installed client has fields for it."""
+    info = catalog.of(urn(check), "assertionInfo")
+    return {**info["customProperties"], **info["customAssertion"]}
+
+
+def text_of(value: Any) -> Any:
+    """Nested facts are text where the client has no fields for them."""
+    if not isinstance(value, str):
+        values = {
+            name: each["value"] if isinstance(each, dict) else each for name, each in value.items()
+        }
+        return json.dumps({name: each for name, each in values.items() if each}, sort_keys=True)
+    return value
+
+
+def check_of(spec: dg.AssetCheckSpec) -> CheckFacts:
+    return CheckFacts(
+        CheckKey(tuple(spec.asset_key.path), spec.name),
+        spec.description,
+        metadata=metadata_of(spec.metadata),
+    )
+
+
+def made_by(checks: dg.AssetChecksDefinition | Sequence[dg.AssetChecksDefinition]) -> CheckFacts:
+    """The facts of the one check that one of Dagster's factories made."""
+    (definition,) = checks if isinstance(checks, Sequence) else [checks]
+    (spec,) = definition.check_specs
+    return check_of(spec)
+
+
+def of_check(check: CheckFacts, *events: Event) -> Catalog:
+    key = "/".join(check.check.asset_key)
+    definitions = facts(asset_facts(key, checks=(check,)))
+    return delivered(
+        whole_of(*(events or (evaluated(check=check.check),)), definitions=definitions)
+    )
+
+
+def test_a_check_without_more_is_of_the_type_of_its_name() -> None:
+    info = stated(delivered(whole_of(evaluated(), definitions=KNOWN)))
+    assert info["nativeType"] == "no_nulls"
+    assert info.keys().isdisjoint({"operator", "parameters", "field", "fields", "scope"})
+
+
+@pytest.mark.filterwarnings("ignore:.*is superseded")
+def test_a_freshness_check_has_its_parameters() -> None:
+    check = made_by(
+        dg.build_last_update_freshness_checks(
+            assets=["orders"],
+            lower_bound_delta=timedelta(hours=1),
+            deadline_cron="0 9 * * *",
+            timezone="Europe/Berlin",
+        )
+    )
+    info = stated(of_check(check), check.check)
+    assert (info["nativeType"], info["operator"]) == ("freshness_check", "_NATIVE_")
+    parameters = {
+        "deadline_cron": "0 9 * * *",
+        "lower_bound_delta_seconds": "3600.0",
+        "timezone": "Europe/Berlin",
+    }
+    assert text_of(info["nativeParameters"]) == json.dumps(parameters)
+
+    event = evaluated(check=check.check, metadata=check.metadata)
+    assert stated(delivered(whole_of(event)), check.check)["nativeType"] == "freshness_check"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "operator", "parameters"),
+    [
+        ({"min_value": 1, "max_value": 2.5}, "BETWEEN", {"maxValue": "2.5", "minValue": "1"}),
+        ({"min_value": 1}, "GREATER_THAN_OR_EQUAL_TO", {"value": "1"}),
+        ({"min_value": 1, "exclusive_min": True}, "GREATER_THAN", {"value": "1"}),
+        ({"max_value": -1e300}, "LESS_THAN_OR_EQUAL_TO", {"value": "-1e+300"}),
+        ({"max_value": 0, "exclusive_max": True}, "LESS_THAN", {"value": "0"}),
+    ],
+)
+def test_a_check_of_bounds_has_its_operator_and_bounds(
+    bounds: Mapping[str, Any], operator: str, parameters: Mapping[str, str]
+) -> None:
+    made = dg.build_metadata_bounds_checks(
+        assets=["orders"], severity=dg.AssetCheckSeverity.WARN, metadata_key="my rows", **bounds
+    )
+    check = made_by(made)
+    info = stated(of_check(check), check.check)
+    assert (info["nativeType"], info["operator"]) == ("metadata_bounds_check", operator)
+    assert text_of(info["parameters"]) == json.dumps(parameters)
+    native = json.loads(text_of(info["nativeParameters"]))
+    assert native == {
+        "metadata_key": "my rows",
+        **{name: str(value).replace("True", "true") for name, value in bounds.items()},
+    }
+    assert "scope" not in info
+
+
+def test_a_check_of_the_number_of_rows_is_one_of_rows() -> None:
+    check = made_by(
+        dg.build_metadata_bounds_checks(
+            assets=["orders"], metadata_key="dagster/row_count", min_value=1
+        )
+    )
+    info = stated(of_check(check), check.check)
+    assert (info["scope"], info["aggregation"]) == ("DATASET_ROWS", "ROW_COUNT")
+
+
+def test_a_check_of_columns_is_one_of_the_schema() -> None:
+    check = made_by(dg.build_column_schema_change_checks(assets=["orders"]))
+    info = stated(of_check(check), check.check)
+    assert info["nativeType"] == "column_schema_change"
+    assert (info["scope"], info["aggregation"]) == ("DATASET_SCHEMA", "COLUMNS")
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_the_value_that_was_compared_with_bounds_is_in_the_result(passed: bool) -> None:  # noqa: FBT001
+    @dg.asset
+    def orders() -> dg.MaterializeResult:
+        return dg.MaterializeResult(metadata={"n": 5 if passed else 0})
+
+    checks = dg.build_metadata_bounds_checks(assets=[orders], metadata_key="n", min_value=1)
+    result = dg.materialize([orders, *checks])
+    (done,) = result.get_asset_check_evaluations()
+    key = CheckKey(("orders",), "n_bounds_check")
+    event = evaluated(done.passed, key, description=done.description)
+    (actual,) = results(delivered(whole_of(event)), key)
+    assert actual["result"]["actualAggValue"] == (5 if passed else 0)
+    assert actual["result"]["nativeResults"]["description"] == done.description
+
+
+def test_counts_are_in_the_result_where_metadata_names_them() -> None:
+    counts = {"dagster/row_count": 9, "dagster_dbt/failed_row_count": 2, "n": 1}
+    event = evaluated(metadata={name: Metadatum("int", n) for name, n in counts.items()})
+    (actual,) = results(delivered(whole_of(event)))
+    assert actual["result"]["rowCount"] == 9
+    assert actual["result"]["unexpectedCount"] == 2
+    assert "missingCount" not in actual["result"]
+
+
+UNIQUE = DbtTest(
+    "test.shop.unique_orders_id.1",
+    "unique_orders_id",
+    "unique",
+    {"column_name": "id", "model": "{{ get_where_subquery(ref('orders')) }}"},
+    "model.shop.orders",
+    dataset="DB.Main.Orders",
+    severity="ERROR",
+)
+TABLE = "urn:li:dataset:(urn:li:dataPlatform:duckdb,db.main.orders,PROD)"
+ASSET = asset_facts("shop/orders", metadata={"datahub_urn": text(TABLE)})
+DBT_CHECK = CheckKey(("shop", "orders"), "unique_orders_id")
+BY_DBT = {
+    "unique_id": text("test.shop.unique_orders_id.1"),
+    "invocation_id": text("i"),
+    "status": text("pass"),
+}
+
+
+def dbt_urn(name: str = UNIQUE.unique_id, **more: str) -> str:
+    guid = mce_builder.datahub_guid({"platform": "dbt", "name": name, **more})
+    return mce_builder.make_assertion_urn(guid)
+
+
+def dbt_facts(test: DbtTest = UNIQUE) -> Definitions:
+    check = CheckFacts(DBT_CHECK, blocking=True, dbt=test, is_of_dbt=True)
+    return facts(replace(ASSET, checks=(check,)))
+
+
+def of_dbt(test: DbtTest = UNIQUE, event: Event | None = None, **options: Any) -> Catalog:
+    event = event or evaluated(check=DBT_CHECK, metadata=BY_DBT)
+    return delivered(whole_of(event, definitions=dbt_facts(test)), **options)
+
+
+def test_a_test_of_dbt_is_the_assertion_that_datahubs_dbt_source_makes() -> None:
+    catalog = of_dbt()
+    assert catalog.urns("assertion") == [dbt_urn()]
+    info = catalog.of(dbt_urn(), "assertionInfo")
+    assert info["customAssertion"]["type"] == "dbt"
+    assert info["customAssertion"]["entity"] == TABLE
+    assert info["customAssertion"]["field"] == f"urn:li:schemaField:({TABLE},id)"
+    own = {**info["customProperties"], **info["customAssertion"]}
+    assert own["nativeType"] == "unique_orders_id"
+    assert (own["operator"], own["aggregation"]) == ("EQUAL_TO", "UNIQUE_PROPOTION")
+    assert own["dbt_unique_id"] == UNIQUE.unique_id
+    assert own["dbt_test_upstream_unique_id"] == "model.shop.orders"
+    assert own["check_name"] == "unique_orders_id"
+    platform = catalog.of(dbt_urn(), "dataPlatformInstance")
+    assert platform == {"platform": "urn:li:dataPlatform:dbt"}
+    ((_, event),) = catalog.series[dbt_urn(), "assertionRunEvent"].items()
+    assert (event["asserteeUrn"], event["runId"]) == (TABLE, RUN_ID)
+
+
+def test_a_test_of_several_nodes_is_an_assertion_on_each() -> None:
+    assert of_dbt(replace(UNIQUE, upstreams=2)).urns("assertion") == [
+        dbt_urn(on_dbt_upstream="model.shop.orders")
+    ]
+
+
+def test_an_instance_of_dbt_tells_tests_apart() -> None:
+    catalog = of_dbt(platform_instance_map={"dbt": "eu"})
+    (actual,) = catalog.urns("assertion")
+    assert actual == dbt_urn(instance="eu")
+    instance = "urn:li:dataPlatformInstance:(urn:li:dataPlatform:dbt,eu)"
+    assert catalog.of(actual, "dataPlatformInstance")["instance"] == instance
+
+
+def test_a_test_is_of_dbts_dataset_if_that_is_wanted() -> None:
+    catalog = of_dbt(use_dbt_datasets=True, platform_instance_map={"dbt": "eu"})
+    (actual,) = catalog.urns("assertion")
+    entity = catalog.of(actual, "assertionInfo")["customAssertion"]["entity"]
+    assert entity == "urn:li:dataset:(urn:li:dataPlatform:dbt,eu.db.main.orders,PROD)"
+    unknown = of_dbt(replace(UNIQUE, dataset=None), use_dbt_datasets=True)
+    info = unknown.of(dbt_urn(), "assertionInfo")
+    assert info["customAssertion"]["entity"] == TABLE
+
+
+def test_what_datahubs_dbt_source_wrote_is_left_as_it_is() -> None:
+    whole = whole_of(evaluated(check=DBT_CHECK, metadata=BY_DBT), definitions=dbt_facts())
+    sent = [item for item in check_proposals(whole, Context()) if isinstance(item, Proposal)]
+    changes = {item.aspect: item.change for item in sent}
+    assert changes == {
+        "assertionInfo": Change.CREATE,
+        "dataPlatformInstance": Change.CREATE,
+        "assertionRunEvent": Change.UPSERT,
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "passed", "severity", "expected"),
+    [
+        ("pass", True, "ERROR", ("SUCCESS", None)),
+        ("warn", False, "WARN", ("FAILURE", "LOW")),
+        ("fail", False, "ERROR", ("FAILURE", "HIGH")),
+        ("error", False, "ERROR", ("ERROR", None)),
+        ("skipped", False, "ERROR", ("ERROR", None)),
+    ],
+)
+def test_the_result_of_a_test_is_dbts(
+    status: str,
+    passed: bool,  # noqa: FBT001
+    severity: str,
+    expected: tuple[str, str | None],
+) -> None:
+    metadata = {**BY_DBT, "status": text(status)}
+    event = evaluated(passed, DBT_CHECK, severity=severity, metadata=metadata)
+    ((_, actual),) = of_dbt(event=event).series[dbt_urn(), "assertionRunEvent"].items()
+    kind, severity_word = expected
+    if not hasattr(schema_classes, "AssertionResultSeverityClass"):
+        severity_word = None
+    result = actual["result"]
+    assert (result["type"], result.get("severity")) == (kind, severity_word)
+    assert result["nativeResults"]["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("name", "unique_id", "is_dbts"),
+    [
+        ("unique_orders_id", "test.shop.unique_orders_id.1", True),
+        ("not_null_orders_id", "test.shop.not_null_orders_id.1", True),
+        ("unique_orders", "test.shop.unique_orders", False),
+        ("unique_in_orders_id", "test.shop.unique_in_orders_id.1", False),
+        ("relationships_orders_id__id__ref_a_", "test.shop.relationships_orders.1", False),
+        ("unique_orders_id", "model.shop.unique_orders_id.1", False),
+    ],
+)
+def test_of_an_event_alone_a_test_is_known_if_it_can_depend_on_one_node_only(
+    name: str,
+    unique_id: str,
+    is_dbts: bool,  # noqa: FBT001
+) -> None:
+    check = replace(DBT_CHECK, name=name)
+    event = evaluated(check=check, metadata={**BY_DBT, "unique_id": text(unique_id)})
+    expected = dbt_urn(unique_id) if is_dbts else urn(check)
+    assert delivered(whole_of(event)).urns("assertion") == [expected]
+    # An older package knows the id by the definition.
+    metadata = {"dagster_dbt/unique_id": text(unique_id)}
+    old = facts(asset_facts("shop/orders", checks=(CheckFacts(check, metadata=metadata),)))
+    catalog = delivered(whole_of(evaluated(check=check), definitions=old))
+    assert catalog.urns("assertion") == [expected]
+
+
+def test_the_name_of_a_node_is_dbts() -> None:
+    check = CheckKey(("renamed",), "unique_orders_v2_id")
+    node = asset_facts("renamed", metadata={"dagster_dbt/unique_id": text("model.shop.orders.v2")})
+    event = evaluated(check=check, metadata=BY_DBT)
+    assert delivered(whole_of(event)).urns("assertion") == [urn(check)]
+    catalog = delivered(whole_of(event, definitions=facts(node)))
+    assert catalog.urns("assertion") == [dbt_urn()]
+
+
+def test_the_metadata_of_others_makes_no_test_of_dbt() -> None:
+    event = evaluated(check=DBT_CHECK, metadata={"unique_id": BY_DBT["unique_id"]})
+    assert delivered(whole_of(event)).urns("assertion") == [urn(DBT_CHECK)]
+
+
+@pytest.mark.parametrize("is_catalogued", [True, False])
+def test_a_test_that_dbt_did_not_get_to_is_no_second_assertion(is_catalogued: bool) -> None:  # noqa: FBT001
+    steps = [step("dbt", check="shop/orders:unique_orders_id")]
+    whole = log(*failed("dbt"), steps=steps)
+    assert delivered(whole).urns("assertion") == [urn(DBT_CHECK)]
+    if is_catalogued:
+        check = CheckFacts(DBT_CHECK, is_of_dbt=True)
+        whole = replace(whole, definitions=facts(replace(ASSET, checks=(check,))))
+    else:
+        job = Job("sales", ops=(replace(op("dbt"), tags={"dagster_dbt/select": "fqn:*"}),))
+        whole = replace(whole, job=job)
+    assert delivered(whole).urns("assertion") == []
+    known = replace(whole, definitions=dbt_facts())
+    ((_, event),) = delivered(known).series[dbt_urn(), "assertionRunEvent"].items()
+    assert event["result"]["type"] == "ERROR"
+
+
+def test_the_catalogue_leaves_tests_of_dbt_to_runs() -> None:
+    checks = (CheckFacts(CHECK), CheckFacts(DBT_CHECK, is_of_dbt=True))
+    job = CatalogJob(Job("checks"), assets=(replace(ASSET, checks=checks),))
+    part = CatalogPart(CodeRepository("shop", "repository"), jobs=(job,))
+    catalog = Catalog().deliver(catalog_proposals(part, T0, Context()))
+    assert catalog.urns("assertion") == [urn()]
+    assert [each for each in defined_urns(part, Context()) if "assertion" in each] == [urn()]
 
 
 OUTCOMES = st.lists(

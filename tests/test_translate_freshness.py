@@ -104,7 +104,11 @@ def test_a_policy_is_an_assertion_about_its_asset(settings: dict[str, Any], kind
     assert info["customAssertion"]["logic"] == info["description"] == policy_in_words(settings)
     assert info["externalUrl"] == "http://ui/assets/shop/orders"
     parameters = {name: str(value) for name, value in settings.items()}
-    assert info["customProperties"] == {**parameters, "asset_key": "shop/orders"}
+    assert info["customProperties"] == {
+        **parameters,
+        "asset_key": "shop/orders",
+        "policy": kind,
+    }
     if HAS_PARAMETERS:
         assert info["customAssertion"]["nativeType"] == kind
         assert info["customAssertion"]["nativeParameters"] == parameters

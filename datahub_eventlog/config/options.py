@@ -195,6 +195,11 @@ class Config:
     convert_urns_to_lowercase: StrictBool = option(
         "lower-case the names in the urns of tables", default=False
     )
+    use_dbt_datasets: StrictBool = option(
+        "dbt's tests are of the datasets of DataHub's dbt source, if you run that as well, and not "
+        "of tables",
+        default=False,
+    )
     connect_ops_to_ops: StrictBool = option(
         "add edges between ops in the order of execution", default=False
     )

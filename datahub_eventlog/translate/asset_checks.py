@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import quote
 
 from datahub.metadata.schema_classes import (
@@ -15,16 +17,42 @@ from datahub.metadata.schema_classes import (
     AssertionSourceClass,
     AssertionSourceTypeClass,
     AssertionTypeClass,
-    CustomAssertionInfoClass,
 )
 from datahub.metadata.urns import AssertionUrn
 
 from datahub_eventlog.translate import links, urns
-from datahub_eventlog.translate.aspects import Proposals, dagster_platform, instance, state
-from datahub_eventlog.translate.assertions import failure_severity
+from datahub_eventlog.translate.aspects import (
+    Proposals,
+    created,
+    dagster_platform,
+    instance,
+    state,
+)
+from datahub_eventlog.translate.assertion_shapes import (
+    custom_assertion,
+    failure_severity,
+    unsayable,
+)
 from datahub_eventlog.translate.assets.description import plain_texts
 from datahub_eventlog.translate.assets.timeseries import partition_spec
 from datahub_eventlog.translate.context import Context
+from datahub_eventlog.translate.dbt_tests import (
+    FAILED_ROWS,
+    dbt_assertion_urn,
+    dbt_platform,
+    dbt_properties,
+    dbt_result,
+    dbt_shape,
+    dbt_test_of,
+    is_test_of_dbt,
+    tested_dataset,
+)
+from datahub_eventlog.translate.factory_checks import (
+    ROW_COUNT,
+    bounded_value,
+    dagster_shape,
+    freshness_metadata,
+)
 from datahub_eventlog.translate.lineage.run_assets import RunAssets
 from datahub_eventlog.translate.properties import present, time_text
 from datahub_eventlog.translate.ranks import ranked_time
@@ -35,9 +63,11 @@ from datahub_eventlog.values import (
     Evaluation,
     Event,
     Failure,
+    Metadatum,
     Problem,
     Proposal,
     RunLog,
+    Step,
 )
 
 NATIVE_TYPE = "Dagster asset check"
@@ -89,89 +119,153 @@ class CheckEmitter:
         for step in self._log.steps:
             for output in step.outputs if step.key in self._failed else ():
                 if output.check is not None and output.check not in self._newest:
-                    yield from self._not_evaluated(output.check, self._failed[step.key])
+                    yield from self._not_evaluated(output.check, step, self._failed[step.key])
 
     def _evaluated(self, event: Event, evaluation: Evaluation) -> Proposals:
-        check = evaluation.check
-        asset = self._asset(check)
-        if asset is None:
+        assertion = self.assertion_of(evaluation.check, evaluation)
+        if assertion is None:
             return
-        if self._newest[check] == (event.time, event.storage_id):
-            blocking = evaluation.blocking is True
-            yield from self._assertion(check, asset, event.time, blocking=blocking)
-        passed = evaluation.passed
+        if self._newest[evaluation.check] == (event.time, event.storage_id):
+            yield from self._assertion(assertion, event.time)
+        kind = dbt_result(evaluation) if assertion.facts.dbt else _result(evaluation)
+        is_failure = kind == AssertionResultTypeClass.FAILURE
         result = AssertionResultClass(
-            type=AssertionResultTypeClass.SUCCESS if passed else AssertionResultTypeClass.FAILURE,
+            type=kind,
             nativeResults=_native(evaluation),
             externalUrl=links.run_link(self._run_id, self._context) if self._run_id else None,
-            **({} if passed else failure_severity(evaluation.severity)),
+            **_counts(evaluation),
+            **(failure_severity(evaluation.severity) if is_failure else {}),
         )
-        yield self._run_event(event, check, asset, result, str(event.storage_id))
+        yield self._run_event(event, assertion, result, str(event.storage_id))
 
-    def _not_evaluated(self, check: CheckKey, event: Event) -> Proposals:
-        asset = self._asset(check)
-        if asset is None:
+    def _not_evaluated(self, check: CheckKey, step: Step, event: Event) -> Proposals:
+        assertion = self.assertion_of(check)
+        if assertion is None:
             return
-        yield from self._assertion(check, asset, event.time)
+        if assertion.facts.dbt is None and is_test_of_dbt(assertion.facts, step, self._log):
+            # Whoever knows which test it is sends it as an assertion of dbt's.
+            return
+        yield from self._assertion(assertion, event.time)
         error = AssertionResultErrorClass(
             type=AssertionResultErrorTypeClass.UNKNOWN_ERROR,
             properties={"message": event.data.message if isinstance(event.data, Failure) else ""},
         )
         result = AssertionResultClass(type=AssertionResultTypeClass.ERROR, error=error)
-        yield self._run_event(event, check, asset, result, "error")
+        yield self._run_event(event, assertion, result, "error")
 
-    def _asset(self, check: CheckKey) -> str | None:
-        """The dataset that is checked: the asset or, where assets aren't emitted, its table."""
-        return self._assets.checked(check.asset_key)
+    def assertion_of(
+        self, check: CheckKey, evaluation: Evaluation | None = None
+    ) -> CheckAssertion | None:
+        """The check by its definition, or failing that by its event, on the dataset it is of.
 
-    def _assertion(
-        self, check: CheckKey, asset: str, time: float, *, blocking: bool = False
-    ) -> Proposals:
-        """What the check is by its definition, or failing that by its event."""
-        urn, facts = assertion_urn(check, self._context), self._assets.facts(check.asset_key)
-        checks = facts.checks if facts else ()
+        That is the asset or, where assets aren't emitted, its table.
+        """
+        dataset = self._assets.checked(check.asset_key)
+        if dataset is None:
+            return None
+        asset = self._assets.facts(check.asset_key)
+        checks = asset.checks if asset else ()
         defined = next((known for known in checks if known.check == check), None)
-        info = assertion_info(defined or CheckFacts(check, blocking=blocking), asset, self._context)
-        yield state(urn, info, ranked_time(time, defined), self._run_id)
-        yield state(urn, dagster_platform(self._context), time, self._run_id)
+        metadata = evaluation.metadata if evaluation else {}
+        facts = defined or CheckFacts(
+            check,
+            blocking=evaluation is not None and evaluation.blocking is True,
+            metadata=freshness_metadata(metadata),
+        )
+        test = dbt_test_of(check, defined, asset, metadata)
+        urn = assertion_urn(check, self._context)
+        if test is not None:
+            urn = dbt_assertion_urn(test, self._context)
+            dataset = tested_dataset(test, check, self._assets) or dataset
+        return CheckAssertion(
+            urn, dataset, replace(facts, dbt=test), is_defined=defined is not None
+        )
+
+    def _assertion(self, assertion: CheckAssertion, time: float) -> Proposals:
+        """What the check is."""
+        facts, context = assertion.facts, self._context
+        info = assertion_info(facts, assertion.dataset, context)
+        since = ranked_time(time, facts if assertion.is_defined else None)
+        if facts.dbt is not None:
+            # DataHub's dbt source says more, and has the last word.
+            yield created(assertion.urn, info, since, self._run_id)
+            yield created(assertion.urn, dbt_platform(context), time, self._run_id)
+        else:
+            yield state(assertion.urn, info, since, self._run_id)
+            yield state(assertion.urn, dagster_platform(context), time, self._run_id)
 
     def _run_event(
-        self, event: Event, check: CheckKey, asset: str, result: AssertionResultClass, suffix: str
+        self, event: Event, assertion: CheckAssertion, result: AssertionResultClass, suffix: str
     ) -> Proposal | Problem:
         """The result, under an id that is the same each time it is sent."""
-        urn = assertion_urn(check, self._context)
+        check = assertion.facts.check
         partition = event.data.partition if isinstance(event.data, Evaluation) else None
         aspect = AssertionRunEventClass(
             timestampMillis=milliseconds(event.time),
             runId=self._run_id or str(event.storage_id),
-            asserteeUrn=asset,
-            assertionUrn=urn,
+            asserteeUrn=assertion.dataset,
+            assertionUrn=assertion.urn,
             status=AssertionRunStatusClass.COMPLETE,
             result=result,
             partitionSpec=partition_spec(partition),
             messageId=f"{self._run_id}:{'/'.join(check.asset_key)}:{check.name}:{suffix}",
         )
-        return instance(urn, aspect, self._run_id)
+        return instance(assertion.urn, aspect, self._run_id)
 
 
-def assertion_info(facts: CheckFacts, asset: str, context: Context) -> AssertionInfoClass:
+@dataclass(frozen=True)
+class CheckAssertion:
+    """A check with its assertion, and the dataset that it is of."""
+
+    urn: str
+    dataset: str
+    facts: CheckFacts
+    is_defined: bool
+
+
+def assertion_info(facts: CheckFacts, dataset: str, context: Context) -> AssertionInfoClass:
     """A check by its definition, on the dataset that it checks."""
     check = facts.check
+    shape = dagster_shape(facts) if facts.dbt is None else dbt_shape(facts.dbt)
     own = {
         "asset_key": "/".join(check.asset_key),
         "check_name": check.name,
         "blocking": str(facts.blocking).lower(),
+        **(dbt_properties(facts.dbt) if facts.dbt else {}),
+        **unsayable(shape),
     }
     page = links.asset_link(check.asset_key, context)
     shown = f"?view=checks&checkDetail={quote(check.name, safe='')}"
+    kind = NATIVE_TYPE if facts.dbt is None else "dbt"
+    # Of a test of dbt, DataHub makes a title of what it asserts.
+    name = None if facts.dbt else check.name
     return AssertionInfoClass(
         type=AssertionTypeClass.CUSTOM,
-        customAssertion=CustomAssertionInfoClass(type=NATIVE_TYPE, entity=asset),
+        customAssertion=custom_assertion(kind, dataset, shape),
         source=AssertionSourceClass(type=AssertionSourceTypeClass.EXTERNAL),
-        description=facts.description or check.name,
+        description=facts.description or name,
         externalUrl=f"{page}{shown}" if page else None,
         customProperties=present({**plain_texts(facts.metadata), **own}),
     )
+
+
+def _result(evaluation: Evaluation) -> str:
+    if evaluation.passed:
+        return AssertionResultTypeClass.SUCCESS
+    return AssertionResultTypeClass.FAILURE
+
+
+def _counts(evaluation: Evaluation) -> dict[str, Any]:
+    """The numbers for which DataHub has fields, where it is plain which of them they are."""
+    return {
+        "rowCount": _whole(evaluation.metadata.get(ROW_COUNT)),
+        "unexpectedCount": _whole(evaluation.metadata.get(FAILED_ROWS)),
+        "actualAggValue": bounded_value(evaluation),
+    }
+
+
+def _whole(number: Metadatum | None) -> int | None:
+    return number.value if number is not None and number.kind == "int" else None
 
 
 def _native(evaluation: Evaluation) -> dict[str, str]:

@@ -98,7 +98,8 @@ def defined_urns(part: CatalogPart, context: Context) -> Iterator[str]:
         yield urns.flow_urn(run, context)
         yield from (urns.job_urn(run, op.handle, context) for op in job.job.ops)
         for facts in job.assets:
-            yield from (assertion_urn(check.check, context) for check in facts.checks)
+            checks = (check for check in facts.checks if not check.is_of_dbt)
+            yield from (assertion_urn(check.check, context) for check in checks)
 
 
 def _asset_proposals(part: CatalogPart, since: float, context: Context) -> Proposals:
@@ -158,13 +159,18 @@ def _job_proposals(
 def _check_proposals(
     log: RunLog, facts: tuple[AssetFacts, ...], since: float, context: Context
 ) -> Proposals:
-    """The checks as assertions; a run knows their metadata as well, and so ranks higher."""
+    """The checks as assertions; a run knows their metadata as well, and so ranks higher.
+
+    Those that are tests of dbt are left to runs, which know whose assertion they are.
+    """
     assets = RunAssets(log, context)
     for asset in facts:
         dataset = assets.checked(asset.key)
         if dataset is None:
             continue
         for check in asset.checks:
+            if check.is_of_dbt:
+                continue
             urn = assertion_urn(check.check, context)
             yield state(urn, assertion_info(check, dataset, context), ranked_time_alone(since))
             yield state(urn, dagster_platform(context), ranked_time_alone(since))

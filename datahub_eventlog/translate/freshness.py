@@ -23,7 +23,7 @@ from datahub.metadata.urns import AssertionUrn
 
 from datahub_eventlog.translate import links, urns
 from datahub_eventlog.translate.aspects import Proposals, dagster_platform, instance, state
-from datahub_eventlog.translate.assertions import custom_assertion, failure_severity
+from datahub_eventlog.translate.assertion_shapes import Shape, custom_assertion, failure_severity
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.lineage.run_assets import RunAssets
 from datahub_eventlog.translate.properties import json_text, present, time_text
@@ -140,15 +140,15 @@ def _info(
 ) -> AssertionInfoClass:
     parameters = {name: json_text(value) for name, value in settings.items()}
     words = policy_in_words(settings) if settings else "Meets its freshness policy"
+    kind = _kind(settings)
+    shape = Shape(kind or TYPE, native_parameters=parameters or None, logic=words)
     return AssertionInfoClass(
         type=AssertionTypeClass.CUSTOM,
-        customAssertion=custom_assertion(
-            TYPE, dataset, nativeType=_kind(settings), nativeParameters=parameters, logic=words
-        ),
+        customAssertion=custom_assertion(TYPE, dataset, shape),
         source=AssertionSourceClass(type=AssertionSourceTypeClass.EXTERNAL),
         description=words,
         externalUrl=links.asset_link(key, context),
-        customProperties=present({**parameters, "asset_key": "/".join(key)}),
+        customProperties=present({**parameters, "asset_key": "/".join(key), "policy": kind}),
     )
 
 

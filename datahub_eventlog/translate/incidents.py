@@ -28,7 +28,7 @@ from datahub.metadata.urns import IncidentUrn
 
 from datahub_eventlog.translate import links, urns
 from datahub_eventlog.translate.aspects import STATE, Proposals, created, json_of
-from datahub_eventlog.translate.asset_checks import assertion_urn
+from datahub_eventlog.translate.asset_checks import CheckEmitter
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.freshness import changes, policy_urn
 from datahub_eventlog.translate.lineage.run_assets import RunAssets
@@ -39,8 +39,6 @@ from datahub_eventlog.translate.runs.progress import Result, progress_of
 from datahub_eventlog.values import (
     Change,
     Evaluation,
-    Event,
-    FreshnessChange,
     Json,
     Proposal,
     RunLog,
@@ -155,28 +153,29 @@ def _of_checks(log: RunLog, assets: RunAssets, context: Context) -> Iterator[Inc
     wanted = context.config.incidents.checks
     if not wanted:
         return
+    checks = CheckEmitter(log, context)
     evaluations = (
-        (event.data.check, event.time, event)
+        (event.data.check, event.time, event.storage_id, event.data)
         for event in log.events
         if isinstance(event.data, Evaluation)
     )
-    for check, time, event in _newest(evaluations):
-        dataset, evaluation = assets.checked(check.asset_key), event.data
-        if dataset is None or not isinstance(evaluation, Evaluation):
+    for check, time, evaluation in _newest(evaluations):
+        assertion = checks.assertion_of(check, evaluation)
+        if assertion is None:
             continue
         asset = "/".join(check.asset_key)
         failed = f"failed with severity {evaluation.severity}"
         found = f"Check `{check.name}` of {asset} {'passed' if evaluation.passed else failed}."
         yield Incident(
             {"asset_key": asset, "check_name": check.name},
-            dataset,
+            assertion.dataset,
             time,
             is_over=evaluation.passed or not _is_wanted(evaluation, assets, wanted),
             title=f"Check {check.name} failed",
             message=_message(log, context, found, evaluation.description),
             type=IncidentTypeClass.CUSTOM,
             custom_type=CHECK_TYPE,
-            assertion=assertion_urn(check, context),
+            assertion=assertion.urn,
         )
 
 
@@ -193,13 +192,13 @@ def _of_freshness(log: RunLog, assets: RunAssets, context: Context) -> Iterator[
     if not context.config.incidents.freshness:
         return
     known = (
-        (change.asset_key, change.time, event)
+        (change.asset_key, change.time, event.storage_id, change)
         for event, change in changes(log)
         if change.state != "UNKNOWN"  # the asset was wiped: that makes nothing good
     )
-    for key, time, event in _newest(known):
-        dataset, change = assets.checked(key), event.data
-        if dataset is None or not isinstance(change, FreshnessChange):
+    for key, time, change in _newest(known):
+        dataset = assets.checked(key)
+        if dataset is None:
             continue
         asset, is_over = "/".join(key), change.state != "FAIL"
         found = f"{asset} is {'fresh again' if is_over else 'not as fresh as its policy asks for'}."
@@ -268,16 +267,17 @@ def _will_be_retried(log: RunLog) -> bool:
 
 
 K = TypeVar("K")
+V = TypeVar("V")
 
 
-def _newest(events: Iterable[tuple[K, float, Event]]) -> Iterator[tuple[K, float, Event]]:
-    """The newest event of each key, in the order of their times."""
-    newest: dict[K, tuple[float, int, Event]] = {}
-    for key, time, event in events:
-        if key not in newest or newest[key][:2] < (time, event.storage_id):
-            newest[key] = (time, event.storage_id, event)
-    for key, (time, _, event) in sorted(newest.items(), key=lambda entry: entry[1][:2]):
-        yield key, time, event
+def _newest(events: Iterable[tuple[K, float, int, V]]) -> Iterator[tuple[K, float, V]]:
+    """The newest of each key, by their times and storage ids, oldest first."""
+    newest: dict[K, tuple[float, int, V]] = {}
+    for key, time, storage_id, data in events:
+        if key not in newest or newest[key][:2] < (time, storage_id):
+            newest[key] = (time, storage_id, data)
+    for key, (time, _, data) in sorted(newest.items(), key=lambda entry: entry[1][:2]):
+        yield key, time, data
 
 
 def _message(log: RunLog, context: Context, *parts: str | None) -> str:
