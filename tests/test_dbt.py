@@ -358,7 +358,7 @@ def test_whoever_comes_second_leaves_the_assertion_of_datahubs_dbt_source(
         for urn, info in theirs.items():
             emitter.emit_mcp(
                 mcp.MetadataChangeProposalWrapper(
-                    entityUrn=urn, aspect=schema_classes.AssertionInfoClass.from_obj(info)
+                    entityUrn=urn, aspect=schema_classes.AssertionInfoClass.from_obj(dict(info))
                 )
             )
         before = {urn: datahub.receiver.aspect(urn, "assertionInfo") for urn in theirs}
@@ -370,17 +370,20 @@ def test_whoever_comes_second_leaves_the_assertion_of_datahubs_dbt_source(
 def test_the_catalogue_leaves_tests_of_dbt_to_runs_and_knows_other_checks(
     project: Any, run: ShopRun
 ) -> None:
-    @dagster_dbt.dbt_assets(manifest=project.manifest_path, project=project)
     def shop() -> Iterator[Any]:
         yield from ()
+
+    assets = dagster_dbt.dbt_assets(manifest=project.manifest_path, project=project)(shop)
 
     @dg.asset_check(asset=dg.AssetKey("stg_orders"))
     def our_own() -> dg.AssetCheckResult:
         return dg.AssetCheckResult(passed=True)
 
-    definitions = dg.Definitions([shop], asset_checks=[our_own])
+    definitions = dg.Definitions([assets], asset_checks=[our_own])
     snapshot = RepositorySnap.from_def(definitions.get_repository_def())
-    nodes = AssetNodes(RemoteRepository(snapshot, RepositoryHandle.for_test(), run.instance))
+    # Dagster 1.10 takes the instance, later ones its `auto_materialize_use_sensors`.
+    instance: Any = run.instance
+    nodes = AssetNodes(RemoteRepository(snapshot, RepositoryHandle.for_test(), instance))
     checks = {check.check.name: check.is_of_dbt for check in nodes.facts(("stg_orders",)).checks}
     assert checks == {
         "accepted_values_stg_orders_state__paid": True,

@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -328,7 +328,7 @@ def test_a_translator_of_dbt_that_raises_costs_only_what_it_knows() -> None:
     assert found["orders",].deps == (("contacts",), ("payments",))
 
 
-TESTED: Mapping[str, Any] = {
+TESTED: dict[str, Any] = {
     "nodes": {
         "model.shop.orders": {"database": "db", "schema": '"Main"', "name": "o", "alias": "Orders"},
         "model.shop.paid": {"schema": "main", "name": "paid"},

@@ -322,7 +322,7 @@ def test_a_check_of_columns_is_one_of_the_schema() -> None:
 @pytest.mark.parametrize("passed", [True, False])
 def test_the_value_that_was_compared_with_bounds_is_in_the_result(passed: bool) -> None:  # noqa: FBT001
     @dg.asset
-    def orders() -> dg.MaterializeResult:
+    def orders() -> Any:
         return dg.MaterializeResult(metadata={"n": 5 if passed else 0})
 
     checks = dg.build_metadata_bounds_checks(assets=[orders], metadata_key="n", min_value=1)
