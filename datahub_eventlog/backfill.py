@@ -17,7 +17,7 @@ from typing import get_args
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher import Dispatcher, Parts
 from datahub_eventlog.dispatcher.pace import Pace
-from datahub_eventlog.ledger import Ledger, Outcome, State
+from datahub_eventlog.ledger import Ledger, Outcome, State, backfill_row
 from datahub_eventlog.source.history import Selection
 
 RUNS_AT_ONCE = 10
@@ -103,6 +103,9 @@ class Backfill:
             self._deliver_portion(run_ids, settled_before)
             if self._stop.is_set():
                 return self.progress
+        # Dagster's backfills, which the deliveries of their runs asked for.
+        rows = [backfill_row(each) for each in self._ledger.runs.backfills(are_due=True)]
+        self._dispatcher.deliver_until_done(rows, self._stop, self._show)
         self._ledger.upkeep.finish(self._orders.name)
         self.progress.is_complete = True
         self._on_progress(self.progress)

@@ -34,7 +34,16 @@ from datahub_eventlog.reopening import opened
 from datahub_eventlog.sinks.memory import MemorySink
 from datahub_eventlog.source import Source
 from datahub_eventlog.storages import DataHubEventLogStorage
-from datahub_eventlog.values import AssetKey, Json, Materialization, Problem, Proposal, Run, RunLog
+from datahub_eventlog.values import (
+    BACKFILL_TAG,
+    AssetKey,
+    Json,
+    Materialization,
+    Problem,
+    Proposal,
+    Run,
+    RunLog,
+)
 
 if TYPE_CHECKING:
     from datahub_eventlog.backfill import Backfill, Orders, Progress
@@ -131,8 +140,11 @@ class Operations:
         return loading_workspace(self._instance, options)
 
     def preview(self, run_id: str) -> list[Proposal | Problem]:
-        """What would be sent for a run now; raises `DataHubEventLogError` for an unknown run."""
-        from datahub_eventlog.dispatcher import run_items
+        """What would be sent for a run now, and for the backfill that it belongs to.
+
+        Raises `DataHubEventLogError` for an unknown run.
+        """
+        from datahub_eventlog.dispatcher import backfill_items, run_items
         from datahub_eventlog.dispatcher.filters import has_wanted_steps, is_wanted
 
         config = self.config
@@ -142,7 +154,10 @@ class Operations:
             raise DataHubEventLogError(f"there is no run {run_id}")
         if not (is_wanted(log.run, config) and has_wanted_steps(log, config)):
             return [Problem(run_id, "run", FILTERED)]
-        return list(run_items(log, config, parts))
+        backfill_id = log.run.tags.get(BACKFILL_TAG)
+        backfill = parts.source.backfill(backfill_id) if backfill_id else None
+        items = list(run_items(log, config, parts))
+        return items if backfill is None else [*items, *backfill_items(backfill, config)]
 
     def explain(self, key: AssetKey) -> Explanation:
         """Why an asset is linked to its datasets, as of its newest materialization.

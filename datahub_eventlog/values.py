@@ -44,6 +44,12 @@ Metadata: TypeAlias = Mapping[str, Metadatum]
 
 ENDED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
 """The statuses of a run whose record has ended."""
+BACKFILL_ENDS = frozenset(
+    {"COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"}
+)
+"""The statuses of a backfill that has ended; older Dagsters had COMPLETED for most of them."""
+BACKFILL_TAG = "dagster/backfill"
+"""The tag by which a run names the backfill that launched it."""
 DATA_VERSION = "dagster/data_version"
 INPUT_VERSION = "dagster/input_data_version/"
 """Begins the tags of a materialisation that name what it was made of, and in which version."""
@@ -389,6 +395,37 @@ class RunLog:
     def has_ended(self) -> bool:
         """Whether the run's terminal event, or failing that its record, says that it is over."""
         return self.run.status in ENDED or any(event.ends_run for event in self.events)
+
+
+@dataclass(frozen=True)
+class Backfill:
+    """Runs that were launched together, for many partitions, as Dagster's record of them says."""
+
+    backfill_id: str
+    status: str | None = None
+    """The value of Dagster's `BulkActionStatus`; None without a record that can be read."""
+    created: float | None = None
+    ended: float | None = None
+    title: str | None = None
+    description: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    error: str | None = None
+    """Why it failed, if that was not for its runs."""
+    job_name: str | None = None
+    assets: tuple[AssetKey, ...] = ()
+    """Of a backfill of assets; then there is no job."""
+    partitions: int | None = None
+    """How many were asked for; of assets, those of each asset."""
+    partitions_succeeded: int | None = None
+    partitions_failed: int | None = None
+    runs: int = 0
+    run: Run | None = None
+    """The first of its runs."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether Dagster launches no more runs of it, and all of them have ended."""
+        return self.status in BACKFILL_ENDS
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from datahub_eventlog.dispatcher.pace import Pace
 from datahub_eventlog.dispatcher.pause import Pause
 from datahub_eventlog.dispatcher.verifying import Expectations, Skipped, newer_run, send_again
 from datahub_eventlog.errors import LedgerUnavailable, Misconfigured, Unavailable
-from datahub_eventlog.ledger import catalog_row
+from datahub_eventlog.ledger import backfill_row, catalog_row
 from datahub_eventlog.redact import DEFAULT, HIDDEN
 from datahub_eventlog.sinks.reading import Reader
 from datahub_eventlog.source.history import RUNS_PER_PAGE, SelectedRuns, Selection
@@ -215,7 +215,7 @@ class Verification:
             self.progress.skipped[reason] += 1
 
     def _add_others(self) -> None:
-        """What belongs to no run: the catalogues, and events without a run."""
+        """What belongs to no single run: backfills, catalogues, and events without a run."""
         selected, ledger = self._orders.selection, self._parts.ledger
         since, until = ledger.upkeep.runless_since(), math.inf
         if selected.since is not None:
@@ -223,6 +223,9 @@ class Verification:
         if selected.until is not None:
             until = selected.until.timestamp()
         self._add("events without a run", partial(self._expectations.add_runless, since, until))
+        for backfill_id in ledger.runs.backfills():
+            add_backfill = partial(self._expectations.add_backfill, backfill_id)
+            self._add(backfill_row(backfill_id), add_backfill)
         for location in ledger.catalogs.locations(EVER):
             self._add(catalog_row(location), partial(self._expectations.add_catalog, location))
 

@@ -354,6 +354,12 @@ def launched_by_a_schedule(instance: dg.DagsterInstance) -> Sequence[str]:
     return _execute(declaring, instance, tags=tags)
 
 
+@SCENARIOS.add()
+def launched_by_a_backfill(instance: dg.DagsterInstance) -> Sequence[str]:
+    tags = {"dagster/backfill": "kxmzqwvb", "dagster/partition": "2024-01-01"}
+    return _execute(declaring, instance, tags=tags)
+
+
 @SCENARIOS.add(options={"dagster_url": "http://localhost:3000"}, ours={"urn_prefix": "prod"})
 def job_of_a_code_location_with_the_sensors_prefix(
     instance: dg.DagsterInstance,

@@ -211,9 +211,16 @@ def _(found: Difference, _: Told) -> object:
 
 
 @rule("Step runs belong to their run and follow each other")
-def _(found: Difference, _: Told) -> object:
+def _(found: Difference, told: Told) -> object:
     places = {f"{RELATIONSHIPS}.parentInstance", f"{RELATIONSHIPS}.upstreamInstances.*"}
-    return found.place in places and found.is_gain
+    return found.place in places and found.is_gain and not _belongs_to_a_backfill(found, told)
+
+
+@rule("Runs of a backfill belong to it")
+def _(found: Difference, told: Told) -> object:
+    is_parent = found.place == f"{RELATIONSHIPS}.parentInstance"
+    is_backfill = found.urn not in told.theirs
+    return found.is_gain and (is_parent or is_backfill) and _belongs_to_a_backfill(found, told)
 
 
 @rule("Run events have attempts, durations and ids")
@@ -314,6 +321,12 @@ def _(found: Difference, _: Told) -> object:
 @rule("Queries have the time of their event")
 def _(found: Difference, _: Told) -> object:
     return found.aspect == "queryProperties" and found.path[-1:] == ("time",)
+
+
+def _belongs_to_a_backfill(found: Difference, told: Told) -> bool:
+    """Whether it is about the instance of a run, not of a step, that a backfill launched."""
+    properties = told.ours.get(found.urn, {}).get(PROPERTIES, {}).get("customProperties", {})
+    return "backfill_id" in properties
 
 
 def _urns(*values: object) -> list[str]:

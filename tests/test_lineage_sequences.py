@@ -25,7 +25,9 @@ from redelivery import DataHub
 from datahub_eventlog.config import Config, RestTarget
 from datahub_eventlog.sinks import connect
 from datahub_eventlog.source import Source
+from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.aspects import additions, patches
+from datahub_eventlog.translate.context import Context
 from datahub_eventlog.values import Proposal
 
 Lineage: TypeAlias = Mapping[str, Mapping[str, Sequence[str]]]
@@ -541,4 +543,4 @@ def test_a_retry_from_failure_completes_the_lineage_and_continues_the_run(tmp_pa
             log = Source(instance).run(second)
             assert log is not None
             assert log.parent_run_id == first
-            assert run["parentInstance"] in datahub.receiver.entities("dataProcessInstance")
+            assert run["upstreamInstances"] == [urns.run_urn(first, Context())]

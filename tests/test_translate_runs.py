@@ -11,7 +11,7 @@ from datahub_eventlog.config import Config
 from datahub_eventlog.translate import run_part
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.lineage.asset_ports import AssetDatasets
-from datahub_eventlog.translate.urns import flow_urn, run_urn
+from datahub_eventlog.translate.urns import backfill_urn, flow_urn, run_urn
 from datahub_eventlog.values import Event, Failure, RunLog
 
 URN = run_urn(RUN_ID, Context())
@@ -214,10 +214,18 @@ def test_a_canceled_run_did_not_fail() -> None:
     assert not {"failure_reason", "failure_message"} & stated.keys()
 
 
-def test_a_run_that_continues_another_is_its_child() -> None:
+def test_a_run_that_executes_another_again_follows_it() -> None:
     whole = log(*succeeded(), run=run(parent_run_id=PARENT, root_run_id=PARENT))
     relationships = delivered(whole).of(URN, "dataProcessInstanceRelationships")
-    assert relationships["parentInstance"] == run_urn(PARENT, Context())
+    assert relationships["upstreamInstances"] == [run_urn(PARENT, Context())]
+    assert "parentInstance" not in relationships
+
+
+def test_a_run_of_a_backfill_belongs_to_it() -> None:
+    whole = log(*succeeded(), run=run(tags={"dagster/backfill": "abc"}, parent_run_id=PARENT))
+    relationships = delivered(whole).of(URN, "dataProcessInstanceRelationships")
+    assert relationships["parentInstance"] == backfill_urn("abc", Context())
+    assert relationships["upstreamInstances"] == [run_urn(PARENT, Context())]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,12 @@ from datahub_eventlog.dispatcher.daemon_thread import DaemonThread, start_in_dae
 from datahub_eventlog.dispatcher.dispatcher import Dispatcher
 from datahub_eventlog.dispatcher.observer import Observer
 from datahub_eventlog.dispatcher.parts import Parts
-from datahub_eventlog.dispatcher.proposals import catalog_items, redactor_of, run_items
+from datahub_eventlog.dispatcher.proposals import (
+    backfill_items,
+    catalog_items,
+    redactor_of,
+    run_items,
+)
 from datahub_eventlog.dispatcher.worker import Worker
 
 __all__ = [
@@ -20,6 +25,7 @@ __all__ = [
     "Parts",
     "Worker",
     "assemble",
+    "backfill_items",
     "catalog_items",
     "deliver_runs",
     "pool",

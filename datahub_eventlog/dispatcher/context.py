@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher.parts import Parts
@@ -37,10 +38,8 @@ def context_of(
             log,
             scratch,
         )
-    context = Context(
-        config=config,
-        is_cloud="DAGSTER_CLOUD_IS_BRANCH_DEPLOYMENT" in os.environ,
-        deployment=os.environ.get("DAGSTER_CLOUD_DEPLOYMENT_NAME"),
+    context = replace(
+        plain_context(config),
         platform_urns=converted.platform_urns,
         lineages=extracted.lineages,
         scratch=scratch,
@@ -50,6 +49,15 @@ def context_of(
     )
     problems = converted.problems + extracted.problems
     return context, Extraction(proposals=extracted.proposals, problems=problems)
+
+
+def plain_context(config: Config) -> Context:
+    """The context of what belongs to no single run."""
+    return Context(
+        config=config,
+        is_cloud="DAGSTER_CLOUD_IS_BRANCH_DEPLOYMENT" in os.environ,
+        deployment=os.environ.get("DAGSTER_CLOUD_DEPLOYMENT_NAME"),
+    )
 
 
 def asset_keys(log: RunLog) -> set[AssetKey]:

@@ -20,6 +20,7 @@ from datahub_eventlog.dispatcher.observer import Observer
 from datahub_eventlog.dispatcher.parts import Parts
 from datahub_eventlog.dispatcher.pause import Pause
 from datahub_eventlog.dispatcher.proposals import (
+    backfill_items,
     redactor_of,
     removals,
     run_items,
@@ -29,10 +30,17 @@ from datahub_eventlog.dispatcher.repairing import repair_items
 from datahub_eventlog.dispatcher.run_logs import RunLogs
 from datahub_eventlog.errors import Conflict, LeaseLost, LedgerUnavailable, Unavailable
 from datahub_eventlog.event_types import PLANNED
-from datahub_eventlog.ledger import Lease, Outcome, StoredCatalog, location_of
+from datahub_eventlog.ledger import (
+    Lease,
+    Outcome,
+    StoredCatalog,
+    backfill_of,
+    backfill_row,
+    location_of,
+)
 from datahub_eventlog.log import logger
 from datahub_eventlog.redact import DEFAULT
-from datahub_eventlog.values import Problem, Proposal, RunLog
+from datahub_eventlog.values import BACKFILL_TAG, Problem, Proposal, RunLog
 
 LEASE_TTL = timedelta(seconds=120)
 """How long a run belongs to a dispatcher that does not extend its lease."""
@@ -57,6 +65,8 @@ SILENT_AFTER_SECONDS = 30.0
 LONGEST_POLL_SECONDS = 600.0
 OTHER_CATALOGS = timedelta(seconds=15)
 """Until a catalogue is looked at again that waits for the delivery of others."""
+LONGEST_ROW_ID = 255
+"""Dagster's own ids are shorter, but anybody can tag a run."""
 RUNS_UNDER_WAY = 1000
 """Of which we know what was sent, and that it is being sent."""
 CUT_SHORT = (
@@ -182,11 +192,13 @@ class Dispatcher:
             self._put_off(lease, error)
 
     def _deliver_leased(self, lease: Lease) -> None:
-        location = location_of(lease.run_id)
+        location, backfill_id = location_of(lease.run_id), backfill_of(lease.run_id)
         if not lease.run_id:
             self._send_runless_events(lease)
         elif location is not None:
             self._send_catalog(lease, location)
+        elif backfill_id is not None:
+            self._send_backfill(lease, backfill_id)
         elif lease.is_repair:
             self._send_repair(lease)
         else:
@@ -207,6 +219,9 @@ class Dispatcher:
         is_seen = (lease.cursor == cursor or _has_not_begun(log)) and not is_asked_for
         if not is_seen:
             self._send_run(lease, log)
+        # Nothing else says when there is news of its backfill.
+        if not lease.cursor or (is_over and lease.was != "delivered"):
+            self._note_backfill(log)
         if not is_over:
             self._parts.ledger.leases.wait(lease, _poll_delay(log, lease), cursor)
             return
@@ -226,6 +241,32 @@ class Dispatcher:
         is_first = not (lease.cursor or lease.attempts or lease.again or lease.is_unfinished)
         if report.rejected or not is_first:  # of a first delivery there are no older ones
             self._parts.ledger.reports.record_rejections(lease.run_id, report.rejected)
+
+    def _note_backfill(self, log: RunLog) -> None:
+        """Have the backfill of a run looked at, if it belongs to one."""
+        row_id = backfill_row(log.run.tags.get(BACKFILL_TAG, ""))
+        if row_id != backfill_row("") and len(row_id) <= LONGEST_ROW_ID:
+            self._parts.ledger.runs.touch(row_id, is_urgent=False)
+
+    def _send_backfill(self, lease: Lease, backfill_id: str) -> None:
+        """Send what Dagster's record of a backfill says, and look again until that has ended.
+
+        Dagster sets it to its end some time after the last run has ended, without an event.
+        """
+        backfill = self._parts.source.backfill(backfill_id)
+        is_recorded = backfill is not None and backfill.status is not None
+        # What was sent while there was a record is more than the runs alone know.
+        if backfill is not None and (is_recorded or lease.cursor is None):
+            report = self._send_items(lease, backfill_items(backfill, self._config))
+            self._parts.ledger.reports.record_rejections(lease.run_id, report.rejected)
+        if backfill is None or not is_recorded:
+            self._settle(lease, "gone")
+            return
+        silence = lease.begun - lease.last_touch
+        if backfill.has_ended or silence > self._config.retention.total_seconds():
+            self._settle(lease, "delivered", cursor=backfill.status)
+        else:
+            self._parts.ledger.leases.wait(lease, _delay_after(silence), backfill.status)
 
     def _send_runless_events(self, lease: Lease) -> None:
         since = self._parts.ledger.upkeep.runless_since()
@@ -392,8 +433,9 @@ def _silence(log: RunLog) -> float:
 
 
 def _is_counted(lease: Lease) -> bool:
-    """Whether it is a run's delivery: not of events without a run, no repair, no second look."""
-    is_run = bool(lease.run_id) and location_of(lease.run_id) is None and not lease.is_repair
+    """Whether it is a run's delivery: not of what is no run, no repair, no second look."""
+    is_other = location_of(lease.run_id) is not None or backfill_of(lease.run_id) is not None
+    is_run = bool(lease.run_id) and not (is_other or lease.is_repair)
     return is_run and lease.was != "delivered"
 
 
@@ -402,8 +444,10 @@ def _name(lease: Lease) -> str:
     row_id, repair = lease.sender, "Repair: " if lease.is_repair else ""
     if not row_id:
         return f"{repair}Events without a run"
-    location = location_of(row_id)
-    return f"{repair}{f'Run {row_id}' if location is None else f'Catalogue of {location}'}"
+    location, backfill_id = location_of(row_id), backfill_of(row_id)
+    if location is not None:
+        return f"{repair}Catalogue of {location}"
+    return f"{repair}{f'Run {row_id}' if backfill_id is None else f'Backfill {backfill_id}'}"
 
 
 def _has_not_begun(log: RunLog) -> bool:
@@ -414,7 +458,10 @@ def _poll_delay(log: RunLog, lease: Lease) -> timedelta:
     """The longer a run is silent, the less often it is looked at."""
     silences = (_silence(log), time.time() - lease.last_touch)
     # A negative one was stored by a clock that was ahead: we would look until its time has come.
-    silence = min((seconds for seconds in silences if seconds >= 0), default=0.0)
+    return _delay_after(min((seconds for seconds in silences if seconds >= 0), default=0.0))
+
+
+def _delay_after(silence: float) -> timedelta:
     is_silent = silence >= SILENT_AFTER_SECONDS
     seconds = min(silence, LONGEST_POLL_SECONDS) if is_silent else LIVE_POLL_SECONDS
     return timedelta(seconds=seconds)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from datahub_eventlog.config import Config, Redaction
-from datahub_eventlog.dispatcher.context import context_of
+from datahub_eventlog.dispatcher.context import context_of, plain_context
 from datahub_eventlog.dispatcher.filters import wanted_jobs
 from datahub_eventlog.dispatcher.parts import Parts
 from datahub_eventlog.extractor import Extraction
@@ -20,7 +20,9 @@ from datahub_eventlog.translate import translate, translate_runless
 from datahub_eventlog.translate.aspects import json_of
 from datahub_eventlog.translate.catalog import catalog_proposals, definitions_log, removal
 from datahub_eventlog.translate.limits import within_limits
+from datahub_eventlog.translate.runs.backfill import backfill_proposals
 from datahub_eventlog.values import (
+    Backfill,
     CatalogPart,
     Change,
     Event,
@@ -37,6 +39,11 @@ def run_items(
     """Everything that a run becomes; history opens no incidents."""
     context, extraction = context_of(log, config, parts, opens_incidents=opens_incidents)
     return _outgoing(_merged(translate(log, context), extraction), config)
+
+
+def backfill_items(backfill: Backfill, config: Config) -> Iterator[Proposal | Problem]:
+    """Everything that the runs of a backfill together become."""
+    return _outgoing(backfill_proposals(backfill, plain_context(config)), config)
 
 
 def runless_items(

@@ -7,9 +7,14 @@ from collections.abc import Collection, Iterator
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher.catalog_sending import CatalogSending
 from datahub_eventlog.dispatcher.parts import Parts
-from datahub_eventlog.dispatcher.proposals import removals, run_items, runless_items
+from datahub_eventlog.dispatcher.proposals import (
+    backfill_items,
+    removals,
+    run_items,
+    runless_items,
+)
 from datahub_eventlog.dispatcher.run_logs import RunLogs
-from datahub_eventlog.ledger import StoredCatalog, location_of
+from datahub_eventlog.ledger import StoredCatalog, backfill_of, location_of
 from datahub_eventlog.proposal_claims import claim_of, repair_key
 from datahub_eventlog.values import Problem, Proposal, RunLog
 
@@ -19,7 +24,7 @@ Items = Iterator[Proposal | Problem]
 def repair_items(
     row_id: str, keys: Collection[str], config: Config, parts: Parts, logs: RunLogs
 ) -> Items:
-    """What the run, the catalogue or the events without a run become, if it is to be repaired.
+    """Of what the row's run, backfill, catalogue or runless events become: what to repair.
 
     Whoever sends a state whole takes away what the same run adds to it, so that comes along.
     """
@@ -32,8 +37,11 @@ def repair_items(
 
 
 def _all_items(row_id: str, config: Config, parts: Parts, logs: RunLogs) -> Items:
-    location = location_of(row_id)
-    if location is not None:
+    location, backfill_id = location_of(row_id), backfill_of(row_id)
+    if backfill_id is not None:
+        backfill = parts.source.backfill(backfill_id)
+        yield from () if backfill is None else backfill_items(backfill, config)
+    elif location is not None:
         catalog = parts.ledger.catalogs.find(location)
         yield from () if catalog is None else whole_catalog_items(catalog, config, parts)
     elif row_id:

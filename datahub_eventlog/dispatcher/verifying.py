@@ -8,10 +8,10 @@ from typing import Literal, TypeAlias
 
 from datahub_eventlog.config import Config
 from datahub_eventlog.dispatcher.parts import Parts
-from datahub_eventlog.dispatcher.proposals import run_items, runless_items
+from datahub_eventlog.dispatcher.proposals import backfill_items, run_items, runless_items
 from datahub_eventlog.dispatcher.repairing import whole_catalog_items
 from datahub_eventlog.dispatcher.run_logs import RunLogs
-from datahub_eventlog.ledger import RunRow, catalog_row, repair_row
+from datahub_eventlog.ledger import RunRow, backfill_row, catalog_row, repair_row
 from datahub_eventlog.proposal_claims import repair_key
 from datahub_eventlog.source import Source
 from datahub_eventlog.values import RunLog
@@ -57,6 +57,19 @@ class Expectations:
         events = [event for event in page.events if event.time < until]
         items = runless_items(events, self._config, self._parts, opens_incidents=False)
         self._verifier.add("", items, delivered=_delivered(row))
+        return None
+
+    def add_backfill(self, backfill_id: str) -> Skipped | None:
+        """The same of the runs of a backfill together."""
+        row_id = backfill_row(backfill_id)
+        row = self._parts.ledger.runs.rows([row_id]).get(row_id)
+        if row is None or row.state in {"pending", "leased"}:
+            return "waiting"
+        backfill = self._parts.source.backfill(backfill_id)
+        if backfill is None or backfill.status is None:
+            return "gone"
+        items = backfill_items(backfill, self._config)
+        self._verifier.add(row_id, items, delivered=_delivered(row))
         return None
 
     def add_catalog(self, location: str) -> Skipped | None:

@@ -37,7 +37,7 @@ from datahub_eventlog.ledger.records import (
 )
 from datahub_eventlog.ledger.repairs import Repairs, repair_row
 from datahub_eventlog.ledger.reports import Reports
-from datahub_eventlog.ledger.runs import Runs
+from datahub_eventlog.ledger.runs import Runs, backfill_of, backfill_row
 from datahub_eventlog.ledger.tables import ddl
 from datahub_eventlog.ledger.upkeep import Upkeep
 
@@ -61,6 +61,8 @@ __all__ = [
     "State",
     "Status",
     "StoredCatalog",
+    "backfill_of",
+    "backfill_row",
     "catalog_row",
     "content_hash",
     "ddl",

@@ -14,6 +14,9 @@ Outcome: TypeAlias = Literal["delivered", "filtered", "gone"]
 REPAIR = "repair:"
 """The beginning of the id of a row that stands for the repair of another row."""
 
+BACKFILL = "backfill:"
+"""The beginning of the id of a row that stands for the runs of a backfill together."""
+
 START = ""
 """The cursor of a run that is to be read anew; a new run's cursor is None."""
 

@@ -1,6 +1,7 @@
 """The rows of the runs: how a run becomes pending, and what is known of it.
 
-The row whose run id is empty stands for the events without a run.
+The row whose run id is empty stands for the events without a run, `backfill:<id>` for the runs of a
+backfill together.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from datahub_eventlog.ledger.chunks import chunks
 from datahub_eventlog.ledger.database import LedgerPart, in_transaction, on_connection
 from datahub_eventlog.ledger.dialects import Instant, impatient, insert_absent, written
 from datahub_eventlog.ledger.named_values import RUNLESS_SINCE, write_value
-from datahub_eventlog.ledger.records import START, Facts, RunRow, State
+from datahub_eventlog.ledger.records import BACKFILL, START, Facts, RunRow, State
 from datahub_eventlog.ledger.tables import definitions as definitions_table
 from datahub_eventlog.ledger.tables import is_run, rejections, runs, states
 from datahub_eventlog.ledger.touches import is_leased, store_facts, touch
@@ -155,6 +156,14 @@ class Runs(LedgerPart):
         return list(connection.execute(chosen.limit(number)).scalars())
 
     @on_connection
+    def backfills(self, connection: Connection, *, are_due: bool = False) -> list[str]:
+        """The ids of the backfills that have a row, or of those whose row is due."""
+        rows = select(c.run_id).where(c.run_id.like(f"{BACKFILL}%")).order_by(c.run_id)
+        if are_due:
+            rows = rows.where(c.due <= self.database.now)
+        return [row.removeprefix(BACKFILL) for row in connection.execute(rows).scalars()]
+
+    @on_connection
     def settled_since(
         self, connection: Connection, run_ids: Sequence[str], moment: float
     ) -> set[str]:
@@ -176,6 +185,16 @@ class Runs(LedgerPart):
         columns = definitions_table.c
         blob = connection.execute(select(columns.blob).where(columns.hash == hash)).scalar()
         return None if blob is None else bytes(blob)
+
+
+def backfill_row(backfill_id: str) -> str:
+    """The id of the row of `runs` that stands for the runs of a backfill together."""
+    return f"{BACKFILL}{backfill_id}"
+
+
+def backfill_of(row_id: str) -> str | None:
+    """The id of the backfill that a row of `runs` stands for; None for a run."""
+    return row_id.removeprefix(BACKFILL) if row_id.startswith(BACKFILL) else None
 
 
 def missing_runs(connection: Connection, run_ids: Sequence[str]) -> list[str]:

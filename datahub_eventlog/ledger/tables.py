@@ -29,7 +29,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from datahub_eventlog.errors import ConfigurationError
-from datahub_eventlog.ledger.records import REPAIR
+from datahub_eventlog.ledger.records import BACKFILL, REPAIR
 
 SCHEMA = 1
 """The version of the tables below."""
@@ -201,8 +201,11 @@ CATALOG = "catalog:"
 
 
 def is_run() -> ColumnElement[bool]:
-    """Whether a row of `runs` is a run: not the events without a run, no catalogue, no repair."""
-    is_other = [runs.c.run_id.like(f"{prefix}%") for prefix in (CATALOG, REPAIR)]
+    """Whether a row of `runs` is a run.
+
+    Not the events without a run, no catalogue, no backfill, no repair.
+    """
+    is_other = [runs.c.run_id.like(f"{prefix}%") for prefix in (CATALOG, BACKFILL, REPAIR)]
     return (runs.c.run_id != "") & ~or_(*is_other)
 
 

@@ -22,7 +22,7 @@ from datahub_eventlog.ledger.named_values import (
     seed,
     write_value,
 )
-from datahub_eventlog.ledger.records import REPAIR, Ahead, Left
+from datahub_eventlog.ledger.records import BACKFILL, REPAIR, Ahead, Left
 from datahub_eventlog.ledger.tables import (
     definitions,
     dispatchers,
@@ -180,6 +180,10 @@ class Upkeep(LedgerPart):
         connection.execute(delete(dispatchers).where(dispatchers.c.seen < now - GRACE_SECONDS))
         is_repaired = runs.c.run_id.like(f"{REPAIR}%") & runs.c.state.in_(("delivered", "gone"))
         connection.execute(delete(runs).where(is_repaired, runs.c.settled < now - GRACE_SECONDS))
+        is_backfill = runs.c.run_id.like(f"{BACKFILL}%") & runs.c.due.is_(None)
+        is_old = runs.c.settled < now - retention.total_seconds()
+        is_settled = runs.c.state.in_(("delivered", "gone"))
+        connection.execute(delete(runs).where(is_backfill, is_settled, is_old))
         kept = max(STATES_KEPT, retention).total_seconds()
         connection.execute(delete(states).where(states.c.claimed < now - kept))
         connection.execute(delete(entities).where(entities.c.removed < now - kept))

@@ -82,9 +82,16 @@ class _GraphBuilder:
     """The queries about each dataset."""
 
     def __post_init__(self) -> None:
+        relations = [entity.aspect(_RELATIONS) for entity in self.entities.values()]
+        # Above a job's run there is nothing but a backfill, which is no run of it.
+        backfills = {
+            each.get("parentInstance")
+            for each in relations
+            if entity_type(each.get("parentTemplate") or "::") == "dataFlow"
+        }
         for entity in self.entities.values():
             template = entity.aspect(_RELATIONS).get("parentTemplate")
-            if template:
+            if template and entity.urn not in backfills:
                 self.runs.setdefault(template, []).append(entity)
             for subject in entity.aspect("querySubjects").get("subjects") or []:
                 self.queries.setdefault(subject["entity"], []).append(entity)

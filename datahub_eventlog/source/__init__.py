@@ -33,6 +33,7 @@ from datahub_eventlog.dagster_internals import (
     JobSnap,
 )
 from datahub_eventlog.errors import DataHubEventLogError
+from datahub_eventlog.source.backfills import read_backfill
 from datahub_eventlog.source.events import event_of
 from datahub_eventlog.source.history import SelectedRuns, Selection
 from datahub_eventlog.source.outages import reporting_outages
@@ -40,6 +41,7 @@ from datahub_eventlog.source.readable import run_records, runless_event, runless
 from datahub_eventlog.source.runs import job_of, run_of, seconds, steps_of
 from datahub_eventlog.values import (
     AssetKey,
+    Backfill,
     Definitions,
     Event,
     Job,
@@ -114,6 +116,11 @@ class Source:
             events=tuple(filter(None, map(event_of, self._records(page, None, on_page)))),
             definitions=definitions,
         )
+
+    @reporting_outages()
+    def backfill(self, backfill_id: str) -> Backfill | None:
+        """The backfill as it is now; see `read_backfill`."""
+        return read_backfill(self._instance, backfill_id)
 
     @reporting_outages()
     def runless(

@@ -24,6 +24,11 @@ def run_link(run_id: str, context: Context) -> str | None:
     return _link(context, "runs", run_id)
 
 
+def backfill_link(backfill_id: str, context: Context) -> str | None:
+    """The page of a backfill."""
+    return _link(context, "runs", "b", backfill_id)
+
+
 def asset_link(key: AssetKey, context: Context) -> str | None:
     """The page of an asset."""
     return _link(context, "assets", *key)

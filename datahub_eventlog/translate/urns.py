@@ -85,6 +85,11 @@ def run_urn(run_id: str, context: Context) -> str:
     return instance_urn(run_id, context)
 
 
+def backfill_urn(backfill_id: str, context: Context) -> str:
+    """The dataProcessInstance of a backfill, which its runs belong to."""
+    return instance_urn(f"backfill:{backfill_id}", context)
+
+
 def step_id(run: Run, step: str, context: Context) -> str:
     """The id, and name, of a step's run: `step` is its handle, or of a mapped step its key."""
     return f"{run.run_id}.{module_prefix(run, context)}/{step}"

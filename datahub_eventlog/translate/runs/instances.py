@@ -1,4 +1,4 @@
-"""Process instances: the aspects that runs and step runs have alike."""
+"""Process instances: the aspects that runs, step runs and backfills have alike."""
 
 from __future__ import annotations
 
@@ -41,19 +41,22 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Instance:
-    """A run, or the run of a step."""
+    """A run, the run of a step, or the runs of a backfill together."""
 
     urn: str
     name: str
     type: str
     """DataHub's DataProcessType."""
     run_id: str
+    """In system metadata."""
     message: str
     """The prefix of its run events' ids. DataHub distinguishes two events of one millisecond
     by their ids, and recognises by them an event that is sent again."""
     moments: tuple[Moment, ...]
-    template: str
+    template: str | None
     """The dataFlow or dataJob that it is a run of."""
+    created: float | None = None
+    """None for the time of the first moment."""
     parent: str | None = None
     upstream: tuple[str, ...] = ()
     link: str | None = None
@@ -77,7 +80,7 @@ def _aspects(this: Instance, context: Context) -> Iterator[Aspect]:
     yield _properties(this)
     yield DataProcessInstanceRelationshipsClass(
         upstreamInstances=sorted(set(this.upstream)),
-        parentTemplate=None if urns.is_too_long(this.template) else this.template,
+        parentTemplate=None if urns.is_too_long(this.template or "") else this.template,
         parentInstance=this.parent,
     )
     if context.config.platform_instance:
@@ -91,10 +94,10 @@ def _aspects(this: Instance, context: Context) -> Iterator[Aspect]:
 
 
 def _properties(this: Instance) -> DataProcessInstancePropertiesClass:
-    created = milliseconds(this.moments[0].time)
+    created = this.moments[0].time if this.created is None else this.created
     return DataProcessInstancePropertiesClass(
         name=this.name,
-        created=AuditStampClass(time=created, actor=ACTOR),
+        created=AuditStampClass(time=milliseconds(created), actor=ACTOR),
         type=this.type,
         customProperties=dict(this.properties),
         externalUrl=this.link,

@@ -12,7 +12,7 @@ from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.properties import present
 from datahub_eventlog.translate.runs.instances import Instance, instance_proposals
 from datahub_eventlog.translate.runs.progress import Result, RunProgress
-from datahub_eventlog.values import Problem, Proposal, Run, RunLog
+from datahub_eventlog.values import BACKFILL_TAG, Problem, Proposal, Run, RunLog
 
 HIDDEN = ".dagster/"
 """The prefix of tags that Dagster's UI hides."""
@@ -23,7 +23,7 @@ _TRIGGERS = (
     ("automation", "dagster/auto_observe"),
     ("schedule", "dagster/schedule_name"),
     ("sensor", "dagster/sensor_name"),
-    ("backfill", "dagster/backfill"),
+    ("backfill", BACKFILL_TAG),
     ("retry", "dagster/retry_number"),
 )
 """What launched a run, by the first of these tags that it has. The order matters: Dagster's
@@ -32,7 +32,7 @@ _MANUAL = "manual"
 
 _FACTS = {
     "partition": "dagster/partition",
-    "backfill_id": "dagster/backfill",
+    "backfill_id": BACKFILL_TAG,
     "schedule_name": "dagster/schedule_name",
     "sensor_name": "dagster/sensor_name",
     "scheduled_execution_time": ".dagster/scheduled_execution_time",
@@ -46,10 +46,11 @@ def run_proposals(
     if not progress.moments:
         return
     run = log.run
+    backfill_id = run.tags.get(BACKFILL_TAG)
     this = Instance(
         urn=urns.run_urn(run.run_id, context),
         name=run.run_id,
-        type=instance_type(run),
+        type=instance_type(run.tags),
         run_id=run.run_id,
         message=f"{run.run_id}:run",
         moments=tuple(
@@ -61,7 +62,9 @@ def run_proposals(
             for moment in progress.moments
         ),
         template=urns.flow_urn(run, context),
-        parent=urns.run_urn(run.parent_run_id, context) if run.parent_run_id else None,
+        parent=urns.backfill_urn(backfill_id, context) if backfill_id else None,
+        # The run that it executes again came before it, and is not what it is a part of.
+        upstream=(urns.run_urn(run.parent_run_id, context),) if run.parent_run_id else (),
         link=links.run_link(run.run_id, context),
         properties=_properties(run, progress),
     )
@@ -73,14 +76,14 @@ def _microseconds(time: float) -> float:
     return round(time, 6)
 
 
-def trigger(run: Run) -> str:
-    """What launched the run: schedule, sensor, backfill, automation, retry or manual."""
-    return next((name for name, tag in _TRIGGERS if tag in run.tags), _MANUAL)
+def trigger(tags: Mapping[str, str]) -> str:
+    """What launched a run with such tags: schedule, sensor, automation, backfill, retry, manual."""
+    return next((name for name, tag in _TRIGGERS if tag in tags), _MANUAL)
 
 
-def instance_type(run: Run) -> str:
-    """DataHub's word for how the run was launched."""
-    if trigger(run) == _MANUAL:
+def instance_type(tags: Mapping[str, str]) -> str:
+    """DataHub's word for how a run with such tags was launched."""
+    if trigger(tags) == _MANUAL:
         return DataProcessTypeClass.BATCH_AD_HOC
     return DataProcessTypeClass.BATCH_SCHEDULED
 
@@ -92,7 +95,7 @@ def tag_properties(tags: Mapping[str, str]) -> dict[str, str]:
 
 def _properties(run: Run, progress: RunProgress) -> dict[str, str]:
     facts = {
-        "trigger": trigger(run),
+        "trigger": trigger(run.tags),
         "job_snapshot_id": run.job_snapshot_id,
         "execution_plan_snapshot_id": run.plan_snapshot_id,
         "has_repository_load_data": str(run.has_repository_load_data),

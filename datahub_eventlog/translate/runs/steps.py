@@ -36,7 +36,7 @@ def step_proposals(
         this = Instance(
             urn=urns.step_urn(run, name, context),
             name=urns.step_id(run, name, context),
-            type=instance_type(run),
+            type=instance_type(run.tags),
             run_id=run.run_id,
             message=f"{run.run_id}:{step.key}",
             moments=step.moments,
