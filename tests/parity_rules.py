@@ -21,7 +21,7 @@ DAGSTER = "urn:li:dataset:(urn:li:dataPlatform:dagster,"
 JOBS = {"dataFlow", "dataJob"}
 TEXTS = ("datasetProperties.customProperties.", "dataFlowInfo.customProperties.")
 RUN_FACTS = (
-    *("trigger", "partition", "schedule_name", "code_location", "failure_reason"),
+    *("trigger", "partition", "backfill_id", "schedule_name", "code_location", "failure_reason"),
     *("failure_message", "failure."),
 )
 

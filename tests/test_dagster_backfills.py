@@ -10,11 +10,15 @@ import pytest
 from backfills import CREATED, PARTITIONS, asset_backfill, ended, job_backfill
 from scenes import Scene
 from sqlalchemy import select, text, update
+from verified import Verified
 
+from datahub_eventlog.backfill import Backfill as HistoryBackfill
+from datahub_eventlog.backfill import Orders
 from datahub_eventlog.config import Config
 from datahub_eventlog.ledger import backfill_of, backfill_row
 from datahub_eventlog.ledger.tables import runs
 from datahub_eventlog.operations import Operations
+from datahub_eventlog.source.history import Selection
 from datahub_eventlog.translate import urns
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.values import Proposal
@@ -294,3 +298,38 @@ def test_show_has_the_backfill_of_a_run(scene: Scene) -> None:
 
 def test_a_backfill_that_nobody_knows_is_none(scene: Scene) -> None:
     assert scene.source.backfill("unknown") is None
+
+
+def test_the_history_of_an_instance_brings_its_backfills(scene: Scene) -> None:
+    with scene.plain() as plain:
+        plain.add_backfill(ended(job_backfill(BACKFILL, "nightly", ["a"])))
+        nightly.execute_in_process(instance=plain, tags={"dagster/backfill": BACKFILL})
+    config = Config()
+
+    history = HistoryBackfill(config, scene.parts(config), Orders(Selection()), lambda _: None)
+    assert history.run().is_complete
+
+    assert outcome(scene.sink.proposals) == [("STARTED", None), ("COMPLETE", "SUCCESS")]
+    assert scene.ledger.runs.state(ROW) == "delivered"
+
+
+def test_a_backfill_that_datahub_lost_is_found_and_sent_again(verified: Verified) -> None:
+    verified.scene.instance.add_backfill(ended(job_backfill(BACKFILL, "nightly", ["a"])))
+    execute(verified.scene)
+    verified.deliver()
+    assert verified.verify().findings == []
+    del verified.receiver.store.versioned[URN, PROPERTIES]
+
+    (finding,) = verified.verify().findings
+    assert (finding.kind, finding.urn, finding.run_id) == ("missing", URN, ROW)
+    assert verified.verify(fix=True).fixed == 1
+    assert verified.verify().findings == []
+
+
+def test_a_backfill_that_goes_on_is_not_compared_yet(verified: Verified) -> None:
+    verified.scene.instance.add_backfill(job_backfill(BACKFILL, "nightly", ["a"]))
+    execute(verified.scene)
+    verified.deliver()
+    progress = verified.verify()
+    assert progress.findings == []
+    assert progress.skipped["waiting"] == 1

@@ -267,7 +267,7 @@ def _matches(route: str, path: str) -> bool:
 PAGES = {
     "dataFlow": {"/locations/:repoPath/jobs/(/?.*)", "/locations/:repoPath/assets"},
     "dataJob": {"/locations/:repoPath/jobs/(/?.*)", "/assets(/?.*)"},
-    "dataProcessInstance": {"/runs/:runId"},
+    "dataProcessInstance": {"/runs/:runId", "/runs/b/:backfillId"},
     "dataset": {"/assets(/?.*)"},
 }
 

@@ -35,7 +35,6 @@ from datahub_eventlog.ledger import (
     Outcome,
     StoredCatalog,
     backfill_of,
-    backfill_row,
     location_of,
 )
 from datahub_eventlog.log import logger
@@ -65,8 +64,6 @@ SILENT_AFTER_SECONDS = 30.0
 LONGEST_POLL_SECONDS = 600.0
 OTHER_CATALOGS = timedelta(seconds=15)
 """Until a catalogue is looked at again that waits for the delivery of others."""
-LONGEST_ROW_ID = 255
-"""Dagster's own ids are shorter, but anybody can tag a run."""
 RUNS_UNDER_WAY = 1000
 """Of which we know what was sent, and that it is being sent."""
 CUT_SHORT = (
@@ -244,9 +241,9 @@ class Dispatcher:
 
     def _note_backfill(self, log: RunLog) -> None:
         """Have the backfill of a run looked at, if it belongs to one."""
-        row_id = backfill_row(log.run.tags.get(BACKFILL_TAG, ""))
-        if row_id != backfill_row("") and len(row_id) <= LONGEST_ROW_ID:
-            self._parts.ledger.runs.touch(row_id, is_urgent=False)
+        backfill_id = log.run.tags.get(BACKFILL_TAG)
+        if backfill_id:
+            self._parts.ledger.runs.touch_backfill(backfill_id)
 
     def _send_backfill(self, lease: Lease, backfill_id: str) -> None:
         """Send what Dagster's record of a backfill says, and look again until that has ended.

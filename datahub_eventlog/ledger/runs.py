@@ -21,6 +21,9 @@ from datahub_eventlog.ledger.tables import definitions as definitions_table
 from datahub_eventlog.ledger.tables import is_run, rejections, runs, states
 from datahub_eventlog.ledger.touches import is_leased, store_facts, touch
 
+LONGEST_ROW_ID = 255
+"""Dagster's own ids are shorter, but anybody can tag a run."""
+
 c = runs.c
 
 
@@ -49,6 +52,16 @@ class Runs(LedgerPart):
             if definitions is not None:
                 store_facts(connection, now, definitions)
             return touch(connection, now, run_id, is_urgent=is_urgent, definitions_hash=hash_)
+
+    @on_connection
+    def touch_backfill(self, connection: Connection, backfill_id: str) -> None:
+        """Mark a backfill as having news, which are not urgent; a text too long for an id is none.
+
+        It waits for locks as any other delivery's write does.
+        """
+        row_id = backfill_row(backfill_id)
+        if len(row_id) <= LONGEST_ROW_ID:
+            touch(connection, self.database.now, row_id, is_urgent=False, definitions_hash=None)
 
     @in_transaction
     def add(self, connection: Connection, run_ids: Sequence[str], *, backfilled: bool) -> list[str]:
