@@ -14,7 +14,7 @@ from verified import Verified
 
 from datahub_eventlog.backfill import Backfill as HistoryBackfill
 from datahub_eventlog.backfill import Orders
-from datahub_eventlog.config import Config
+from datahub_eventlog.config import Config, HealthOptions
 from datahub_eventlog.ledger import backfill_of, backfill_row
 from datahub_eventlog.ledger.tables import runs
 from datahub_eventlog.operations import Operations
@@ -333,3 +333,15 @@ def test_a_backfill_that_goes_on_is_not_compared_yet(verified: Verified) -> None
     progress = verified.verify()
     assert progress.findings == []
     assert progress.skipped["waiting"] == 1
+
+
+def test_backfills_can_be_left_out(scene: Scene) -> None:
+    scene.instance.add_backfill(ended(job_backfill(BACKFILL, "nightly", ["a"])))
+    run_id = execute(scene)
+    scene.ledger.runs.touch(ROW)
+    sent = deliver(scene, health=HealthOptions(backfills=False))
+    assert not [proposal for proposal in sent if proposal.urn == URN]
+    run = urns.run_urn(run_id, Context())
+    (relations,) = bodies(sent, "dataProcessInstanceRelationships", run)
+    assert "parentInstance" not in relations
+    assert scene.ledger.runs.state(ROW) == "filtered"

@@ -197,6 +197,9 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launched]:
                 )
             for run_id in runs.values():
                 eventually(partial(_has_ended, receiver, run_id), f"run {run_id} arrives")
+            backfill = urns.backfill_urn(answer["backfillId"], Context())
+            arrived = partial(receiver.timeseries, backfill, "dataProcessInstanceRunEvent")
+            eventually(arrived, "the backfill arrives")
             yield Launched(runs, answer["backfillId"], deployment, receiver.state())
         finally:
             deployment.stop()
@@ -241,6 +244,14 @@ def test_each_partition_of_a_backfill_is_a_run_of_one_asset(launched: Launched) 
     partitions = {each["partitionSpec"]["partition"] for each in launched.state[urn]["operation"]}
     assert "mon" in partitions
     assert partitions <= {"mon", "tue"}
+
+
+def test_a_backfill_is_above_its_runs_with_its_partitions(launched: Launched) -> None:
+    backfill = urns.backfill_urn(launched.backfill, Context())
+    run = launched.state[urns.run_urn(launched.runs["backfill"], Context())]
+    assert run["dataProcessInstanceRelationships"]["parentInstance"] == backfill
+    stated = launched.state[backfill]["dataProcessInstanceProperties"]["customProperties"]
+    assert (stated["partitions"], stated["assets"]) == ("2", "shop/orders")
 
 
 # ------------------------------------------------------------------------------------------- links

@@ -242,7 +242,7 @@ class Dispatcher:
     def _note_backfill(self, log: RunLog) -> None:
         """Have the backfill of a run looked at, if it belongs to one."""
         backfill_id = log.run.tags.get(BACKFILL_TAG)
-        if backfill_id:
+        if backfill_id and self._config.health.backfills:
             self._parts.ledger.runs.touch_backfill(backfill_id)
 
     def _send_backfill(self, lease: Lease, backfill_id: str) -> None:
@@ -250,6 +250,9 @@ class Dispatcher:
 
         Dagster sets it to its end some time after the last run has ended, without an event.
         """
+        if not self._config.health.backfills:
+            self._settle(lease, "filtered")
+            return
         backfill = self._parts.source.backfill(backfill_id)
         is_recorded = backfill is not None and backfill.status is not None
         # What was sent while there was a record is more than the runs alone know.

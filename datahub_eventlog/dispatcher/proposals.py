@@ -43,6 +43,8 @@ def run_items(
 
 def backfill_items(backfill: Backfill, config: Config) -> Iterator[Proposal | Problem]:
     """Everything that the runs of a backfill together become."""
+    if not config.health.backfills:
+        return iter(())
     return _outgoing(backfill_proposals(backfill, plain_context(config)), config)
 
 

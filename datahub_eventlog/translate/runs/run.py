@@ -46,7 +46,7 @@ def run_proposals(
     if not progress.moments:
         return
     run = log.run
-    backfill_id = run.tags.get(BACKFILL_TAG)
+    backfill_id = run.tags.get(BACKFILL_TAG) if context.config.health.backfills else None
     this = Instance(
         urn=urns.run_urn(run.run_id, context),
         name=run.run_id,
