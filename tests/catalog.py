@@ -66,6 +66,8 @@ class Catalog:
 
     def _take(self, proposal: Proposal) -> None:
         place = (proposal.urn, proposal.aspect)
+        if proposal.transition and proposal.is_vacant and place not in self.state:
+            return  # the ledger knows that there is nothing to take back
         value = _checked(proposal, self.state.get(place))
         if schemas.aspects()[proposal.aspect].is_timeseries:
             key = (value["timestampMillis"], value.get("messageId"))

@@ -1,6 +1,7 @@
 """Scenarios of assets."""
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -189,6 +190,44 @@ def asset_check(instance: dg.DagsterInstance) -> Sequence[str]:
         return dg.AssetCheckResult(passed=True, metadata={"rows": 3})
 
     return _materialize(instance, checked, has_rows)
+
+
+@SCENARIOS.add(options={"dagster_url": "http://localhost:3000"})
+def freshness_policies(instance: dg.DagsterInstance) -> Sequence[str]:
+    hour = timedelta(hours=1)
+    window = dg.FreshnessPolicy.time_window(fail_window=24 * hour, warn_window=12 * hour)
+    cron = dg.FreshnessPolicy.cron("0 9 * * *", hour, timezone="Europe/Berlin")
+
+    @dg.asset(freshness_policy=window)
+    def within_a_day() -> None: ...
+
+    @dg.asset(freshness_policy=cron)
+    def by_nine() -> None: ...
+
+    return _materialize(instance, within_a_day, by_nine)
+
+
+@SCENARIOS.add(
+    options={"dagster_url": "http://localhost:3000"},
+    ours={"incidents": {"checks": ["error"], "runs": True}},
+)
+def incidents(instance: dg.DagsterInstance) -> Sequence[str]:
+    """One is resolved by the second run, and one goes on."""
+    passes = iter([False, True])
+
+    @dg.asset
+    def checked() -> None: ...
+
+    @dg.asset_check(asset=checked)
+    def has_rows() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=next(passes))
+
+    @dg.asset
+    def broken() -> None:
+        raise ValueError("no luck")
+
+    first = _materialize(instance, checked, has_rows, broken)
+    return [*first, *_materialize(instance, checked, has_rows)]
 
 
 def _stating(

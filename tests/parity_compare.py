@@ -181,7 +181,7 @@ class _Freezing:
         return self.value(value)
 
 
-_TIMES = {"timestampMillis", "time", "lastUpdatedTimestamp", "durationMillis"}
+_TIMES = {"timestampMillis", "time", "lastUpdatedTimestamp", "durationMillis", "startedAt"}
 _CHANGING: Sequence[tuple[re.Pattern[str], str]] = (
     (re.compile(r"\b1[6-9]\d{8}\.\d+\b"), "<seconds>"),
     (re.compile(r"\b20\d\d-\d\d-\d\dT[\d:.]+\+00:00"), "<moment>"),

@@ -294,9 +294,14 @@ def _(found: Difference, _: Told) -> object:
     return found.urn.startswith(DAGSTER) and found.place == "datasetKey" and found.is_loss
 
 
-@rule("Asset checks are assertions")
+@rule("Asset checks and freshness policies are assertions")
 def _(found: Difference, _: Told) -> object:
     return found.kind == "assertion" and found.is_gain
+
+
+@rule("Incidents, if asked for")
+def _(found: Difference, told: Told) -> object:
+    return "incidents" in told.scenario.ours and found.kind == "incident" and found.is_gain
 
 
 @rule("capture_dataset_from_asset_key has an effect")

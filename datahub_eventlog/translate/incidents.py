@@ -165,7 +165,7 @@ def _of_checks(log: RunLog, assets: RunAssets, context: Context) -> Iterator[Inc
             continue
         asset = "/".join(check.asset_key)
         failed = f"failed with severity {evaluation.severity}"
-        found = f"Check `{check.name}` of {asset} {'passed' if evaluation.passed else failed}."
+        found = f"Check `{check.name}` of {asset} {'passed' if evaluation.passed else failed}"
         yield Incident(
             {"asset_key": asset, "check_name": check.name},
             assertion.dataset,
@@ -200,19 +200,25 @@ def _of_freshness(log: RunLog, assets: RunAssets, context: Context) -> Iterator[
         dataset = assets.checked(key)
         if dataset is None:
             continue
-        asset, is_over = "/".join(key), change.state != "FAIL"
-        found = f"{asset} is {'fresh again' if is_over else 'not as fresh as its policy asks for'}."
-        link = links.asset_link(key, context)
+        asset, link = "/".join(key), links.asset_link(key, context)
+        found = f"{asset} {_FOUND.get(change.state, 'is fresh again')}."
         yield Incident(
             {"asset_key": asset, "policy": "freshness"},
             dataset,
             time,
-            is_over,
+            is_over=change.state != "FAIL",
             title=f"{asset} is not fresh",
             message=f"{found} [Asset in Dagster]({link})" if link else found,
             type=IncidentTypeClass.FRESHNESS,
             assertion=policy_urn(key, context),
         )
+
+
+_FOUND = {
+    "FAIL": "is not as fresh as its policy asks for",
+    "NOT_APPLICABLE": "has no freshness policy any more",
+}
+"""By Dagster's state."""
 
 
 def _of_assets(
@@ -227,7 +233,7 @@ def _of_assets(
         if dataset is None or (failed is not None and failed.reason != ITSELF):
             continue
         asset = "/".join(key)
-        found = f"{asset} was {'materialized' if failed is None else 'not materialized'}."
+        found = f"{asset} was {'materialized' if failed is None else 'not materialized'}"
         yield Incident(
             {"asset_key": asset, "materialization": "failed"},
             dataset,
@@ -249,7 +255,7 @@ def _of_job(log: RunLog, history: AssetHistory, context: Context) -> Iterator[In
     if is_over and log.job is not None and log.job.is_part:
         return  # the part that failed may not have been executed
     if is_over or (last.result is Result.FAILURE and not _will_be_retried(log)):
-        found = f"Job `{run.job_name}` {'succeeded' if is_over else 'failed'}."
+        found = f"Job `{run.job_name}` {'succeeded' if is_over else 'failed'}"
         failure = progress_of(log).failure
         yield Incident(
             {"job": urns.flow_urn(run, context)},
@@ -280,9 +286,9 @@ def _newest(events: Iterable[tuple[K, float, int, V]]) -> Iterator[tuple[K, floa
         yield key, time, data
 
 
-def _message(log: RunLog, context: Context, *parts: str | None) -> str:
-    """What was found, and in which run."""
+def _message(log: RunLog, context: Context, found: str, detail: str | None = None) -> str:
+    """What was found, in which run, and why."""
     run_id = log.run.run_id
     link = links.run_link(run_id, context) if run_id else None
-    run = f"[Run {run_id}]({link})" if link else f"Run {run_id}" if run_id else None
-    return " ".join(part for part in (*parts, run) if part)
+    run = f" in [run {run_id}]({link})" if link else f" in run {run_id}" if run_id else ""
+    return f"{found}{run}: {detail}" if detail else f"{found}{run}"
