@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from datahub_eventlog.ledger import Claim
+from datahub_eventlog.ledger import TRANSITION, Claim
 from datahub_eventlog.values import Change, Proposal
 
 ADDED_TO = frozenset({"dataJobInputOutput", "datasetProperties", "upstreamLineage"})
@@ -23,16 +23,15 @@ def claim_of(proposal: Proposal) -> Claim | None:
     """
     if proposal.time is None and proposal.change is not Change.PATCH:
         return None
-    is_transition = bool(proposal.transition)
+    state = proposal.transition
     return Claim(
         proposal.urn,
         slot(proposal),
         proposal.time or 0.0,
-        _hash(proposal.transition) if is_transition else content_hash(proposal),
+        f"{TRANSITION}{state}" if state else content_hash(proposal),
         _base(proposal),
         takes_additions=proposal.change is Change.UPSERT and proposal.aspect in ADDED_TO,
         is_vacant=proposal.is_vacant,
-        is_transition=is_transition,
     )
 
 

@@ -11,15 +11,16 @@ from test_ledger_states import DAY
 from datahub_eventlog.ledger import Claim, Ledger
 
 URN = "urn:li:incident:a"
+ACTIVE, RESOLVED = "transition:ACTIVE", "transition:RESOLVED"
 
 
 def created(time: float) -> Claim:
     slot = "incidentInfo#created"
-    return Claim(URN, slot, time, "ACTIVE", base="incidentInfo#state", is_transition=True)
+    return Claim(URN, slot, time, ACTIVE, base="incidentInfo#state")
 
 
 def opened(time: float) -> Claim:
-    return Claim(URN, "incidentInfo#state", time, "ACTIVE", base="incidentInfo", is_transition=True)
+    return Claim(URN, "incidentInfo#state", time, ACTIVE, base="incidentInfo")
 
 
 def resolved(time: float) -> Claim:
@@ -27,9 +28,8 @@ def resolved(time: float) -> Claim:
         URN,
         "incidentInfo#state",
         time,
-        "RESOLVED",
+        RESOLVED,
         base="incidentInfo",
-        is_transition=True,
         is_vacant=True,
     )
 
@@ -70,6 +70,16 @@ def test_a_run_that_is_wanted_again_sends_no_state_again(ledger: Ledger) -> None
     assert deliver(ledger, "one", created(1), opened(1)) == [False, False]
 
 
+def test_a_run_that_is_tried_again_for_its_rejections_sends_no_state_again(
+    ledger: Ledger,
+) -> None:
+    schema = Claim("urn:li:dataset:a", "schemaMetadata", 1, "content")
+    deliver(ledger, "one", created(1), opened(1), schema)
+    ledger.reports.record_rejections("one", [("urn:li:dataset:a", "status", "no")])
+    assert ledger.runs.revive(["one"]) == 1
+    assert deliver(ledger, "one", created(1), opened(1), schema) == [False, False, True]
+
+
 def test_what_nobody_confirmed_is_sent_again(ledger: Ledger, clock: Clock) -> None:
     ledger.runs.touch("one")
     lease = lease_of(ledger, "one")
@@ -107,7 +117,7 @@ def test_whatever_the_order_of_delivery_the_newest_state_counts(ledger: Ledger) 
                     state = claim.hash
             waiting += due(ledger)
         # Where the last pass came first, nothing was ever opened.
-        assert state == ("RESOLVED" if is_there else None), order
+        assert state == (RESOLVED if is_there else None), order
 
 
 def _of(claim: Claim, urn: str) -> Claim:
@@ -118,7 +128,6 @@ def _of(claim: Claim, urn: str) -> Claim:
         claim.hash,
         claim.base,
         is_vacant=claim.is_vacant,
-        is_transition=claim.is_transition,
     )
 
 

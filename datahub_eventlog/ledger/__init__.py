@@ -18,6 +18,7 @@ from datahub_eventlog.ledger.database import Connect, Database, file_connections
 from datahub_eventlog.ledger.dialects import Clock
 from datahub_eventlog.ledger.leases import Leases
 from datahub_eventlog.ledger.records import (
+    TRANSITION,
     Ahead,
     Claim,
     Dispatcher,
@@ -43,6 +44,7 @@ from datahub_eventlog.ledger.upkeep import Upkeep
 
 __all__ = [
     "CLOCK_TOLERANCE_SECONDS",
+    "TRANSITION",
     "Ahead",
     "Claim",
     "Connect",

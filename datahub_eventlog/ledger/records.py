@@ -20,6 +20,9 @@ BACKFILL = "backfill:"
 START = ""
 """The cursor of a run that is to be read anew; a new run's cursor is None."""
 
+TRANSITION = "transition:"
+"""The beginning of the hash of a state that is sent only when it changes."""
+
 State: TypeAlias = Literal["pending", "leased", "delivered", "filtered", "gone", "parked"]
 
 
@@ -90,8 +93,11 @@ class Claim:
     """Other claims may have this slot as their base."""
     is_vacant: bool = False
     """It says that there is nothing: to be sent only where something else was sent before."""
-    is_transition: bool = False
-    """It is to be sent only where something else was sent before, or nothing at all."""
+
+    @property
+    def is_transition(self) -> bool:
+        """Whether it is sent only where another state, or none, was sent before."""
+        return self.hash.startswith(TRANSITION)
 
     @cached_property
     def row_key(self) -> str:

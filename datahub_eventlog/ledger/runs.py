@@ -16,7 +16,7 @@ from datahub_eventlog.ledger.chunks import chunks
 from datahub_eventlog.ledger.database import LedgerPart, in_transaction, on_connection
 from datahub_eventlog.ledger.dialects import Instant, impatient, insert_absent, written
 from datahub_eventlog.ledger.named_values import RUNLESS_SINCE, write_value
-from datahub_eventlog.ledger.records import BACKFILL, START, Facts, RunRow, State
+from datahub_eventlog.ledger.records import BACKFILL, START, TRANSITION, Facts, RunRow, State
 from datahub_eventlog.ledger.tables import definitions as definitions_table
 from datahub_eventlog.ledger.tables import is_run, rejections, runs, states
 from datahub_eventlog.ledger.touches import is_leased, store_facts, touch
@@ -112,8 +112,9 @@ class Runs(LedgerPart):
         values = [*_redelivery(self.database.now).items()]
         for chunk in chunks(revived):
             connection.execute(update(runs).where(c.run_id.in_(chunk)).ordered_values(*values))
-            # Where there was nothing to send, there is nothing to send again.
-            was_sent = states.c.sent > 0
+            # Where there was nothing to send, there is nothing to send again; and what is sent
+            # when a state changes, people may have changed since.
+            was_sent = (states.c.sent > 0) & states.c.hash.not_like(f"{TRANSITION}%")
             unsent = update(states).where(states.c.run_id.in_(chunk), was_sent)
             connection.execute(unsent.values(sent=None, token=None))
         return len(revived)
