@@ -38,12 +38,12 @@ def dbt_test(unique_id: str, asset: object, known: Sequence[Manifest]) -> DbtTes
 def _test(
     unique_id: str, test: Mapping[str, Any], asset: object, manifest: Manifest
 ) -> DbtTest | None:
-    nodes = {**_nodes(manifest), **(manifest.get("sources") or {})}
     # As DataHub's dbt source counts them: ephemeral models too, and each once.
-    depends_on = (test.get("depends_on") or {}).get("nodes") or ()
-    upstreams = [node for node in dict.fromkeys(depends_on) if node in nodes]
+    depends_on = dict.fromkeys((test.get("depends_on") or {}).get("nodes") or ())
+    upstreams = [node for node in depends_on if _node(manifest, node) is not None]
     upstream = _upstream(upstreams, asset, test.get("attached_node"))
-    if upstream is None:
+    node = None if upstream is None else _node(manifest, upstream)
+    if upstream is None or node is None:
         return None
     generic = test.get("test_metadata") or {}
     qualified = (generic.get("namespace"), generic.get("name"))
@@ -55,7 +55,7 @@ def _test(
         arguments=_plain(generic.get("kwargs") or {}),
         upstream=upstream,
         upstreams=len(upstreams),
-        dataset=_dataset(nodes[upstream]),
+        dataset=_dataset(node),
         severity=(test.get("config") or {}).get("severity"),
         code=code and code[:MOST_CODE_CHARACTERS],
         description=test.get("description") or None,
@@ -75,6 +75,12 @@ def _dataset(node: Mapping[str, Any]) -> str | None:
     """The name that DataHub's dbt source gives a node, but for its letters' case."""
     parts = (node.get("database"), node.get("schema"), node.get("alias") or node.get("name"))
     return ".".join(part for part in parts if part).replace('"', "") or None
+
+
+def _node(manifest: Manifest, unique_id: str) -> Mapping[str, Any] | None:
+    """A model, a source or the like; manifests are large, so they are not put together."""
+    node: Mapping[str, Any] | None = _nodes(manifest).get(unique_id)
+    return (manifest.get("sources") or {}).get(unique_id) if node is None else node
 
 
 def _nodes(manifest: Manifest) -> Mapping[str, Any]:

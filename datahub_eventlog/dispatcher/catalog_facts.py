@@ -70,6 +70,16 @@ class CatalogFacts:
         assets = {**self._facts(catalog, upstream), **own}
         return Definitions(assets=assets, is_cut=True) if assets else None
 
+    def known_anywhere(self, keys: set[AssetKey]) -> Definitions | None:
+        """What any code location defines of these assets now, without those upstream."""
+        assets: dict[AssetKey, AssetFacts] = {}
+        for name in self._ledger.catalogs.locations(self._counts_for):
+            catalog = self._ledger.catalogs.find(name) if keys else None
+            for key, facts in (self._facts(catalog, keys) if catalog else {}).items():
+                if key not in assets or assets[key].is_external:
+                    assets[key] = facts
+        return Definitions(assets=assets, is_cut=True) if assets else None
+
     def _facts(self, catalog: StoredCatalog, keys: set[AssetKey]) -> dict[AssetKey, AssetFacts]:
         places = self._places(catalog)
         facts: dict[AssetKey, AssetFacts] = {}

@@ -23,7 +23,7 @@ from datahub_eventlog.values import (
 
 
 def context_of(
-    log: RunLog, config: Config, parts: Parts, *, opens_incidents: bool = True
+    log: RunLog, config: Config, parts: Parts, opens_since: float = 0.0
 ) -> tuple[Context, Extraction]:
     """The context of that run, and what the user's functions said of it."""
     converted = parts.extractor.platform_urns(asset_keys(log))
@@ -44,7 +44,7 @@ def context_of(
         lineages=extracted.lineages,
         scratch=scratch,
         has_catalog=bool(parts.catalog and parts.catalog.has(log.run.location)),
-        opens_incidents=opens_incidents,
+        opens_since=opens_since,
         resolver=parts.known_columns.resolver if parts.known_columns else None,
     )
     problems = converted.problems + extracted.problems

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -233,11 +234,17 @@ class Dispatcher:
             if not sending.is_announced and lease.was != "delivered":
                 logger.info("Emitting metadata... job %s, run %s", log.run.job_name, lease.run_id)
             sending.is_announced = True
-        items = run_items(log, self._config, self._parts, opens_incidents=not lease.backfilled)
+        items = run_items(log, self._config, self._parts, opens_since=self._opens_since(lease))
         report = self._send_items(lease, items)
         is_first = not (lease.cursor or lease.attempts or lease.again or lease.is_unfinished)
         if report.rejected or not is_first:  # of a first delivery there are no older ones
             self._parts.ledger.reports.record_rejections(lease.run_id, report.rejected)
+
+    def _opens_since(self, lease: Lease) -> float:
+        """From when on what fails opens an incident; never, where history is delivered."""
+        if lease.backfilled or not self._config.incidents.are_wanted:
+            return math.inf
+        return self._parts.ledger.upkeep.live_since()
 
     def _note_backfill(self, log: RunLog) -> None:
         """Have the backfill of a run looked at, if it belongs to one."""
@@ -275,7 +282,7 @@ class Dispatcher:
             lease.cursor or None, since, lease.begun, keep, noted=lease.last_touch
         )
         items = runless_items(
-            page.events, self._config, self._parts, opens_incidents=not lease.is_recalled
+            page.events, self._config, self._parts, opens_since=self._opens_since(lease)
         )
         report = self._send_items(lease, items)
         self._parts.ledger.reports.record_rejections(

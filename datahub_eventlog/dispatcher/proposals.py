@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from datahub_eventlog.config import Config, Redaction
-from datahub_eventlog.dispatcher.context import context_of, plain_context
+from datahub_eventlog.dispatcher.context import asset_keys, context_of, plain_context
 from datahub_eventlog.dispatcher.filters import wanted_jobs
 from datahub_eventlog.dispatcher.parts import Parts
 from datahub_eventlog.extractor import Extraction
@@ -34,10 +34,10 @@ from datahub_eventlog.values import (
 
 
 def run_items(
-    log: RunLog, config: Config, parts: Parts, *, opens_incidents: bool = True
+    log: RunLog, config: Config, parts: Parts, *, opens_since: float = 0.0
 ) -> Iterator[Proposal | Problem]:
-    """Everything that a run becomes; history opens no incidents."""
-    context, extraction = context_of(log, config, parts, opens_incidents=opens_incidents)
+    """Everything that a run becomes; what failed before `opens_since` opens no incident."""
+    context, extraction = context_of(log, config, parts, opens_since)
     return _outgoing(_merged(translate(log, context), extraction), config)
 
 
@@ -49,12 +49,16 @@ def backfill_items(backfill: Backfill, config: Config) -> Iterator[Proposal | Pr
 
 
 def runless_items(
-    events: Sequence[Event], config: Config, parts: Parts, *, opens_incidents: bool = True
+    events: Sequence[Event], config: Config, parts: Parts, *, opens_since: float = 0.0
 ) -> Iterator[Proposal | Problem]:
-    """Everything that events without a run become; history opens no incidents."""
+    """The same of events without a run."""
     log = RunLog(Run("", "", ""), None, (), events)
-    context, extraction = context_of(log, config, parts, opens_incidents=opens_incidents)
-    return _outgoing(_merged(translate_runless(events, None, context), extraction), config)
+    context, extraction = context_of(log, config, parts, opens_since)
+    definitions = None
+    if parts.catalog is not None and not config.emit_assets:
+        definitions = parts.catalog.known_anywhere(asset_keys(log))  # they name the tables
+    translated = translate_runless(events, definitions, context)
+    return _outgoing(_merged(translated, extraction), config)
 
 
 def catalog_items(

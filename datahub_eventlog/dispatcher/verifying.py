@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
@@ -43,7 +44,7 @@ class Expectations:
             return log
         if not log.has_ended:
             return "going on"
-        items = run_items(log, self._config, self._parts, opens_incidents=False)
+        items = run_items(log, self._config, self._parts, opens_since=math.inf)
         self._verifier.add(run_id, items, delivered=_delivered(row))
         return None
 
@@ -55,7 +56,7 @@ class Expectations:
         now = self._parts.ledger.database.read_clock()
         page = self._parts.source.runless(None, since, now)
         events = [event for event in page.events if event.time < until]
-        items = runless_items(events, self._config, self._parts, opens_incidents=False)
+        items = runless_items(events, self._config, self._parts, opens_since=math.inf)
         self._verifier.add("", items, delivered=_delivered(row))
         return None
 

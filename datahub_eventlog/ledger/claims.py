@@ -26,7 +26,7 @@ from datahub_eventlog.ledger.clocks import CLOCK_TOLERANCE_SECONDS
 from datahub_eventlog.ledger.database import LedgerPart, in_transaction, on_connection
 from datahub_eventlog.ledger.dialects import Instant, upsert, written
 from datahub_eventlog.ledger.records import Claim, Lease, Standing
-from datahub_eventlog.ledger.tables import states
+from datahub_eventlog.ledger.tables import runs, states
 from datahub_eventlog.ledger.touches import touch
 
 SQLITE_CLAIMS = 200
@@ -198,8 +198,12 @@ class Claims(LedgerPart):
         The runs' rows are locked first, and in order: `grant` does it in the same order.
         """
         owners = sorted(set(newer.values()))
+        history = select(runs.c.run_id).where(runs.c.run_id.in_(owners), runs.c.backfilled == 1)
+        old = connection.execute(history).scalars().all()
         for run_id in owners:
             touch(connection, self.database.now, run_id, is_urgent=True, definitions_hash=None)
+        # A touch is news, and this is none: history stays history.
+        connection.execute(update(runs).where(runs.c.run_id.in_(old)).values(backfilled=1))
         for chunk in chunks(sorted(newer)):
             theirs = update(states).where(s.digest.in_(chunk), s.run_id.in_(owners))
             connection.execute(theirs.values(sent=None, token=None))

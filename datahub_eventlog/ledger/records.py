@@ -65,11 +65,6 @@ class Lease:
         return self.run_id.removeprefix(REPAIR)
 
     @property
-    def is_recalled(self) -> bool:
-        """Whether it is to be read anew, such as by a backfill of history."""
-        return self.cursor == START
-
-    @property
     def is_repair(self) -> bool:
         """Whether it is about what DataHub lacks of an earlier delivery."""
         return self.run_id.startswith(REPAIR)

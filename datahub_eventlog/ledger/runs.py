@@ -16,13 +16,22 @@ from datahub_eventlog.ledger.chunks import chunks
 from datahub_eventlog.ledger.database import LedgerPart, in_transaction, on_connection
 from datahub_eventlog.ledger.dialects import Instant, impatient, insert_absent, written
 from datahub_eventlog.ledger.named_values import RUNLESS_SINCE, write_value
-from datahub_eventlog.ledger.records import BACKFILL, START, TRANSITION, Facts, RunRow, State
+from datahub_eventlog.ledger.records import (
+    BACKFILL,
+    REPAIR,
+    START,
+    TRANSITION,
+    Facts,
+    RunRow,
+    State,
+)
 from datahub_eventlog.ledger.tables import definitions as definitions_table
 from datahub_eventlog.ledger.tables import is_run, rejections, runs, states
 from datahub_eventlog.ledger.touches import is_leased, store_facts, touch
 
-LONGEST_ROW_ID = 255
-"""Dagster's own ids are shorter, but anybody can tag a run."""
+LONGEST_ROW_ID = 255 - len(REPAIR)
+"""Of a backfill, whose repair has a row as well. Dagster's own ids are shorter, but anybody can tag
+a run."""
 
 c = runs.c
 

@@ -58,6 +58,10 @@ class Upkeep(LedgerPart):
         since = self._read(CAPTURED_SINCE)
         return self.created() if since is None else since
 
+    def live_since(self) -> float:
+        """From when on what happens is no history; its time may lie a little before its touch."""
+        return self.captured_since() - RUNLESS_MARGIN_SECONDS
+
     def runless_since(self) -> float:
         """From when on events without a run are delivered; at first shortly before `created`.
 

@@ -73,13 +73,19 @@ def instance(urn: str, aspect: Aspect, run_id: str = "") -> Proposal | Problem:
 
 
 def created(
-    urn: str, aspect: Aspect, time: float, run_id: str = "", *, state: str = ""
+    urn: str,
+    aspect: Aspect,
+    time: float,
+    run_id: str = "",
+    *,
+    state: str = "",
+    is_vacant: bool = False,
 ) -> Proposal | Problem:
     """An aspect that is written only where DataHub has none, as of `time`.
 
     With the `state` of the entity, it is sent only when that changes, see `Proposal.transition`.
     """
-    made = _upsert(urn, aspect, time, run_id)
+    made = _upsert(urn, aspect, time, run_id, is_vacant=is_vacant)
     if isinstance(made, Problem):
         return made
     topic = STATE if state else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
@@ -71,6 +72,8 @@ from datahub_eventlog.values import (
 )
 
 NATIVE_TYPE = "Dagster asset check"
+LARGEST = 2**63 - 1
+"""Of DataHub's numbers."""
 
 
 def check_proposals(log: RunLog, context: Context) -> Proposals:
@@ -116,10 +119,18 @@ class CheckEmitter:
         for event in self._log.events:
             if isinstance(event.data, Evaluation):
                 yield from self._evaluated(event, event.data)
+        for check, step in self._not_evaluated():
+            yield from self._error(check, step, self._failed[step.key])
+
+    def not_evaluated(self) -> Iterator[tuple[CheckKey, Event]]:
+        """The checks whose step failed before it evaluated them, and its failure."""
+        yield from ((check, self._failed[step.key]) for check, step in self._not_evaluated())
+
+    def _not_evaluated(self) -> Iterator[tuple[CheckKey, Step]]:
         for step in self._log.steps:
             for output in step.outputs if step.key in self._failed else ():
                 if output.check is not None and output.check not in self._newest:
-                    yield from self._not_evaluated(output.check, step, self._failed[step.key])
+                    yield output.check, step
 
     def _evaluated(self, event: Event, evaluation: Evaluation) -> Proposals:
         assertion = self.assertion_of(evaluation.check, evaluation)
@@ -138,7 +149,7 @@ class CheckEmitter:
         )
         yield self._run_event(event, assertion, result, str(event.storage_id))
 
-    def _not_evaluated(self, check: CheckKey, step: Step, event: Event) -> Proposals:
+    def _error(self, check: CheckKey, step: Step, event: Event) -> Proposals:
         assertion = self.assertion_of(check)
         if assertion is None:
             return
@@ -265,7 +276,8 @@ def _counts(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _whole(number: Metadatum | None) -> int | None:
-    return number.value if number is not None and number.kind == "int" else None
+    is_whole = number is not None and number.kind == "int" and 0 <= number.value <= LARGEST
+    return number.value if number is not None and is_whole else None
 
 
 def _native(evaluation: Evaluation) -> dict[str, str]:

@@ -27,8 +27,8 @@ class Context:
     """Directories that are Dagster's own storage: nothing in them is a dataset."""
     has_catalog: bool = False
     """The definitions of the run's code location are sent by themselves, see `catalog`."""
-    opens_incidents: bool = True
-    """False for history: what failed then is no incident of today."""
+    opens_since: float = 0.0
+    """From when on what fails opens an incident: what was before is history."""
     resolver: Callable[[str, str, str | None], Any] | None = None
     """Returns DataHub's `SchemaResolver` for a platform, environment and platform instance, or None
     while DataHub is not asked. None for a target that knows no schemas."""

@@ -5,6 +5,7 @@ All else that Dagster knows of a check is its name and description.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -64,9 +65,10 @@ def bounded_value(evaluation: Evaluation) -> float | None:
         return None
     match = _VALUE.fullmatch(evaluation.description or "")
     try:
-        return float(match["value"]) if match else None
+        value = float(match["value"]) if match else None
     except ValueError:
         return None
+    return value if value is not None and math.isfinite(value) else None
 
 
 def freshness_metadata(metadata: Metadata) -> Metadata:

@@ -7,6 +7,7 @@ change of a state: as long as nothing comes, the last one counts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 from datahub.metadata.schema_classes import (
@@ -30,7 +31,15 @@ from datahub_eventlog.translate.properties import json_text, present, time_text
 from datahub_eventlog.translate.ranks import ranked_time
 from datahub_eventlog.translate.runs.asset_events import AssetHistory
 from datahub_eventlog.translate.runs.instances import WHOLE, milliseconds
-from datahub_eventlog.values import AssetFacts, AssetKey, Event, FreshnessChange, Json, RunLog
+from datahub_eventlog.values import (
+    AssetFacts,
+    AssetKey,
+    Event,
+    FreshnessChange,
+    Json,
+    Problem,
+    RunLog,
+)
 
 TYPE = "Dagster freshness policy"
 RESULTS: Mapping[str, str] = {
@@ -41,6 +50,11 @@ RESULTS: Mapping[str, str] = {
     "UNKNOWN": AssertionResultTypeClass.INIT,
 }
 """By Dagster's state. NOT_APPLICABLE is no result: there is no policy any more."""
+
+NO_TABLE = (
+    "the table of the asset {} is not known, so nothing says how fresh it is: with `emit_assets:"
+    " false`, the catalogue has to know it"
+)
 
 _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
@@ -75,7 +89,7 @@ def policy_proposals(
 def policy_urn(key: AssetKey, context: Context) -> str:
     """The assertion that stands for the freshness policy of an asset."""
     bag = {
-        "asset_key": "/".join(key),
+        "asset_key": json_text(list(key)),
         "policy": "freshness",
         "env": context.config.env,
         "platform_instance": context.config.platform_instance,
@@ -102,6 +116,8 @@ def policy_in_words(settings: Mapping[str, Json]) -> str:
 
 def _duration(seconds: float) -> str:
     """In the largest units: `1 day 12 hours`."""
+    if not math.isfinite(seconds):
+        return f"{seconds} seconds"
     rest, parts = round(seconds), []
     for unit, length in _UNITS:
         count, rest = divmod(rest, length)
@@ -114,6 +130,9 @@ def _changes(log: RunLog, assets: RunAssets, context: Context) -> Proposals:
     newest: dict[AssetKey, float] = {}
     for event, change in changes(log):
         dataset = assets.checked(change.asset_key)
+        if dataset is None and assets.allows(change.asset_key):
+            reason = NO_TABLE.format("/".join(change.asset_key))
+            yield Problem(policy_urn(change.asset_key, context), "assertionRunEvent", reason)
         if dataset is not None and change.state in RESULTS:
             key = change.asset_key
             newest[key] = max(change.time, newest.get(key, change.time))

@@ -2,8 +2,8 @@
 
 A check, a freshness policy, an asset's materialisation and a job have one incident each, which is
 opened again when the same fails again. What DataHub is sent are changes of its state. So what
-people decide about it in between stays: its priority, its assignees, its stage, and that they have
-resolved it themselves while it went on failing.
+people decide about it in between stays: its priority, its assignees, and that they have resolved it
+themselves while it went on failing.
 
 One proposal creates the incident, but only where there is none; another brings its state up to
 date. What fails in a run that Dagster is going to retry, or failed in history, opens none.
@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from datahub.metadata.schema_classes import (
     AuditStampClass,
     IncidentInfoClass,
     IncidentSourceClass,
     IncidentSourceTypeClass,
+    IncidentStageClass,
     IncidentStateClass,
     IncidentStatusClass,
     IncidentTypeClass,
@@ -32,13 +33,17 @@ from datahub_eventlog.translate.asset_checks import CheckEmitter
 from datahub_eventlog.translate.context import Context
 from datahub_eventlog.translate.freshness import changes, policy_urn
 from datahub_eventlog.translate.lineage.run_assets import RunAssets
+from datahub_eventlog.translate.properties import json_text
 from datahub_eventlog.translate.runs.asset_events import AssetHistory
 from datahub_eventlog.translate.runs.failed_assets import ITSELF, WILL_RETRY, failed_assets
 from datahub_eventlog.translate.runs.instances import ACTOR, milliseconds
-from datahub_eventlog.translate.runs.progress import Result, progress_of
+from datahub_eventlog.translate.runs.progress import Result as RunResult
+from datahub_eventlog.translate.runs.progress import progress_of
 from datahub_eventlog.values import (
     Change,
+    CheckKey,
     Evaluation,
+    Failure,
     Json,
     Proposal,
     RunLog,
@@ -81,28 +86,36 @@ def incident_proposals(log: RunLog, history: AssetHistory, context: Context) -> 
     if not (config.incidents.are_wanted and config.capture_asset_materialization):
         return
     assets = RunAssets(log, context)
+    will_be_retried = log.run.tags.get(WILL_RETRY, "").lower() == "true"
     for incident in (
         *_of_checks(log, assets, context),
         *_of_freshness(log, assets, context),
         *_of_assets(log, history, assets, context),
         *_of_job(log, history, context),
     ):
-        yield from _proposals(incident, log.run.run_id, context)
+        is_opened = not will_be_retried and incident.time >= context.opens_since
+        if incident.is_over or is_opened:
+            yield from _proposals(incident, log.run.run_id, context)
 
 
 def _proposals(incident: Incident, run_id: str, context: Context) -> Proposals:
-    urn, time = incident.urn(context), incident.time
+    """The whole, where DataHub has none, and its change. Where none was opened, none is sent."""
+    urn, time, is_over = incident.urn(context), incident.time, incident.is_over
     stamp = AuditStampClass(milliseconds(time), ACTOR)
     status = IncidentStatusClass(
-        RESOLVED if incident.is_over else ACTIVE, stamp, message=incident.message
+        RESOLVED if is_over else ACTIVE,
+        stamp,
+        # What was done about the last failure is not done about this one.
+        stage=None if is_over else IncidentStageClass.TRIAGE,
+        message=incident.message,
     )
+    state = str(status.state)
+    whole = _info(incident, status, stamp)
+    yield created(urn, whole, time, run_id, state=state, is_vacant=is_over)
     changed = {f"/status/{name}": value for name, value in status.to_obj().items()}
-    if incident.is_over:
-        yield _transition(urn, changed, time, RESOLVED, run_id)
-    elif context.opens_incidents:
-        yield created(urn, _info(incident, status, stamp), time, run_id, state=ACTIVE)
+    if not is_over:
         changed["/startedAt"] = milliseconds(time)
-        yield _transition(urn, changed, time, ACTIVE, run_id)
+    yield _transition(urn, changed, time, state, run_id)
 
 
 def _transition(
@@ -123,7 +136,7 @@ def _transition(
         Change.PATCH,
         time,
         run_id,
-        is_vacant=state == RESOLVED,  # where none was opened, there is none to resolve
+        is_vacant=state == RESOLVED,
         topic=STATE,
         transition=state,
     )
@@ -149,34 +162,60 @@ def _info(
     )
 
 
+# ------------------------------------------------------------------------------------------ checks
+
+
 def _of_checks(log: RunLog, assets: RunAssets, context: Context) -> Iterator[Incident]:
+    """A check that fails more mildly than is asked for neither opens nor resolves its incident."""
     wanted = context.config.incidents.checks
     if not wanted:
         return
     checks = CheckEmitter(log, context)
+    for check, results in _results(log, checks).items():
+        assertion = checks.assertion_of(check, results[-1].evaluation)
+        failures = [result for result in results if not result.evaluation.passed]
+        severe = [one for one in failures if _is_wanted(one.evaluation, assets, wanted)]
+        if assertion is None or (failures and not severe):
+            continue
+        shown = (severe or results)[-1].evaluation
+        found = f"Check `{check.name}` of {'/'.join(check.asset_key)} "
+        found += f"failed with severity {shown.severity}" if severe else "passed"
+        found += f" for partition {shown.partition}" if severe and shown.partition else ""
+        yield Incident(
+            {"asset_key": json_text(list(check.asset_key)), "check_name": check.name},
+            assertion.dataset,
+            results[-1].time,
+            is_over=not severe,
+            title=f"Check {check.name} failed",
+            message=_message(log, context, found, shown.description),
+            type=IncidentTypeClass.CUSTOM,
+            custom_type=CHECK_TYPE,
+            assertion=assertion.urn if context.config.health.checks else None,
+        )
+
+
+class Result(NamedTuple):
+    """The newest result of a check, of each partition."""
+
+    time: float
+    evaluation: Evaluation
+
+
+def _results(log: RunLog, checks: CheckEmitter) -> Mapping[CheckKey, list[Result]]:
+    """By check, oldest first; one whose step failed before it has failed."""
+    results: dict[CheckKey, list[Result]] = {}
     evaluations = (
-        (event.data.check, event.time, event.storage_id, event.data)
+        ((event.data.check, event.data.partition), event.time, event.storage_id, event.data)
         for event in log.events
         if isinstance(event.data, Evaluation)
     )
-    for check, time, evaluation in _newest(evaluations):
-        assertion = checks.assertion_of(check, evaluation)
-        if assertion is None:
-            continue
-        asset = "/".join(check.asset_key)
-        failed = f"failed with severity {evaluation.severity}"
-        found = f"Check `{check.name}` of {asset} {'passed' if evaluation.passed else failed}"
-        yield Incident(
-            {"asset_key": asset, "check_name": check.name},
-            assertion.dataset,
-            time,
-            is_over=evaluation.passed or not _is_wanted(evaluation, assets, wanted),
-            title=f"Check {check.name} failed",
-            message=_message(log, context, found, evaluation.description),
-            type=IncidentTypeClass.CUSTOM,
-            custom_type=CHECK_TYPE,
-            assertion=assertion.urn,
-        )
+    for (check, _), time, evaluation in _newest(evaluations):
+        results.setdefault(check, []).append(Result(time, evaluation))
+    for check, event in checks.not_evaluated():
+        reason = event.data.message if isinstance(event.data, Failure) else None
+        evaluation = Evaluation(check, passed=False, description=reason)
+        results.setdefault(check, []).append(Result(event.time, evaluation))
+    return results
 
 
 def _is_wanted(evaluation: Evaluation, assets: RunAssets, wanted: tuple[str, ...]) -> bool:
@@ -186,6 +225,9 @@ def _is_wanted(evaluation: Evaluation, assets: RunAssets, wanted: tuple[str, ...
     defined = [known for known in facts.checks if known.check == evaluation.check] if facts else []
     is_blocking = evaluation.blocking is True or any(known.blocking for known in defined)
     return "blocking" in wanted and is_blocking
+
+
+# --------------------------------------------------------------------------------------- freshness
 
 
 def _of_freshness(log: RunLog, assets: RunAssets, context: Context) -> Iterator[Incident]:
@@ -203,14 +245,14 @@ def _of_freshness(log: RunLog, assets: RunAssets, context: Context) -> Iterator[
         asset, link = "/".join(key), links.asset_link(key, context)
         found = f"{asset} {_FOUND.get(change.state, 'is fresh again')}."
         yield Incident(
-            {"asset_key": asset, "policy": "freshness"},
+            {"asset_key": json_text(list(key)), "policy": "freshness"},
             dataset,
             time,
             is_over=change.state != "FAIL",
             title=f"{asset} is not fresh",
             message=f"{found} [Asset in Dagster]({link})" if link else found,
             type=IncidentTypeClass.FRESHNESS,
-            assertion=policy_urn(key, context),
+            assertion=policy_urn(key, context) if context.config.health.freshness else None,
         )
 
 
@@ -221,13 +263,16 @@ _FOUND = {
 """By Dagster's state."""
 
 
+# -------------------------------------------------------------------------------------------- runs
+
+
 def _of_assets(
     log: RunLog, history: AssetHistory, assets: RunAssets, context: Context
 ) -> Iterator[Incident]:
     """Of those that failed themselves: what waits for them is not made either, and has none."""
-    if not (context.config.incidents.runs and log.run.run_id):
+    if not context.config.incidents.runs:
         return
-    failures = {} if _will_be_retried(log) else failed_assets(log)
+    failures = failed_assets(log) if log.run.run_id else {}
     for key in sorted({*failures, *history.materialized}):
         dataset, failed = assets.checked(key), failures.get(key)
         if dataset is None or (failed is not None and failed.reason != ITSELF):
@@ -235,7 +280,7 @@ def _of_assets(
         asset = "/".join(key)
         found = f"{asset} was {'materialized' if failed is None else 'not materialized'}"
         yield Incident(
-            {"asset_key": asset, "materialization": "failed"},
+            {"asset_key": json_text(list(key)), "materialization": "failed"},
             dataset,
             history.materialized[key].last if failed is None else failed.time,
             is_over=failed is None,
@@ -246,17 +291,18 @@ def _of_assets(
 
 def _of_job(log: RunLog, history: AssetHistory, context: Context) -> Iterator[Incident]:
     """Of a job without assets, which have incidents of their own."""
-    run, moments = log.run, progress_of(log).moments
-    last = moments[-1] if moments else None
-    has_assets = history.planned or history.materialized
-    if not context.config.incidents.runs or has_assets or last is None:
+    run, progress = log.run, progress_of(log)
+    last = progress.moments[-1] if progress.moments else None
+    outputs = (output for step in log.steps for output in step.outputs)
+    has_assets = history.materialized or any(output.asset_key for output in outputs)
+    if not (context.config.incidents.runs and run.run_id) or has_assets or last is None:
         return
-    is_over = last.result is Result.SUCCESS
+    is_over = last.result is RunResult.SUCCESS
     if is_over and log.job is not None and log.job.is_part:
         return  # the part that failed may not have been executed
-    if is_over or (last.result is Result.FAILURE and not _will_be_retried(log)):
+    if is_over or last.result is RunResult.FAILURE:
         found = f"Job `{run.job_name}` {'succeeded' if is_over else 'failed'}"
-        failure = progress_of(log).failure
+        failure = progress.failure
         yield Incident(
             {"job": urns.flow_urn(run, context)},
             urns.flow_urn(run, context),
@@ -265,11 +311,6 @@ def _of_job(log: RunLog, history: AssetHistory, context: Context) -> Iterator[In
             title=f"Job {run.job_name} failed",
             message=_message(log, context, found, failure.message if failure else None),
         )
-
-
-def _will_be_retried(log: RunLog) -> bool:
-    """Whether Dagster executes the failed run once more by itself."""
-    return log.run.tags.get(WILL_RETRY, "").lower() == "true"
 
 
 K = TypeVar("K")

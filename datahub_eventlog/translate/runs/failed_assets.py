@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from datahub_eventlog.event_types import STEP_ENDS
 from datahub_eventlog.translate.runs.plan import unresolved
@@ -53,6 +54,15 @@ class FailedAsset:
     message: str | None = None
     """The first line of the failure behind it."""
     will_retry: bool | None = None
+
+
+class Cause(NamedTuple):
+    """Why a step never ran."""
+
+    step: str
+    """The key in the plan of a step that failed."""
+    is_of_other_asset: bool
+    """That step, or one between, makes an asset of its own."""
 
 
 def failed_assets(log: RunLog) -> Mapping[AssetKey, FailedAsset]:
@@ -134,7 +144,9 @@ class _Fold:
             self._going_on.add(key)
         elif event.type in STEP_ENDS:
             self._going_on.discard(key)
-            self._ends[key] = event.type
+            # One of several mapped steps that failed has failed them all.
+            if self._ends.get(key) != STEP_FAILURE:
+                self._ends[key] = event.type
         if event.type == STEP_FAILURE:
             reason = TERMINATED if self._is_canceling else ITSELF
             failed = FailedAsset(event.time, reason, message=self._messages.get(key))
@@ -154,21 +166,26 @@ class _Fold:
             ):
                 continue
             if step in causes:
-                self._fail(asset, FailedAsset(time, UPSTREAM, message=self._named(causes[step])))
+                cause = causes[step]
+                reason = UPSTREAM if cause.is_of_other_asset else ITSELF
+                self._fail(asset, FailedAsset(time, reason, message=self._named(cause.step)))
             else:
                 reason = TERMINATED if result is Result.CANCELED else ITSELF
                 own = self._messages.get(step) or message
                 self._fail(asset, FailedAsset(time, reason, message=own))
 
-    def _causes(self) -> Mapping[str, str]:
+    def _causes(self) -> Mapping[str, Cause]:
         """For each step that never ran since one upstream failed, the nearest such step."""
+        makers = set(self._made_by.values())
         downstream: dict[str, list[str]] = {}
         for step in self._steps:
             for upstream in step.upstream:
                 downstream.setdefault(upstream, []).append(step.key)
         failed = {key for key, end in self._ends.items() if end == STEP_FAILURE}
         # What was going on when the run ended has failed with it.
-        cause_of = {key: key for key in sorted(failed | self._going_on)}
+        cause_of = {
+            key: Cause(key, is_of_other_asset=False) for key in sorted(failed | self._going_on)
+        }
         ran = {*self._ends, *self._going_on}
         level = list(cause_of)
         while level:
@@ -176,7 +193,10 @@ class _Fold:
             for key in level:
                 for step_key in downstream.get(key, ()):
                     if step_key not in cause_of:
-                        cause_of[step_key] = cause_of[key]
+                        cause = cause_of[key]
+                        # The other ops of a graph-backed asset make no asset.
+                        is_of_other = cause.is_of_other_asset or key in makers
+                        cause_of[step_key] = Cause(cause.step, is_of_other_asset=is_of_other)
                         following.append(step_key)
             level = following
         return {key: cause for key, cause in cause_of.items() if key not in ran}
