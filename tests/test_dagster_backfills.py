@@ -26,6 +26,7 @@ from datahub_eventlog.values import Proposal
 BACKFILL = "kxmzqwvb"
 ROW = backfill_row(BACKFILL)
 URN = urns.backfill_urn(BACKFILL, Context())
+ON_SQLITE = pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 PROPERTIES = "dataProcessInstanceProperties"
 EVENT = "dataProcessInstanceRunEvent"
 
@@ -160,6 +161,7 @@ def test_a_run_that_is_executed_again_corrects_the_counts(scene: Scene) -> None:
     assert corrected["runs"] == "2"
 
 
+@ON_SQLITE
 def test_a_run_asks_for_its_backfill_when_it_is_seen_first_and_when_it_ends(scene: Scene) -> None:
     scene.instance.add_backfill(ended(job_backfill(BACKFILL, "nightly", ["a"])))
     run = scene.instance.create_run_for_job(nightly, tags={"dagster/backfill": BACKFILL})
@@ -184,6 +186,7 @@ def touches_of(scene: Scene) -> int:
     return scene.ledger.database.run(lambda connection: connection.execute(query).scalar()) or 0
 
 
+@ON_SQLITE
 def test_partitions_of_assets_are_counted_as_dagster_counts_them(scene: Scene) -> None:
     scene.instance.add_backfill(asset_backfill(BACKFILL, made=["a"], failed=["b"]))
     execute(scene)
@@ -195,6 +198,7 @@ def test_partitions_of_assets_are_counted_as_dagster_counts_them(scene: Scene) -
     assert "job" not in stated
 
 
+@ON_SQLITE
 def test_partitions_of_runs_for_several_each_are_counted(scene: Scene) -> None:
     names = [*PARTITIONS.get_partition_keys(), "d"]
     scene.instance.add_backfill(job_backfill(BACKFILL, "nightly", names))
@@ -218,6 +222,7 @@ def break_record(scene: Scene) -> None:
         connection.execute(text("UPDATE bulk_actions SET body = 'no record'"))
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("spoil", [delete, break_record])
 def test_a_backfill_whose_record_is_lost_costs_only_what_the_record_says(
     scene: Scene, spoil: Any
@@ -248,6 +253,7 @@ def test_a_record_that_is_deleted_later_takes_nothing_back(scene: Scene) -> None
     assert scene.ledger.runs.state(ROW) == "gone"
 
 
+@ON_SQLITE
 def test_a_backfill_that_never_ends_is_given_up_when_its_runs_are_long_over(scene: Scene) -> None:
     scene.instance.add_backfill(job_backfill(BACKFILL, "nightly", ["a"]))
     execute(scene)
@@ -279,6 +285,7 @@ def test_the_row_of_a_backfill_is_in_no_count_and_goes_after_retention(scene: Sc
     assert scene.ledger.runs.backfills() == []
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("tag", ["", "x" * 250])
 def test_a_tag_that_is_no_id_of_a_backfill_costs_nothing(scene: Scene, tag: str) -> None:
     nightly.execute_in_process(instance=scene.instance, tags={"dagster/backfill": tag})
@@ -287,6 +294,7 @@ def test_a_tag_that_is_no_id_of_a_backfill_costs_nothing(scene: Scene, tag: str)
     assert scene.ledger.runs.backfills() == []
 
 
+@ON_SQLITE
 def test_show_has_the_backfill_of_a_run(scene: Scene) -> None:
     scene.instance.add_backfill(job_backfill(BACKFILL, "nightly", ["a"]))
     run_id = execute(scene)
@@ -296,10 +304,12 @@ def test_show_has_the_backfill_of_a_run(scene: Scene) -> None:
     assert scene.sink.proposals == []
 
 
+@ON_SQLITE
 def test_a_backfill_that_nobody_knows_is_none(scene: Scene) -> None:
     assert scene.source.backfill("unknown") is None
 
 
+@ON_SQLITE
 def test_the_history_of_an_instance_brings_its_backfills(scene: Scene) -> None:
     with scene.plain() as plain:
         plain.add_backfill(ended(job_backfill(BACKFILL, "nightly", ["a"])))
@@ -326,6 +336,7 @@ def test_a_backfill_that_datahub_lost_is_found_and_sent_again(verified: Verified
     assert verified.verify().findings == []
 
 
+@ON_SQLITE
 def test_a_backfill_that_goes_on_is_not_compared_yet(verified: Verified) -> None:
     verified.scene.instance.add_backfill(job_backfill(BACKFILL, "nightly", ["a"]))
     execute(verified.scene)
@@ -335,6 +346,7 @@ def test_a_backfill_that_goes_on_is_not_compared_yet(verified: Verified) -> None
     assert progress.skipped["waiting"] == 1
 
 
+@ON_SQLITE
 def test_backfills_can_be_left_out(scene: Scene) -> None:
     scene.instance.add_backfill(ended(job_backfill(BACKFILL, "nightly", ["a"])))
     run_id = execute(scene)

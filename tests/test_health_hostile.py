@@ -316,6 +316,7 @@ def test_two_assets_do_not_share_a_freshness_assertion() -> None:
     assert len(urns) == 4
 
 
+@pytest.mark.long
 @sqlite
 def test_a_selection_of_other_steps_does_not_resolve_the_job(
     delivered: Verified, receiver: Receiver

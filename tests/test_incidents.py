@@ -26,6 +26,7 @@ ALL = Config(
     incidents=IncidentOptions(checks=("error",), freshness=True, runs=True),
     dagster_url="http://ui",
 )
+ON_SQLITE = pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
 HAS_FRESHNESS = pytest.mark.skipif(
     "FRESHNESS_STATE_CHANGE" not in dg.DagsterEventType.__members__, reason="newer than this one"
 )
@@ -142,6 +143,7 @@ def test_a_failed_check_opens_an_incident_and_the_next_pass_resolves_it(
     assert f"http://ui/runs/{again}" in info["status"]["message"]
 
 
+@ON_SQLITE
 def test_an_incident_has_its_own_aspect_alone(delivered: Verified, receiver: Receiver) -> None:
     """Some servers answer 422 to an incident with a `status`."""
     check_run(delivered.scene.instance, passed=False)
@@ -150,6 +152,7 @@ def test_an_incident_has_its_own_aspect_alone(delivered: Verified, receiver: Rec
     assert receiver.aspects(urn).keys() == {"incidentInfo"}
 
 
+@ON_SQLITE
 def test_what_passes_opens_nothing(delivered: Verified, receiver: Receiver) -> None:
     check_run(delivered.scene.instance, passed=True)
     job_run(delivered.scene.instance, fails=False)
@@ -157,6 +160,7 @@ def test_what_passes_opens_nothing(delivered: Verified, receiver: Receiver) -> N
     assert incidents(receiver) == {}
 
 
+@ON_SQLITE
 def test_by_default_there_are_no_incidents(scene: Scene, receiver: Receiver) -> None:
     with delivering(scene, receiver) as delivered:
         check_run(scene.instance, passed=False)
@@ -165,6 +169,7 @@ def test_by_default_there_are_no_incidents(scene: Scene, receiver: Receiver) -> 
     assert incidents(receiver) == {}
 
 
+@ON_SQLITE
 def test_a_check_that_fails_again_is_the_same_incident_opened_again(
     delivered: Verified, receiver: Receiver
 ) -> None:
@@ -195,6 +200,7 @@ def test_what_people_change_stays(delivered: Verified, receiver: Receiver) -> No
     assert info["status"]["state"] == "RESOLVED"
 
 
+@ON_SQLITE
 def test_an_incident_that_was_resolved_by_hand_stays_so_until_it_has_passed_and_fails_again(
     delivered: Verified, receiver: Receiver
 ) -> None:
@@ -212,6 +218,7 @@ def test_an_incident_that_was_resolved_by_hand_stays_so_until_it_has_passed_and_
     assert state_of(receiver) == "ACTIVE"
 
 
+@ON_SQLITE
 def test_a_delivery_that_is_repeated_writes_nothing(
     delivered: Verified, receiver: Receiver
 ) -> None:
@@ -225,7 +232,7 @@ def test_a_delivery_that_is_repeated_writes_nothing(
     assert incident_writes(receiver) == before
 
 
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
+@ON_SQLITE
 def test_in_whatever_order_runs_are_delivered_the_newest_result_counts(
     scene: Scene, tmp_path: Any
 ) -> None:
@@ -261,7 +268,7 @@ def test_history_opens_no_incident_but_what_happens_next_does(
     assert state_of(receiver) == "ACTIVE"
 
 
-@pytest.mark.parametrize("scene", ["sqlite"], indirect=True)
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("wanted", "result", "blocking", "is_opened"),
     [
@@ -289,6 +296,7 @@ def test_which_checks_open_incidents_is_a_choice(
     assert len(incidents(receiver)) == is_opened
 
 
+@ON_SQLITE
 def test_an_asset_that_is_left_out_has_no_incidents(scene: Scene, receiver: Receiver) -> None:
     config = replace(ALL, asset_pattern=Pattern(deny=("orders",)))
     with delivering(scene, receiver, config) as delivered:
@@ -324,6 +332,7 @@ def test_a_missed_freshness_policy_opens_an_incident_until_the_asset_is_fresh(
     ]
 
 
+@ON_SQLITE
 @HAS_FRESHNESS
 def test_events_that_are_read_again_open_nothing_again(
     delivered: Verified, receiver: Receiver
@@ -336,6 +345,7 @@ def test_events_that_are_read_again_open_nothing_again(
     assert state_of(receiver) == "RESOLVED"
 
 
+@ON_SQLITE
 def test_a_failed_job_without_assets_opens_an_incident(
     delivered: Verified, receiver: Receiver
 ) -> None:
@@ -367,6 +377,7 @@ def asset_run(instance: dg.DagsterInstance, *, fails: bool) -> str:
     return dg.materialize([raw, report], instance=instance, raise_on_error=False).run_id
 
 
+@ON_SQLITE
 def test_an_asset_that_fails_to_materialize_opens_an_incident(
     delivered: Verified, receiver: Receiver
 ) -> None:
@@ -382,6 +393,7 @@ def test_an_asset_that_fails_to_materialize_opens_an_incident(
     assert state_of(receiver) == "RESOLVED"
 
 
+@ON_SQLITE
 def test_a_run_that_dagster_retries_by_itself_opens_nothing(
     delivered: Verified, receiver: Receiver
 ) -> None:
@@ -390,6 +402,7 @@ def test_a_run_that_dagster_retries_by_itself_opens_nothing(
     assert incidents(receiver) == {}
 
 
+@ON_SQLITE
 def test_verify_leaves_incidents_to_people(delivered: Verified, receiver: Receiver) -> None:
     check_run(delivered.scene.instance, passed=False)
     delivered.deliver()
@@ -419,6 +432,7 @@ def test_two_dispatchers_open_one(scene: Scene, receiver: Receiver) -> None:
     assert incident_writes(receiver) == 2
 
 
+@ON_SQLITE
 def test_a_secret_in_a_failure_is_hidden(delivered: Verified, receiver: Receiver) -> None:
     check_run(
         delivered.scene.instance,
