@@ -156,7 +156,11 @@ class Operations:
             return [Problem(run_id, "run", FILTERED)]
         backfill_id = log.run.tags.get(BACKFILL_TAG)
         backfill = parts.source.backfill(backfill_id) if backfill_id else None
-        items = list(run_items(log, config, parts))
+        items = [
+            item
+            for item in run_items(log, config, parts)
+            if isinstance(item, Problem) or not self._resolves_nothing(item)
+        ]
         return items if backfill is None else [*items, *backfill_items(backfill, config)]
 
     def explain(self, key: AssetKey) -> Explanation:
@@ -302,6 +306,16 @@ class Operations:
             "preview",
             catalog=catalog if config.catalog.enabled else None,
         )
+
+    def _resolves_nothing(self, proposal: Proposal) -> bool:
+        """Whether it would resolve an incident that was never opened, and so is not sent."""
+        from datahub_eventlog.proposal_claims import claim_of
+
+        claim = claim_of(proposal) if proposal.transition and proposal.is_vacant else None
+        if claim is None:
+            return False
+        (standing,) = self.ledger.claims.standings([(claim, proposal.run_id)])
+        return standing.sent is None
 
     def _log(self, parts: Parts, run_id: str) -> RunLog | None:
         """A run with the facts of its definitions; None if there is no such run."""

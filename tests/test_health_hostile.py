@@ -8,12 +8,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 import test_incidents as base
 from catalog import Catalog, proposals
+from deployment import sqlite_yaml
+from instances import configured
 from logs import (
     T0,
     asset_facts,
@@ -37,12 +40,14 @@ from test_translate_failed_assets import failures
 from verified import Verified
 
 from datahub_eventlog.catalog.packing import encode
-from datahub_eventlog.config import Config, HealthOptions
-from datahub_eventlog.dispatcher import Dispatcher
+from datahub_eventlog.config import Config, HealthOptions, RestTarget
+from datahub_eventlog.dispatcher import Dispatcher, Opened, assemble
 from datahub_eventlog.dispatcher.catalog_facts import CatalogFacts
 from datahub_eventlog.errors import Conflict, Rejected, Unavailable
 from datahub_eventlog.ledger import backfill_row, repair_row
 from datahub_eventlog.ledger.tables import runs
+from datahub_eventlog.ledger_location import ledger_of
+from datahub_eventlog.operations import Operations
 from datahub_eventlog.sinks import Sink, always_proceed
 from datahub_eventlog.translate import translate, translate_runless
 from datahub_eventlog.translate.context import Context
@@ -610,3 +615,24 @@ def test_a_result_for_which_no_table_is_known_is_a_problem() -> None:
     (problem,) = translate_runless([found], None, Context(ONLY_TABLES))
     assert isinstance(problem, Problem)
     assert "orders" in problem.reason
+
+
+def test_show_names_only_incidents_that_are_opened_or_resolved(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    block = {"dispatch": "off", "incidents": {"checks": ["error"]}}
+    with configured(tmp_path, **sqlite_yaml(block)) as instance:
+
+        def shown(run_id: str) -> list[str]:
+            items = proposals(Operations(instance).preview(run_id))
+            return [item.transition for item in items if item.entity_type == "incident"]
+
+        assert shown(check_run(instance, passed=True)) == []
+        failed_run = check_run(instance, passed=False)
+        assert shown(failed_run) == ["ACTIVE", "ACTIVE"]
+        passed_run = check_run(instance, passed=True)
+        config = replace(ALL, target=RestTarget(receiver.url))
+        with assemble(Opened(instance, ledger_of(instance, patience=5)), config) as parts:
+            Dispatcher(config, parts).deliver([failed_run])
+            Dispatcher(config, parts).deliver([passed_run])
+        assert shown(passed_run) == ["RESOLVED", "RESOLVED"]

@@ -17,7 +17,7 @@ from datahub_eventlog.values import Change, Json, Problem, Proposal
 
 STEP = 2
 """Columns of one level of indentation."""
-TIME_FIELDS = frozenset({"timestampMillis", "lastUpdatedTimestamp", "time"})
+TIME_FIELDS = frozenset({"timestampMillis", "lastUpdatedTimestamp", "startedAt", "time"})
 """Fields that hold a time in milliseconds."""
 
 
@@ -46,6 +46,7 @@ def item_json(item: Proposal | Problem) -> dict[str, Any]:
         "changeType": item.change.value,
         "aspectName": item.aspect,
         "aspect": aspect_json(item),
+        **({"headers": dict(item.headers)} if item.headers else {}),
     }
 
 
@@ -70,10 +71,13 @@ def _print_item(lines: Lines, item: Proposal | Problem) -> None:
         lines.paragraph(item.reason, indent=2 * STEP)
         return
     is_patch = item.change is Change.PATCH
-    lines.whole(f"{item.aspect} (patch)" if is_patch else item.aspect, style="cyan")
+    lines.whole(f"{item.aspect}{_HOW.get(item.change, '')}", style="cyan")
     body = json.loads(item.body)
     for depth, text in _patch(body) if is_patch else _fields(body, 0):
         lines.paragraph(text, indent=(2 + depth) * STEP)
+
+
+_HOW = {Change.PATCH: " (patch)", Change.CREATE: " (only if there is none)"}
 
 
 def _patch(body: Json) -> Iterator[tuple[int, str]]:
