@@ -420,7 +420,7 @@ class Backfill:
     partitions_failed: int | None = None
     runs: int = 0
     run: Run | None = None
-    """The first of its runs."""
+    """One of its runs: it names the code that the job is from."""
 
     @property
     def has_ended(self) -> bool:

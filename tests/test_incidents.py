@@ -420,7 +420,7 @@ def _two_dispatchers(scene: Scene, receiver: Receiver) -> Iterator[list[Dispatch
         yield [Dispatcher(config, one), Dispatcher(config, replace(other, owner="other"))]
 
 
-def test_two_dispatchers_open_one(scene: Scene, receiver: Receiver) -> None:
+def test_of_two_dispatchers_only_one_opens_it(scene: Scene, receiver: Receiver) -> None:
     run_ids = [check_run(scene.instance, passed=False) for _ in range(2)]
     with _two_dispatchers(scene, receiver) as dispatchers:
         for dispatcher, run_id in zip(dispatchers, run_ids, strict=True):

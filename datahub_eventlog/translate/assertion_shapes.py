@@ -24,7 +24,7 @@ NATIVE = "_NATIVE_"
 SET = AssertionStdParameterTypeClass.SET
 
 _FIELDS = frozenset(field.name for field in CustomAssertionInfoClass.RECORD_SCHEMA.fields)
-"""What the installed client can say; before 1.7 that was little."""
+"""What the installed client can say; that of 1.1 has `field` and `logic` only."""
 
 
 @dataclass(frozen=True)
