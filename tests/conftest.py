@@ -1,3 +1,4 @@
+import logging
 import signal
 
 import alembic_cache
@@ -49,7 +50,12 @@ def _is_on_postgres(item: pytest.Item) -> bool:
 
 @pytest.fixture(autouse=True)
 def forgetful_process() -> None:
-    """Every test begins as a new process does: a touch that failed before must not hold it up."""
+    """Every test begins as a new process does: a touch that failed before must not hold it up.
+
+    Nor is the log silent because a command was called here that has the screen for itself.
+    """
     from datahub_eventlog import capture
+    from datahub_eventlog.log import logger
 
     capture.forget()
+    logger.setLevel(logging.NOTSET)

@@ -62,7 +62,7 @@ class Cause(NamedTuple):
     step: str
     """The key in the plan of a step that failed."""
     is_of_other_asset: bool
-    """That step, or one between, makes an asset of its own."""
+    """That step, or one between, makes an asset of its own, or checks one."""
 
 
 def failed_assets(log: RunLog) -> Mapping[AssetKey, FailedAsset]:
@@ -176,7 +176,11 @@ class _Fold:
 
     def _causes(self) -> Mapping[str, Cause]:
         """For each step that never ran since one upstream failed, the nearest such step."""
-        makers = set(self._made_by.values())
+        makers = {
+            step.key
+            for step in self._steps
+            if any(output.asset_key or output.check for output in step.outputs)
+        }
         downstream: dict[str, list[str]] = {}
         for step in self._steps:
             for upstream in step.upstream:
@@ -194,7 +198,7 @@ class _Fold:
                 for step_key in downstream.get(key, ()):
                     if step_key not in cause_of:
                         cause = cause_of[key]
-                        # The other ops of a graph-backed asset make no asset.
+                        # The other ops of a graph-backed asset make and check none.
                         is_of_other = cause.is_of_other_asset or key in makers
                         cause_of[step_key] = Cause(cause.step, is_of_other_asset=is_of_other)
                         following.append(step_key)
